@@ -1,0 +1,1 @@
+//! Measurements of Lacus beside its peers.

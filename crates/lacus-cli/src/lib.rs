@@ -1,0 +1,1 @@
+//! The lacus command: the only place that talks to a terminal.

@@ -1,0 +1,221 @@
+//! Errors of the libraries below, told by what the caller would do: the one place where their variants are known.
+
+use arrow_schema::ArrowError;
+use datafusion_common::{DataFusionError, SchemaError};
+use parquet::errors::ParquetError;
+
+use crate::{Error, Kind, nearest};
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        if let Some(found) = Error::find(&error) {
+            return found.clone();
+        }
+        classify(&error).because(error)
+    }
+}
+
+impl From<Error> for DataFusionError {
+    fn from(error: Error) -> Self {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+impl From<ArrowError> for Error {
+    fn from(error: ArrowError) -> Self {
+        DataFusionError::from(error).into()
+    }
+}
+
+impl From<ParquetError> for Error {
+    fn from(error: ParquetError) -> Self {
+        DataFusionError::from(error).into()
+    }
+}
+
+impl From<object_store::Error> for Error {
+    fn from(error: object_store::Error) -> Self {
+        DataFusionError::from(error).into()
+    }
+}
+
+fn classify(error: &DataFusionError) -> Error {
+    match error {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => classify(inner),
+        DataFusionError::Shared(inner) => classify(inner),
+        DataFusionError::Collection(errors) => match errors.first() {
+            Some(first) => classify(first),
+            None => Error::new(Kind::Internal, "an empty collection of errors"),
+        },
+        DataFusionError::SQL(inner, _) => {
+            let text = inner.to_string();
+            let text = text.strip_prefix("sql parser error: ").unwrap_or(&text).to_owned();
+            Error::new(Kind::InvalidQuery, format!("syntax error: {text}"))
+        }
+        DataFusionError::SchemaError(inner, _) => schema_error(inner),
+        DataFusionError::Plan(message) | DataFusionError::Execution(message) => Error::new(Kind::InvalidQuery, message),
+        DataFusionError::Configuration(message) => Error::new(Kind::InvalidConfiguration, message),
+        DataFusionError::NotImplemented(message) => Error::new(Kind::Unsupported, message),
+        DataFusionError::ResourcesExhausted(message) => resources_exhausted(message),
+        DataFusionError::ObjectStore(inner) => object_store_error(inner),
+        DataFusionError::ParquetError(inner) => parquet_error(inner),
+        DataFusionError::ArrowError(inner, _) => arrow_error(inner),
+        DataFusionError::IoError(inner) => io_error(inner),
+        DataFusionError::External(inner) => external(inner.as_ref()),
+        DataFusionError::ExecutionJoin(inner) => Error::new(Kind::Internal, format!("a task of the query stopped: {inner}")),
+        other => Error::new(Kind::Internal, other.strip_backtrace()),
+    }
+}
+
+fn external(error: &(dyn std::error::Error + 'static)) -> Error {
+    if let Some(error) = error.downcast_ref::<DataFusionError>() {
+        return classify(error);
+    }
+    if let Some(error) = error.downcast_ref::<ArrowError>() {
+        return arrow_error(error);
+    }
+    if let Some(error) = error.downcast_ref::<ParquetError>() {
+        return parquet_error(error);
+    }
+    if let Some(error) = error.downcast_ref::<object_store::Error>() {
+        return object_store_error(error);
+    }
+    if let Some(error) = error.downcast_ref::<std::io::Error>() {
+        return io_error(error);
+    }
+    Error::new(Kind::Internal, error.to_string())
+}
+
+fn schema_error(error: &SchemaError) -> Error {
+    let SchemaError::FieldNotFound { field, valid_fields } = error else {
+        return Error::new(Kind::InvalidQuery, error.to_string());
+    };
+    let known: Vec<&str> = valid_fields.iter().map(|column| column.name.as_str()).collect();
+    let missing = Error::new(Kind::InvalidQuery, format!("no column `{}`", field.flat_name()));
+    if let Some(exact) = known.iter().find(|name| name.eq_ignore_ascii_case(&field.name) && **name != field.name) {
+        return missing.hint(format!("did you mean `\"{exact}\"`? Names with capitals are written in double quotes"));
+    }
+    match nearest(&field.name, known.iter().copied()) {
+        Some(name) => missing.hint(format!("did you mean `{name}`?")),
+        None if known.is_empty() => missing,
+        None => missing.hint(format!("the columns are {}", listed(&known))),
+    }
+}
+
+/// At most a dozen names, so that an error stays a line that can be read.
+fn listed(names: &[&str]) -> String {
+    const SHOWN: usize = 12;
+    let shown = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
+}
+
+fn resources_exhausted(message: &str) -> Error {
+    let disk = message.contains("disk space") || message.contains("temp_directory");
+    let (what, remedy) = if disk {
+        ("the spill directory is full", "raise `spill` under [limits] or narrow the query")
+    } else {
+        ("the memory limit was reached", "raise `memory` under [limits] or narrow the query")
+    };
+    Error::new(Kind::LimitExceeded, format!("{what}: {message}")).hint(remedy)
+}
+
+fn arrow_error(error: &ArrowError) -> Error {
+    match error {
+        ArrowError::ExternalError(inner) => external(inner.as_ref()),
+        ArrowError::CsvError(message) | ArrowError::JsonError(message) => Error::new(Kind::CorruptData, message),
+        ArrowError::IpcError(message) | ArrowError::ParquetError(message) => Error::new(Kind::CorruptData, message),
+        ArrowError::NotYetImplemented(message) => Error::new(Kind::Unsupported, message),
+        ArrowError::IoError(_, inner) => io_error(inner),
+        ArrowError::MemoryError(message) => resources_exhausted(message),
+        other => Error::new(Kind::InvalidQuery, other.to_string()),
+    }
+}
+
+fn parquet_error(error: &ParquetError) -> Error {
+    match error {
+        ParquetError::External(inner) => external(inner.as_ref()),
+        ParquetError::NYI(message) => Error::new(Kind::Unsupported, message),
+        other => Error::new(Kind::CorruptData, other.to_string()),
+    }
+}
+
+fn io_error(error: &std::io::Error) -> Error {
+    let kind = match error.kind() {
+        std::io::ErrorKind::NotFound => Kind::NotFound,
+        std::io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
+        std::io::ErrorKind::StorageFull => Kind::LimitExceeded,
+        std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidData => Kind::CorruptData,
+        _ => Kind::Unavailable,
+    };
+    Error::new(kind, error.to_string())
+}
+
+fn object_store_error(error: &object_store::Error) -> Error {
+    use object_store::Error as Store;
+    match error {
+        Store::NotFound { path, .. } => Error::new(Kind::NotFound, format!("no object `{path}`")),
+        Store::AlreadyExists { path, .. } => Error::new(Kind::AlreadyExists, format!("object `{path}` exists already")),
+        Store::Precondition { path, .. } | Store::NotModified { path, .. } => {
+            Error::new(Kind::ObjectChanged, format!("`{path}` changed while it was read")).hint("run the query again")
+        }
+        Store::PermissionDenied { path, .. } => Error::new(Kind::PermissionDenied, format!("the store denies access to `{path}`"))
+            .hint("check the `credentials` of the store and the policy of the bucket"),
+        Store::Unauthenticated { path, .. } => Error::new(Kind::Unauthenticated, format!("the store refused the credentials for `{path}`"))
+            .hint("check the `credentials` of the store"),
+        Store::NotSupported { .. } | Store::NotImplemented { .. } => Error::new(Kind::Unsupported, error.to_string()),
+        Store::InvalidPath { .. } | Store::UnknownConfigurationKey { .. } => Error::new(Kind::InvalidConfiguration, error.to_string()),
+        Store::Generic { source, .. } => generic_store_error(source.as_ref()),
+        other => Error::new(Kind::Unavailable, other.to_string()),
+    }
+}
+
+fn generic_store_error(source: &(dyn std::error::Error + 'static)) -> Error {
+    let text = source.to_string();
+    if text.contains("NoSuchBucket") {
+        return Error::new(Kind::NotFound, "the bucket does not exist").hint("check the `url` and the `endpoint` of the store");
+    }
+    let mut innermost = source;
+    while let Some(next) = innermost.source() {
+        innermost = next;
+    }
+    let cause = innermost.to_string();
+    let message = if text.contains(&cause) { text } else { format!("{text}: {cause}") };
+    Error::new(Kind::Unavailable, format!("the store does not answer: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion_common::Column;
+
+    #[test]
+    fn our_own_error_survives_every_wrapping() {
+        let ours = || Error::new(Kind::ObjectChanged, "changed").with("file", "x");
+        let store = || object_store::Error::Generic { store: "lake", source: Box::new(ours()) };
+        let parquet = ParquetError::External(Box::new(store()));
+        let wrapped: [DataFusionError; 4] = [
+            ours().into(),
+            store().into(),
+            DataFusionError::Context("scan".into(), Box::new(ArrowError::ExternalError(Box::new(store())).into())),
+            DataFusionError::Shared(std::sync::Arc::new(parquet.into())),
+        ];
+        for error in wrapped {
+            assert_eq!(Error::from(error).to_string(), "changed (file: x)");
+        }
+    }
+
+    #[test]
+    fn an_unknown_column_names_the_nearest() {
+        let missing = |name: &str| {
+            let error = SchemaError::FieldNotFound {
+                field: Box::new(Column::from_name(name)),
+                valid_fields: vec![Column::from_name("temperature"), Column::from_name("Shot")],
+            };
+            Error::from(DataFusionError::SchemaError(Box::new(error), Box::new(None)))
+        };
+        assert_eq!(missing("temprature").to_string(), "no column `temprature`; did you mean `temperature`?");
+        assert_eq!(missing("shot").remedy(), Some("did you mean `\"Shot\"`? Names with capitals are written in double quotes"));
+        assert_eq!(missing("zzz").remedy(), Some("the columns are `temperature`, `Shot`"));
+        assert_eq!(missing("zzz").kind(), Kind::InvalidQuery);
+    }
+}

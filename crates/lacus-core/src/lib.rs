@@ -1,0 +1,29 @@
+//! What a dataset is.
+//!
+//! This crate holds the words that every other crate of Lacus speaks, and nothing that opens a byte:
+//!
+//! * [`Error`] and [`Kind`]: the one error type, with context, hint and source;
+//! * [`StoreName`], [`DatasetName`] and [`nearest`]: names that were checked at the door;
+//! * [`Location`]: where a dataset lies, as a person writes it;
+//! * [`DatasetSpec`]: what a person says about a dataset;
+//! * [`Source`]: the trait that turns a specification into a table;
+//! * [`Principal`]: on whose behalf a query runs.
+//!
+//! An extension needs only this crate and DataFusion's table traits.
+
+mod classify;
+mod error;
+mod location;
+mod metadata;
+mod name;
+mod principal;
+mod source;
+mod spec;
+
+pub use error::{Error, Kind, Result};
+pub use location::{Location, RESERVED_STORE_NAMES};
+pub use metadata::{DESCRIPTION_KEY, UNIT_KEY, describe_field, description_of, unit_of};
+pub use name::{DatasetName, StoreName, nearest};
+pub use principal::Principal;
+pub use source::Source;
+pub use spec::{ColumnSpec, DatasetSpec, OptionValue};

@@ -1,0 +1,1 @@
+//! Parquet, CSV, JSON lines and Arrow IPC files as tables, through the readers of DataFusion.

@@ -1,0 +1,1 @@
+//! Other engines: the Flight SQL client.

@@ -1,0 +1,1 @@
+//! Where bytes live: one virtual object store over S3-compatible servers and folders.

@@ -1,0 +1,1 @@
+//! The Lacus query engine as a library: open a lake, ask it SQL, read Arrow.

@@ -1,0 +1,1 @@
+//! The Lacus engine from Python.
