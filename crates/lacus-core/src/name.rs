@@ -23,6 +23,11 @@ impl StoreName {
         Ok(Self(name.to_owned()))
     }
 
+    /// The name of a place that nobody named; no location can say it.
+    pub fn unnamed() -> Self {
+        Self(String::new())
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,1 +1,20 @@
-//! Parquet, CSV, JSON lines and Arrow IPC files as tables, through the readers of DataFusion.
+//! Parquet, CSV, TSV, JSON lines and Arrow IPC files as tables, through DataFusion's own readers.
+//!
+//! A dataset is opened in the steps that the modules are named after:
+//!
+//! 1. the location becomes a list of objects (`lacus-storage`);
+//! 2. [`format`] picks the reader by declaration or by the endings of the files;
+//! 3. [`partitions`] finds the columns that stand in the paths (`year=2024/`);
+//! 4. [`union`] makes one schema of the schemas of all files, or names the file that disagrees;
+//! 5. [`table`] scans: it prunes files by their partition values, attaches statistics and groups files for the cores.
+//!
+//! [`named`] stands around every reader, so that EXPLAIN shows the selection and an error names its file.
+
+mod format;
+mod named;
+mod partitions;
+mod source;
+mod table;
+mod union;
+
+pub use source::FilesSource;

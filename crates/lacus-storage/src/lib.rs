@@ -1,1 +1,22 @@
-//! Where bytes live: one virtual object store over S3-compatible servers and folders.
+//! Where bytes live.
+//!
+//! [`Stores`] is one virtual object store: `<store>/<path>` routes to an S3-compatible server, a local folder (NFS and Lustre are
+//! folders too) or a store that an embedding program brings. Because the store's name is part of every path, caches that are keyed by
+//! path can't answer for another store, and credentials stay out of plans.
+//!
+//! Each query reads through its own [`ReadScope`], which counts requests and bytes per store and holds every object to the version
+//! that the query saw first: an object that changes while it is read is an error, never a mixture.
+
+mod local;
+mod pattern;
+mod reads;
+mod s3;
+mod secret;
+mod spec;
+mod stores;
+
+pub use pattern::Pattern;
+pub use reads::{ReadScope, ScopedStore, StoreReads};
+pub use secret::Secret;
+pub use spec::{Credentials, Place, S3Spec, StoreSpec};
+pub use stores::{Stores, lake_url};

@@ -1,0 +1,160 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion_catalog::{Session, TableProvider};
+use datafusion_common::Statistics;
+use datafusion_datasource::file_format::FileFormat;
+use datafusion_execution::object_store::ObjectStoreUrl;
+use futures::{StreamExt, TryStreamExt, stream};
+use lacus_core::{DatasetSpec, Error, Result, Source, describe_field};
+use lacus_storage::{Stores, lake_url};
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
+
+use crate::format::{self, Format};
+use crate::partitions::Partitions;
+use crate::table::FilesTable;
+use crate::union::unite;
+
+/// How many files are opened at once to learn their schemas: remote latency is hidden, a small server is not flooded.
+const CONCURRENT_OPENS: usize = 32;
+
+/// Single files in folders and buckets as datasets.
+///
+/// A dataset is opened anew by every query: its files are listed, so new and changed files are seen at once. What was learned about a
+/// file (schema, statistics) is kept for as long as the file has the same version.
+#[derive(Debug)]
+pub struct FilesSource {
+    stores: Arc<Stores>,
+    schemas: Arc<Known<SchemaRef>>,
+    statistics: Arc<Known<Arc<Statistics>>>,
+}
+
+impl FilesSource {
+    /// A source over `stores`.
+    pub fn new(stores: Arc<Stores>) -> Self {
+        Self { stores, schemas: Arc::default(), statistics: Arc::default() }
+    }
+
+    async fn schemas(&self, opening: &Opening<'_>, objects: &[ObjectMeta]) -> Result<Vec<SchemaRef>> {
+        let learn = |object: ObjectMeta| async move {
+            let key = opening.key(&object);
+            if let Some(schema) = self.schemas.get(&key, &object) {
+                return Ok(schema);
+            }
+            let learned = opening.reader.infer_schema(opening.session, &opening.store, std::slice::from_ref(&object)).await;
+            let schema = learned.map_err(|error| Error::from(error).with("file", self.stores.shown(&object.location)))?;
+            self.schemas.put(key, &object, Arc::clone(&schema));
+            Ok::<_, Error>(schema)
+        };
+        stream::iter(objects.iter().cloned()).map(learn).buffered(CONCURRENT_OPENS).try_collect().await
+    }
+}
+
+/// One opening of a dataset.
+struct Opening<'a> {
+    session: &'a dyn Session,
+    store: Arc<dyn ObjectStore>,
+    reader: Arc<dyn FileFormat>,
+    /// The options with which schemas are inferred: the same file has another schema with another delimiter.
+    options: String,
+}
+
+impl Opening<'_> {
+    fn key(&self, object: &ObjectMeta) -> (Path, String) {
+        (object.location.clone(), self.options.clone())
+    }
+}
+
+#[async_trait]
+impl Source for FilesSource {
+    fn name(&self) -> &'static str {
+        "files"
+    }
+
+    fn formats(&self) -> &'static [&'static str] {
+        &Format::NAMES
+    }
+
+    fn format_of(&self, path: &str) -> Option<&'static str> {
+        Format::of(path).map(Format::name)
+    }
+
+    fn check(&self, spec: &DatasetSpec) -> Result<()> {
+        let pattern = self.stores.resolve(&spec.location)?;
+        let known = match &spec.format {
+            Some(_) => Some(format::choose(spec, &[])?),
+            None => pattern.ending().and_then(Format::of),
+        };
+        match known {
+            Some(format) => format.reader(spec).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    async fn open(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
+        let pattern = self.stores.resolve(&spec.location)?;
+        let store = session.runtime_env().object_store(ObjectStoreUrl::parse(lake_url())?)?;
+        let mut objects = pattern.list(store.as_ref()).await?;
+        let format = format::choose(spec, &objects)?;
+        if objects.len() > 1 {
+            // Writers leave empty files behind as marks; a lone empty file is a mistake worth an error.
+            objects.retain(|object| object.size > 0);
+        }
+        let reader = format.reader(spec)?;
+        let options = format!("{} {:?}", format.name(), spec.options);
+        let opening = Opening { session, store, reader, options };
+        let stored = match &spec.schema {
+            Some(declared) => declared.as_ref().clone(),
+            None => {
+                let schemas = self.schemas(&opening, &objects).await?;
+                let shown: Vec<String> = objects.iter().map(|object| self.stores.shown(&object.location)).collect();
+                unite(shown.iter().map(String::as_str).zip(&schemas))?
+            }
+        };
+        let paths: Vec<&Path> = objects.iter().map(|object| &object.location).collect();
+        let partitions = Partitions::find(pattern.prefix(), &paths, spec.partitions.as_deref())?.without(&stored);
+        let stored = Arc::new(described(stored, spec));
+        Ok(Arc::new(FilesTable::new(Arc::clone(&self.stores), opening.reader, stored, objects, partitions, Arc::clone(&self.statistics))))
+    }
+}
+
+fn described(schema: Schema, spec: &DatasetSpec) -> Schema {
+    let fields = schema.fields().iter().map(|field| match spec.columns.get(field.name()) {
+        Some(column) => Arc::new(describe_field(field.as_ref().clone(), column.description.as_deref(), column.unit.as_deref())),
+        None => Arc::clone(field),
+    });
+    Schema::new(fields.collect::<Vec<Arc<Field>>>())
+}
+
+/// What was learned about files, each entry valid for one version of its file.
+#[derive(Debug)]
+pub(crate) struct Known<T> {
+    entries: Mutex<HashMap<(Path, String), (ObjectMeta, T)>>,
+}
+
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self { entries: Mutex::default() }
+    }
+}
+
+impl<T: Clone> Known<T> {
+    /// Enough for every dataset of a large lake; past it everything is learned again.
+    const MOST: usize = 500_000;
+
+    pub(crate) fn get(&self, key: &(Path, String), object: &ObjectMeta) -> Option<T> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.get(key).filter(|(known, _)| known == object).map(|(_, value)| value.clone())
+    }
+
+    pub(crate) fn put(&self, key: (Path, String), object: &ObjectMeta, value: T) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() >= Self::MOST {
+            entries.clear();
+        }
+        entries.insert(key, (object.clone(), value));
+    }
+}

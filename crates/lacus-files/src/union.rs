@@ -1,0 +1,134 @@
+//! One schema of many files.
+//!
+//! A column has one type in all files, or types of which one holds the values of the others without loss; a file that lacks it gives
+//! NULL. Anything else is an error that names both files: values are never cast in a way that can lose them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use lacus_core::{Error, Kind, Result};
+
+/// The union of the schemas of `files`, in the order in which columns first appear.
+pub(crate) fn unite<'a>(files: impl Iterator<Item = (&'a str, &'a SchemaRef)>) -> Result<Schema> {
+    let mut fields: Vec<(FieldRef, &str)> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut previous: Option<&SchemaRef> = None;
+    let mut present: Vec<usize> = Vec::new();
+    let mut count = 0;
+    for (file, schema) in files {
+        count += 1;
+        let known = previous.is_some_and(|known| Arc::ptr_eq(known, schema) || known.fields() == schema.fields());
+        if known {
+            present.iter_mut().zip(&fields).filter(|(_, (field, _))| schema.index_of(field.name()).is_ok()).for_each(|(seen, _)| *seen += 1);
+            continue;
+        }
+        previous = Some(schema);
+        for field in schema.fields() {
+            match places.get(field.name()) {
+                Some(place) => {
+                    fields[*place].0 = Arc::new(widened(&fields[*place], (field, file))?);
+                    present[*place] += 1;
+                }
+                None => {
+                    places.insert(field.name().clone(), fields.len());
+                    fields.push((Arc::clone(field), file));
+                    present.push(1);
+                }
+            }
+        }
+    }
+    // A column that some files lack holds NULL there, whatever the other files promise.
+    let complete = fields.into_iter().zip(present).map(|((field, _), seen)| {
+        if seen < count && !field.is_nullable() { Arc::new(field.as_ref().clone().with_nullable(true)) } else { field }
+    });
+    Ok(Schema::new(complete.collect::<Vec<_>>()))
+}
+
+fn widened((known, first): &(FieldRef, &str), (field, file): (&FieldRef, &str)) -> Result<Field> {
+    let nullable = known.is_nullable() || field.is_nullable();
+    let data_type = common(known.data_type(), field.data_type()).ok_or_else(|| {
+        Error::new(Kind::CorruptData, format!("the files disagree on column `{}`", field.name()))
+            .with("file", file)
+            .with("type", field.data_type())
+            .with("first file", first)
+            .with("its type", known.data_type())
+            .hint("narrow the path, or open the files as two datasets and unite them with a cast")
+    })?;
+    Ok(known.as_ref().clone().with_data_type(data_type).with_nullable(nullable))
+}
+
+/// The type that holds every value of both, if there is one.
+fn common(left: &DataType, right: &DataType) -> Option<DataType> {
+    use DataType::{Binary, BinaryView, Float16, Float32, Float64, LargeBinary, LargeUtf8, Null, Utf8, Utf8View};
+    if left == right {
+        return Some(left.clone());
+    }
+    match (left, right) {
+        (Null, other) | (other, Null) => Some(other.clone()),
+        (Utf8 | LargeUtf8 | Utf8View, Utf8 | LargeUtf8 | Utf8View) => Some(if [left, right].contains(&&LargeUtf8) { LargeUtf8 } else { Utf8View }),
+        (Binary | LargeBinary | BinaryView, Binary | LargeBinary | BinaryView) => {
+            Some(if [left, right].contains(&&LargeBinary) { LargeBinary } else { BinaryView })
+        }
+        (Float16 | Float32 | Float64, Float16 | Float32 | Float64) => Some(if [left, right].contains(&&Float64) { Float64 } else { Float32 }),
+        // The text `1` in one file and `1.5` in another are both decimal numbers as people write them.
+        (Float64, integer) | (integer, Float64) if integer.is_integer() => Some(Float64),
+        (left, right) if left.is_integer() && right.is_integer() => wider_integer(left, right),
+        _ => None,
+    }
+}
+
+fn wider_integer(left: &DataType, right: &DataType) -> Option<DataType> {
+    let bits = |data_type: &DataType| data_type.primitive_width().map(|bytes| bytes * 8);
+    let (left_bits, right_bits) = (bits(left)?, bits(right)?);
+    match (left.is_signed_integer(), right.is_signed_integer()) {
+        (true, true) | (false, false) => Some(if left_bits >= right_bits { left.clone() } else { right.clone() }),
+        (true, false) => signed(left_bits.max(right_bits * 2)),
+        (false, true) => signed(right_bits.max(left_bits * 2)),
+    }
+}
+
+fn signed(bits: usize) -> Option<DataType> {
+    match bits {
+        16 => Some(DataType::Int16),
+        32 => Some(DataType::Int32),
+        64 => Some(DataType::Int64),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
+        Arc::new(Schema::new(fields.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), false)).collect::<Vec<_>>()))
+    }
+
+    #[test]
+    fn columns_unite_and_missing_ones_become_nullable() -> Result<()> {
+        let first = schema(&[("a", DataType::Int32), ("b", DataType::Utf8)]);
+        let second = schema(&[("b", DataType::Utf8), ("c", DataType::Float64)]);
+        let third = schema(&[("a", DataType::Int64), ("b", DataType::Utf8)]);
+        let united = unite([("1", &first), ("2", &second), ("3", &third), ("4", &third)].into_iter())?;
+        let shown: Vec<String> = united.fields().iter().map(|field| format!("{} {} {}", field.name(), field.data_type(), field.is_nullable())).collect();
+        assert_eq!(shown, ["a Int64 true", "b Utf8 false", "c Float64 true"]);
+        Ok(())
+    }
+
+    #[test]
+    fn types_that_lose_values_are_refused_and_named() {
+        let first = schema(&[("a", DataType::Int64)]);
+        let second = schema(&[("a", DataType::Utf8)]);
+        let error = unite([("1.csv", &first), ("2.csv", &second)].into_iter()).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("file: 2.csv, type: Utf8, first file: 1.csv, its type: Int64"), "{error}");
+    }
+
+    #[test]
+    fn integers_widen_without_loss() {
+        assert_eq!(common(&DataType::UInt8, &DataType::Int8), Some(DataType::Int16));
+        assert_eq!(common(&DataType::UInt32, &DataType::Int64), Some(DataType::Int64));
+        assert_eq!(common(&DataType::UInt64, &DataType::Int64), None);
+        assert_eq!(common(&DataType::UInt16, &DataType::UInt64), Some(DataType::UInt64));
+    }
+}

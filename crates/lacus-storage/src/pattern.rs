@@ -1,0 +1,124 @@
+//! Which objects a location names: one object, a folder, or a glob.
+
+use futures::TryStreamExt;
+use globset::{GlobBuilder, GlobMatcher};
+use lacus_core::{Error, Kind, Result};
+use object_store::path::{Path, PathPart};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+
+/// A location resolved to the virtual store: a literal prefix, and a glob for what follows it.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    shown: String,
+    prefix: Path,
+    glob: Option<GlobMatcher>,
+    folder_only: bool,
+}
+
+impl Pattern {
+    /// The pattern `path` below `root` of the virtual store; `shown` is what the person wrote.
+    ///
+    /// `*` and `?` stay within one segment, `**` crosses segments.
+    ///
+    /// # Errors
+    /// `InvalidConfiguration` when the glob can't be read.
+    pub fn new(shown: impl Into<String>, root: &Path, path: &str) -> Result<Self> {
+        let shown = shown.into();
+        let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        let literal = segments.iter().take_while(|segment| !segment.contains(['*', '?', '[', '{'])).count();
+        let parts = root.parts().chain(segments[..literal].iter().map(|segment| PathPart::from(*segment)));
+        let prefix = Path::from_iter(parts);
+        let glob = match &segments[literal..] {
+            [] => None,
+            rest => Some(matcher(&shown, &rest.join("/"))?),
+        };
+        Ok(Self { folder_only: path.is_empty() || path.ends_with('/'), shown, prefix, glob })
+    }
+
+    /// What the person wrote.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// The literal part in the virtual store.
+    pub fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+
+    /// The last part of what was written, whose ending tells a format: `None` for a folder.
+    pub fn ending(&self) -> Option<&str> {
+        if self.folder_only { None } else { self.shown.rsplit(['/', ':']).next().filter(|last| last.contains('.')) }
+    }
+
+    /// The objects that match, in the order of their paths.
+    ///
+    /// Below a folder or a glob, names that begin with `.` or `_` are not data (`_SUCCESS`, `.snapshot`) and are passed over, as
+    /// every engine that reads folders does.
+    ///
+    /// # Errors
+    /// `NotFound` when nothing matches, or what the store says.
+    pub async fn list(&self, store: &dyn ObjectStore) -> Result<Vec<ObjectMeta>> {
+        if self.glob.is_none() && !self.folder_only {
+            match store.head(&self.prefix).await {
+                Ok(object) => return Ok(vec![object]),
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let all: Vec<ObjectMeta> = store.list(Some(&self.prefix)).try_collect().await?;
+        let mut objects: Vec<ObjectMeta> = all.into_iter().filter(|object| self.matches(&object.location)).collect();
+        if objects.is_empty() {
+            return Err(Error::new(Kind::NotFound, format!("no file matches `{}`", self.shown))
+                .hint("check the path; `*` stays within one folder, `**` reaches below"));
+        }
+        objects.sort_by(|left, right| left.location.cmp(&right.location));
+        Ok(objects)
+    }
+
+    /// Whether the object at `path` is named by this pattern.
+    pub fn matches(&self, path: &Path) -> bool {
+        let Some(rest) = path.prefix_match(&self.prefix) else { return false };
+        let rest: Vec<PathPart<'_>> = rest.collect();
+        let hidden = rest.iter().any(|part| part.as_ref().starts_with(['.', '_']));
+        let relative = rest.iter().map(AsRef::as_ref).collect::<Vec<_>>().join("/");
+        !hidden && !rest.is_empty() && self.glob.as_ref().is_none_or(|glob| glob.is_match(&relative))
+    }
+}
+
+fn matcher(shown: &str, glob: &str) -> Result<GlobMatcher> {
+    GlobBuilder::new(glob).literal_separator(true).build().map(|glob| glob.compile_matcher()).map_err(|error| {
+        Error::new(Kind::InvalidConfiguration, format!("the glob can't be read: {}", error.kind())).with("location", shown)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, path: &str) -> Result<bool> {
+        Ok(Pattern::new(pattern, &Path::from("lab"), pattern)?.matches(&Path::from(path)))
+    }
+
+    #[test]
+    fn globs_match_below_their_literal_part() -> Result<()> {
+        assert!(matches("shots/**/*.parquet", "lab/shots/x.parquet")?);
+        assert!(matches("shots/**/*.parquet", "lab/shots/a/b/x.parquet")?);
+        assert!(!matches("shots/*.parquet", "lab/shots/a/x.parquet")?);
+        assert!(!matches("shots/*.parquet", "other/shots/x.parquet")?);
+        assert!(matches("shots", "lab/shots/deep/x.csv")?);
+        assert!(!matches("shots", "lab/shotsx/x.csv")?);
+        assert!(!matches("shots", "lab/shots/_temporary/x.csv")?);
+        assert!(matches("y={1,2}/*.csv", "lab/y=2/x.csv")?);
+        assert!(Pattern::new("a[", &Path::from("lab"), "a[").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn only_a_file_has_an_ending() -> Result<()> {
+        let ending = |text: &str| Ok::<_, Error>(Pattern::new(text, &Path::from("lab"), text)?.ending().map(str::to_owned));
+        assert_eq!(ending("a/*.csv")?.as_deref(), Some("*.csv"));
+        assert_eq!(ending("a/")?, None);
+        assert_eq!(ending("a/b")?, None);
+        Ok(())
+    }
+}

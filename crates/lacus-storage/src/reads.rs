@@ -1,0 +1,222 @@
+//! What one query reads: counted, bounded, and held to one version of each object.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use lacus_core::{Error, Kind};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetRange, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, coalesce_ranges,
+};
+
+use crate::Stores;
+
+/// A body longer than this is fetched in pieces of it, so that the timeout of one request bounds every wait.
+const PIECE: u64 = 16 * 1024 * 1024;
+/// Ranges closer than this are fetched by one request: about what a server sends during one round trip.
+const COALESCE: u64 = 1024 * 1024;
+
+/// The reads of one query.
+#[derive(Debug, Default)]
+pub struct ReadScope {
+    versions: Mutex<HashMap<Path, ObjectMeta>>,
+    counts: Mutex<BTreeMap<String, Arc<Counts>>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    requests: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// How much a query read from one store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreReads {
+    /// The store.
+    pub store: String,
+    /// Requests sent: reads and listings, not counting retries.
+    pub requests: u64,
+    /// Bytes of bodies received.
+    pub bytes: u64,
+}
+
+impl ReadScope {
+    /// Holds the query to this version of an object. The version that the query saw first stays.
+    pub fn pin(&self, object: &ObjectMeta) {
+        held(&self.versions).entry(object.location.clone()).or_insert_with(|| object.clone());
+    }
+
+    /// What was read so far, store by store.
+    pub fn reads(&self) -> Vec<StoreReads> {
+        let counts = held(&self.counts);
+        let read = |(store, counts): (&String, &Arc<Counts>)| StoreReads {
+            store: store.clone(),
+            requests: counts.requests.load(Ordering::Relaxed),
+            bytes: counts.bytes.load(Ordering::Relaxed),
+        };
+        counts.iter().map(read).collect()
+    }
+
+    fn pinned(&self, location: &Path) -> Option<ObjectMeta> {
+        held(&self.versions).get(location).cloned()
+    }
+
+    fn counts(&self, location: &Path) -> Arc<Counts> {
+        let store = location.parts().next().map(|part| part.as_ref().to_owned()).unwrap_or_default();
+        Arc::clone(held(&self.counts).entry(store).or_default())
+    }
+}
+
+/// A poisoned lock only means that another thread panicked; the maps behind these locks are valid at every instant.
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The stores as one query sees them.
+#[derive(Debug, Clone)]
+pub struct ScopedStore {
+    stores: Arc<Stores>,
+    scope: Arc<ReadScope>,
+}
+
+impl ScopedStore {
+    /// `stores`, read within `scope`.
+    pub fn new(stores: Arc<Stores>, scope: Arc<ReadScope>) -> Self {
+        Self { stores, scope }
+    }
+
+    /// One request, held to the pinned version.
+    async fn get_pinned(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let counts = self.scope.counts(location);
+        counts.requests.fetch_add(1, Ordering::Relaxed);
+        let pinned = self.scope.pinned(location);
+        let pinned_tag = pinned.as_ref().and_then(|object| object.e_tag.clone());
+        let options = if options.if_match.is_none() { options.with_if_match(pinned_tag) } else { options };
+        let mut result = match self.stores.get_opts(location, options).await {
+            Err(object_store::Error::NotFound { .. }) if pinned.is_some() => return Err(self.changed(location, "is gone")),
+            Err(object_store::Error::Precondition { .. }) => return Err(self.changed(location, "was replaced")),
+            other => other?,
+        };
+        match &pinned {
+            Some(first) if !same_version(first, &result.meta) => return Err(self.changed(location, "was replaced")),
+            Some(_) => {}
+            None => self.scope.pin(&result.meta),
+        }
+        result.payload = match result.payload {
+            GetResultPayload::Stream(body) => GetResultPayload::Stream(
+                body.inspect_ok(move |bytes| {
+                    counts.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                })
+                .boxed(),
+            ),
+            file => {
+                counts.bytes.fetch_add(result.range.end - result.range.start, Ordering::Relaxed);
+                file
+            }
+        };
+        Ok(result)
+    }
+
+    fn changed(&self, location: &Path, how: &str) -> object_store::Error {
+        let shown = self.stores.shown(location);
+        let error = Error::new(Kind::ObjectChanged, format!("`{shown}` {how} while it was read")).hint("run the query again");
+        object_store::Error::Generic { store: "lake", source: Box::new(error) }
+    }
+
+    /// The rest of a long body, piece by piece.
+    fn pieces(&self, location: &Path, options: &GetOptions, rest: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+        let (this, location, options) = (self.clone(), location.clone(), options.clone());
+        let starts = stream::iter((rest.start..rest.end).step_by(PIECE as usize));
+        starts
+            .then(move |start| {
+                let (this, location) = (this.clone(), location.clone());
+                let options = options.clone().with_range(Some(start..(start + PIECE).min(rest.end)));
+                async move { Ok::<_, object_store::Error>(this.get_pinned(&location, options).await?.into_stream()) }
+            })
+            .try_flatten()
+            .boxed()
+    }
+}
+
+fn same_version(first: &ObjectMeta, now: &ObjectMeta) -> bool {
+    let tags = match (&first.e_tag, &now.e_tag) {
+        (Some(first), Some(now)) => first == now,
+        // Listings and reads may state times with different precision, so without tags whole seconds must do.
+        _ => first.last_modified.timestamp() == now.last_modified.timestamp(),
+    };
+    tags && first.size == now.size
+}
+
+/// The part of an object of `size` bytes that `range` asks for.
+fn asked(range: Option<&GetRange>, size: u64) -> Option<Range<u64>> {
+    match range {
+        None => Some(0..size),
+        Some(range) => range.as_range(size).ok(),
+    }
+}
+
+#[async_trait]
+impl ObjectStore for ScopedStore {
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let size = self.scope.pinned(location).map(|object| object.size);
+        let whole = size.and_then(|size| asked(options.range.as_ref(), size));
+        let long = whole.filter(|range| !options.head && range.end - range.start > PIECE && !self.stores.is_local(location));
+        let Some(range) = long else { return self.get_pinned(location, options).await };
+        let rest = self.pieces(location, &options, range.start + PIECE..range.end);
+        let first = self.get_pinned(location, options.with_range(Some(range.start..range.start + PIECE))).await?;
+        let (meta, attributes) = (first.meta.clone(), first.attributes.clone());
+        let payload = GetResultPayload::Stream(first.into_stream().chain(rest).boxed());
+        Ok(GetResult { payload, meta, range, attributes })
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let fetch = |range: Range<u64>| async move {
+            self.get_pinned(location, GetOptions::new().with_range(Some(range))).await?.bytes().await
+        };
+        coalesce_ranges(ranges, fetch, COALESCE).await
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        if let Some(prefix) = prefix {
+            self.scope.counts(prefix).requests.fetch_add(1, Ordering::Relaxed);
+        }
+        self.stores.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        if let Some(prefix) = prefix {
+            self.scope.counts(prefix).requests.fetch_add(1, Ordering::Relaxed);
+        }
+        self.stores.list_with_delimiter(prefix).await
+    }
+
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.stores.put_opts(location, payload, options).await
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.stores.put_multipart_opts(location, options).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.stores.delete_stream(locations)
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.stores.copy_opts(from, to, options).await
+    }
+}
+
+impl fmt::Display for ScopedStore {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("lake")
+    }
+}

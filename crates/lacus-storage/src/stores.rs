@@ -1,0 +1,379 @@
+//! The virtual object store.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use lacus_core::{Error, Kind, Location, nearest};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, Result,
+};
+use url::Url;
+
+use crate::{Pattern, Place, S3Spec, StoreSpec, local, s3};
+
+/// The first segment of paths on this machine that belong to no named store.
+const LOCAL: &str = "file";
+/// The first segment of buckets that belong to no named store; the bucket is the second.
+const BUCKETS: &str = "s3";
+
+/// The URL under which an engine registers its stores.
+///
+/// It has no host: the store's name is the first segment of the *path*, because DataFusion's caches know an object by its path alone.
+pub fn lake_url() -> &'static str {
+    "lake:///"
+}
+
+/// One object store over all stores of a lake: `<store>/<path>`.
+///
+/// Two names are reserved for what no store names: `file/<absolute path>` and `s3/<bucket>/<key>`.
+#[derive(Debug)]
+pub struct Stores {
+    mounts: RwLock<BTreeMap<String, Arc<Mount>>>,
+    base: PathBuf,
+    buckets: S3Spec,
+}
+
+#[derive(Debug)]
+struct Mount {
+    spec: StoreSpec,
+    store: lacus_core::Result<Arc<dyn ObjectStore>>,
+    /// What every path begins with inside `store`.
+    inside: Path,
+}
+
+/// Where a virtual path leads.
+struct Route {
+    mount: Arc<Mount>,
+    outside: Path,
+    path: Path,
+}
+
+impl Stores {
+    /// Stores over the given places. Relative locations stand below `base`; `buckets` says with which server, region and credentials
+    /// an `s3://` URL is read that no named store covers (its bucket and prefix do not matter).
+    pub fn new(base: impl Into<PathBuf>, buckets: S3Spec, specs: Vec<StoreSpec>) -> Self {
+        let mounts = specs.into_iter().map(|spec| (spec.name.as_str().to_owned(), Arc::new(Mount::open(spec)))).collect();
+        Self { mounts: RwLock::new(mounts), base: base.into(), buckets }
+    }
+
+    /// The folder below which relative locations stand.
+    pub fn base(&self) -> &FilePath {
+        &self.base
+    }
+
+    /// The names of the stores.
+    pub fn names(&self) -> Vec<String> {
+        let mounts = self.mounts.read().unwrap_or_else(PoisonError::into_inner);
+        mounts.keys().filter(|name| !name.contains('/')).cloned().collect()
+    }
+
+    /// Adds or replaces a store.
+    pub fn add(&self, spec: StoreSpec) {
+        let name = spec.name.as_str().to_owned();
+        self.mounts.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::new(Mount::open(spec)));
+    }
+
+    /// The objects that `location` names.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown store, with the nearest; `Unsupported` for a scheme that Lacus doesn't read;
+    /// `InvalidConfiguration` for an `s3://` URL that several stores cover.
+    pub fn resolve(&self, location: &Location) -> lacus_core::Result<Pattern> {
+        let shown = location.to_string();
+        match location {
+            Location::Store { store, path } => {
+                self.known(store.as_str())?;
+                Pattern::new(shown, &Path::from(store.as_str()), path)
+            }
+            Location::Path(path) => self.resolve_file(shown, path),
+            Location::Url(url) if url.scheme() == LOCAL => {
+                let path = url.to_file_path().map_err(|()| {
+                    Error::new(Kind::InvalidConfiguration, "not a local path").with("location", &shown).hint("write file:///path")
+                })?;
+                self.resolve_file(shown, &path)
+            }
+            Location::Url(url) if url.scheme() == "s3" || url.scheme() == "s3a" => self.resolve_bucket(shown, url),
+            Location::Url(url) => Err(Error::new(Kind::Unsupported, format!("`{}://` can't be read yet", url.scheme()))
+                .with("location", &shown)
+                .hint("use an S3-compatible server, a local path, or copy the file")),
+        }
+    }
+
+    fn known(&self, name: &str) -> lacus_core::Result<()> {
+        let names = self.names();
+        if names.iter().any(|known| known == name) {
+            return Ok(());
+        }
+        let unknown = Error::new(Kind::NotFound, format!("no store `{name}`"));
+        Err(match nearest(name, names.iter().map(String::as_str)) {
+            Some(near) => unknown.hint(format!("did you mean `{near}`?")),
+            None => unknown.hint(format!("declare [store.{name}] in the lake file")),
+        })
+    }
+
+    fn resolve_file(&self, shown: String, path: &FilePath) -> lacus_core::Result<Pattern> {
+        let whole = local::absolute(&self.base, path);
+        let text = whole.to_str().ok_or_else(|| Error::new(Kind::Unsupported, format!("the path `{shown}` is not UTF-8")))?;
+        let folder = if shown.ends_with('/') { "/" } else { "" };
+        Pattern::new(shown, &Path::from(LOCAL), &format!("{text}{folder}"))
+    }
+
+    fn resolve_bucket(&self, shown: String, url: &Url) -> lacus_core::Result<Pattern> {
+        let bucket = url.host_str().unwrap_or_default();
+        let key = url.path().trim_start_matches('/');
+        let mounts = self.mounts.read().unwrap_or_else(PoisonError::into_inner);
+        let covering: Vec<(&str, &str)> = mounts
+            .iter()
+            .filter_map(|(name, mount)| match &mount.spec.place {
+                Place::S3(spec) if spec.bucket == bucket && !name.contains('/') => {
+                    let rest = key.strip_prefix(spec.prefix.as_str())?;
+                    Some((name.as_str(), rest))
+                }
+                _ => None,
+            })
+            .collect();
+        match covering.as_slice() {
+            [] => Pattern::new(shown, &Path::from_iter([BUCKETS, bucket]), key),
+            [(name, rest)] => Pattern::new(shown, &Path::from(*name), rest),
+            several => {
+                let names = several.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(" and ");
+                Err(Error::new(Kind::InvalidConfiguration, format!("the stores {names} both cover this URL"))
+                    .with("location", shown)
+                    .hint(format!("write `{}:...`", several[0].0)))
+            }
+        }
+    }
+
+    /// A virtual path as a person would write it.
+    pub fn shown(&self, location: &Path) -> String {
+        let mut parts = location.parts().map(|part| part.as_ref().to_owned());
+        let first = parts.next().unwrap_or_default();
+        let rest = parts.collect::<Vec<_>>().join("/");
+        match first.as_str() {
+            LOCAL => format!("/{rest}"),
+            BUCKETS => format!("s3://{rest}"),
+            store => format!("{store}:{rest}"),
+        }
+    }
+
+    /// Whether reading `location` is reading a file of this machine.
+    pub(crate) fn is_local(&self, location: &Path) -> bool {
+        self.route(location).is_ok_and(|route| matches!(route.mount.spec.place, Place::Folder(_)))
+    }
+
+    fn route(&self, location: &Path) -> Result<Route> {
+        let mut parts = location.parts();
+        let first = parts.next().map(|part| part.as_ref().to_owned()).unwrap_or_default();
+        let name = match first.as_str() {
+            BUCKETS => format!("{BUCKETS}/{}", parts.next().map(|part| part.as_ref().to_owned()).unwrap_or_default()),
+            _ => first,
+        };
+        let below = Path::from_iter(parts);
+        let mount = self.mount(&name).map_err(store_error)?;
+        if let Err(error) = &mount.store {
+            return Err(store_error(error.clone().with("store", &name)));
+        }
+        let path = Path::from_iter(mount.inside.parts().chain(below.parts()));
+        Ok(Route { mount, outside: Path::from(name), path })
+    }
+
+    fn mount(&self, name: &str) -> lacus_core::Result<Arc<Mount>> {
+        if let Some(mount) = self.mounts.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Ok(Arc::clone(mount));
+        }
+        let mount = match name.split_once('/') {
+            None if name == LOCAL => Mount::machine(),
+            Some((BUCKETS, bucket)) => Mount::bucket(&self.buckets, bucket),
+            _ => return Err(Error::new(Kind::NotFound, format!("no store `{name}`"))),
+        };
+        let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(mounts.entry(name.to_owned()).or_insert(Arc::new(mount))))
+    }
+
+    fn explain(&self, error: object_store::Error, location: &Path) -> object_store::Error {
+        explain(error, &self.shown(location))
+    }
+}
+
+impl Mount {
+    fn open(spec: StoreSpec) -> Self {
+        let (store, inside) = match &spec.place {
+            Place::S3(s3) => (s3::open(s3, spec.timeout, spec.retries), Path::from(s3.prefix.as_str())),
+            Place::Folder(folder) => (local::open(folder), Path::default()),
+            Place::Custom(store) => (Ok(Arc::clone(store)), Path::default()),
+            Place::Broken(error) => (Err(error.clone()), Path::default()),
+        };
+        Self { spec, store, inside }
+    }
+
+    fn machine() -> Self {
+        let spec = Self::unnamed(Place::Folder(PathBuf::from("/")));
+        Self { spec, store: Ok(local::open_root()), inside: Path::default() }
+    }
+
+    fn bucket(defaults: &S3Spec, bucket: &str) -> Self {
+        let spec = S3Spec { bucket: bucket.to_owned(), prefix: String::new(), ..defaults.clone() };
+        Self::open(Self::unnamed(Place::S3(spec)))
+    }
+
+    fn unnamed(place: Place) -> StoreSpec {
+        // The name is never looked up: an unnamed mount is reached by its reserved path.
+        let name = lacus_core::StoreName::unnamed();
+        StoreSpec::new(name, place)
+    }
+
+    /// Bounds how long one call may take as a whole, retries included: a hung mount must not hang a query.
+    fn patience(&self) -> Duration {
+        self.spec.timeout * 5
+    }
+}
+
+impl Route {
+    fn store(&self) -> Result<&Arc<dyn ObjectStore>> {
+        self.mount.store.as_ref().map_err(|error| store_error(error.clone()))
+    }
+
+    /// A path of the store as a path of the lake.
+    fn outward(mount: &Mount, outside: &Path, path: &Path) -> Path {
+        match path.prefix_match(&mount.inside) {
+            Some(rest) => Path::from_iter(outside.parts().chain(rest)),
+            None => Path::from_iter(outside.parts().chain(path.parts())),
+        }
+    }
+
+    fn outward_meta(&self, mut object: ObjectMeta) -> ObjectMeta {
+        object.location = Self::outward(&self.mount, &self.outside, &object.location);
+        object
+    }
+}
+
+fn store_error(error: Error) -> object_store::Error {
+    match error.kind() {
+        Kind::NotFound => object_store::Error::NotFound { path: String::new(), source: Box::new(error) },
+        _ => object_store::Error::Generic { store: "lake", source: Box::new(error) },
+    }
+}
+
+/// Says which object an error of a store is about, in one line that a person can act on. The variants that callers branch on stay.
+fn explain(error: object_store::Error, shown: &str) -> object_store::Error {
+    if Error::find(&error).is_some() {
+        return error;
+    }
+    let path = shown.to_owned();
+    match error {
+        object_store::Error::NotFound { source, .. } if !source.to_string().contains("NoSuchBucket") => {
+            let error = Error::new(Kind::NotFound, format!("no object `{shown}`")).because(source);
+            object_store::Error::NotFound { path, source: Box::new(error) }
+        }
+        object_store::Error::Precondition { source, .. } => object_store::Error::Precondition { path, source },
+        object_store::Error::NotFound { source, .. } => {
+            let error = Error::new(Kind::NotFound, "the bucket does not exist").with("object", shown).because(source);
+            let error = error.hint("check the `url` and the `endpoint` of the store");
+            object_store::Error::Generic { store: "lake", source: Box::new(error) }
+        }
+        other => {
+            let error = Error::from(other).with("object", shown);
+            object_store::Error::Generic { store: "lake", source: Box::new(error) }
+        }
+    }
+}
+
+async fn within<T>(patience: Duration, shown: &str, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    match tokio::time::timeout(patience, call).await {
+        Ok(result) => result.map_err(|error| explain(error, shown)),
+        Err(_) => Err(store_error(timed_out(patience, shown))),
+    }
+}
+
+fn timed_out(patience: Duration, shown: &str) -> Error {
+    Error::new(Kind::Unavailable, format!("no answer within {} s", patience.as_secs()))
+        .with("object", shown)
+        .hint("check that the server answers and the file system is mounted, or raise `timeout` of the store")
+}
+
+/// Each item of a listing or a body must come in time; the whole may take as long as it takes.
+fn each_within<T: Send + 'static>(patience: Duration, shown: String, items: BoxStream<'static, Result<T>>) -> BoxStream<'static, Result<T>> {
+    stream::try_unfold((items, shown), move |(mut items, shown)| async move {
+        let item = within(patience, &shown, items.try_next()).await?;
+        Ok(item.map(|item| (item, (items, shown))))
+    })
+    .boxed()
+}
+
+#[async_trait]
+impl ObjectStore for Stores {
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let route = self.route(location)?;
+        let (patience, shown) = (route.mount.patience(), self.shown(location));
+        let mut result = within(patience, &shown, route.store()?.get_opts(&route.path, options)).await?;
+        result.meta.location = location.clone();
+        if let GetResultPayload::Stream(body) = result.payload {
+            result.payload = GetResultPayload::Stream(each_within(patience, shown, body));
+        }
+        Ok(result)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let prefix = prefix.cloned().unwrap_or_default();
+        let route = match self.route(&prefix) {
+            Ok(route) => route,
+            Err(error) => return stream::once(async { Err(error) }).boxed(),
+        };
+        let items = match route.store() {
+            Ok(store) => store.list(Some(&route.path)),
+            Err(error) => return stream::once(async { Err(error) }).boxed(),
+        };
+        let items = each_within(route.mount.patience(), self.shown(&prefix), items);
+        items.map_ok(move |object| route.outward_meta(object)).boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        let prefix = prefix.cloned().unwrap_or_default();
+        let route = self.route(&prefix)?;
+        let call = route.store()?.list_with_delimiter(Some(&route.path));
+        let listed = within(route.mount.patience(), &self.shown(&prefix), call).await?;
+        let folders = listed.common_prefixes.iter().map(|path| Route::outward(&route.mount, &route.outside, path)).collect();
+        let objects = listed.objects.into_iter().map(|object| route.outward_meta(object)).collect();
+        Ok(ListResult { common_prefixes: folders, objects })
+    }
+
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let route = self.route(location)?;
+        let call = route.store()?.put_opts(&route.path, payload, options);
+        within(route.mount.patience(), &self.shown(location), call).await
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        let route = self.route(location)?;
+        let call = route.store()?.put_multipart_opts(&route.path, options);
+        within(route.mount.patience(), &self.shown(location), call).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let refused = |_| Err(store_error(Error::new(Kind::Unsupported, "Lacus deletes no objects")));
+        locations.map(refused).boxed()
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        let (source, target) = (self.route(from)?, self.route(to)?);
+        if source.outside != target.outside {
+            return Err(store_error(Error::new(Kind::Unsupported, "an object can't be copied from store to store")));
+        }
+        let call = source.store()?.copy_opts(&source.path, &target.path, options);
+        within(source.mount.patience(), &self.shown(from), call).await.map_err(|error| self.explain(error, from))
+    }
+}
+
+impl fmt::Display for Stores {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("lake")
+    }
+}
