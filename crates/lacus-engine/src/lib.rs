@@ -1,1 +1,36 @@
-//! SQL in, one stream out: the engine, its catalog, its limits and its queries.
+//! SQL in, one stream out.
+//!
+//! ```text
+//! text -> Engine::query -> plan -> TableProvider::scan -> partitions -> batches -> one stream
+//! ```
+//!
+//! The life of a query, one module a step:
+//!
+//! 1. [`statement`] reads the text: one statement, `?` numbered by position;
+//! 2. [`calls`] opens `read_parquet('...')` and its kind;
+//! 3. [`catalog`] resolves the names that the query uses, and no others; [`planner`] plans over them;
+//! 4. [`ddl`] applies `CREATE` and `DROP`; everything else becomes a [`Query`] with a known schema;
+//! 5. [`query`] runs it: deadline, memory limit, cancel by drop.
+//!
+//! [`settings`] holds the defaults of a session, each with its reason; [`information_schema`] and [`describe`] say what there is;
+//! [`explain`] adds what was read to EXPLAIN.
+
+mod calls;
+mod catalog;
+mod ddl;
+mod describe;
+mod engine;
+mod explain;
+mod information_schema;
+mod limits;
+mod planner;
+mod query;
+mod session;
+mod settings;
+mod statement;
+
+pub use catalog::{TableEntry, TableKind};
+pub use engine::{Engine, EngineBuilder, Prepared};
+pub use limits::Limits;
+pub use query::{Query, ResultStream};
+pub use statement::split;

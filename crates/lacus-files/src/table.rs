@@ -3,7 +3,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion_catalog::{Session, TableProvider};
-use datafusion_common::{DataFusionError, Result, Statistics, project_schema};
+use datafusion_common::{DataFusionError, Result, Statistics};
 use datafusion_datasource::file_format::FileFormat;
 use datafusion_datasource::file_groups::FileGroup;
 use datafusion_datasource::file_scan_config::{FileScanConfig, FileScanConfigBuilder};
@@ -12,7 +12,6 @@ use datafusion_datasource::{PartitionedFile, TableSchema, compute_all_files_stat
 use datafusion_execution::object_store::ObjectStoreUrl;
 use datafusion_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion_physical_plan::ExecutionPlan;
-use datafusion_physical_plan::empty::EmptyExec;
 use futures::{StreamExt, TryStreamExt, stream};
 use lacus_core::Error;
 use lacus_storage::{ReadScope, Stores, lake_url};
@@ -128,15 +127,16 @@ impl TableProvider for FilesTable {
         let url = ObjectStoreUrl::parse(lake_url())?;
         let store = session.runtime_env().object_store(&url)?;
         let files = self.select(session, filters)?;
-        if files.is_empty() {
-            return Ok(Arc::new(EmptyExec::new(project_schema(&self.schema(), projection)?)));
-        }
         let bytes = files.iter().map(|file| file.object_meta.size).sum();
         let selection = Selection { matched: files.len(), total: self.objects.len(), bytes };
         let files = self.with_statistics(session, &store, files).await?;
-        let groups = FileGroup::new(files).split_files(session.config().target_partitions());
+        // A scan of no file is still a scan, so that EXPLAIN can say that none of so many matched.
+        let groups = match files.is_empty() {
+            true => vec![FileGroup::new(files)],
+            false => FileGroup::new(files).split_files(session.config().target_partitions()),
+        };
         let (groups, statistics) = compute_all_files_statistics(groups, self.schema(), session.config().collect_statistics(), false)?;
-        let schema = TableSchema::new(Arc::clone(&self.stored), self.partitions.fields.clone());
+        let schema = TableSchema::builder(Arc::clone(&self.stored)).with_table_partition_cols(self.partitions.fields.clone()).build();
         let config = FileScanConfigBuilder::new(url, self.reader.file_source(schema))
             .with_file_groups(groups)
             .with_statistics(statistics)

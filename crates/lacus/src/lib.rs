@@ -1,1 +1,52 @@
-//! The Lacus query engine as a library: open a lake, ask it SQL, read Arrow.
+//! Lacus: a columnar query engine for science data that stays where it is.
+//!
+//! A *lake* is a catalog of datasets; a *dataset* lies in a *store*: a bucket, or a folder of this machine or of a parallel file
+//! system. Datasets are tables, SQL is the question, and the answer is one stream of Arrow batches.
+//!
+//! ```no_run
+//! use lacus::{Principal, TryStreamExt};
+//!
+//! # async fn run() -> lacus::Result<()> {
+//! let engine = lacus::open(None)?; // finds `lacus.toml` from the working folder upward, or works without one
+//! let query = engine.query("SELECT count(*) FROM 'shots/*.parquet' WHERE shot > $1", &[500_i64.into()], &Principal::owner()).await?;
+//! let batches: Vec<_> = query.stream()?.try_collect().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to look
+//!
+//! | for | see |
+//! |---|---|
+//! | opening a lake | [`open`], [`Config`] |
+//! | asking | [`Engine::query`], [`Query`], [`ResultStream`] |
+//! | bringing tables, functions and stores of your own | [`Engine::builder`], [`register_defaults`], [`Stores::add`]; `examples/embed.rs` |
+//! | adding a kind of dataset | [`Source`] |
+//! | what went wrong | [`Error`], [`Kind`] |
+//!
+//! Dropping a [`ResultStream`] cancels its query. Every query has a deadline and shares a memory limit: [`Limits`].
+
+mod config;
+mod defaults;
+
+/// One option of the lake file, as the reference documents it.
+pub use config::OptionDoc;
+/// The configuration of a lake, resolved from its file and the environment.
+pub use config::{Config, FILE_NAME, reference};
+pub use defaults::{open, register_defaults};
+/// Arrow, in the version that the engine speaks.
+pub use datafusion::arrow;
+/// DataFusion, in the version that the engine is built on: table providers and functions of your own are its traits.
+pub use datafusion;
+/// For `try_collect` and `try_next` on a [`ResultStream`].
+pub use futures::TryStreamExt;
+pub use lacus_core::{
+    ColumnSpec, DatasetName, DatasetSpec, Error, Kind, Location, OptionValue, Principal, Result, Source, StoreName, description_of, nearest,
+    unit_of,
+};
+pub use lacus_engine::{Engine, EngineBuilder, Limits, Prepared, Query, ResultStream, TableEntry, TableKind, split};
+pub use lacus_storage::{Credentials, Place, S3Spec, Secret, StoreReads, StoreSpec, Stores};
+/// The trait of stores that a program brings.
+pub use object_store;
+/// A parameter of a query.
+pub use datafusion::common::ScalarValue;

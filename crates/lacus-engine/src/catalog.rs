@@ -1,0 +1,225 @@
+//! What the lake's names mean. Nothing is opened before a query names it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{ResolvedTableReference, TableReference};
+use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Location, Result, Source, nearest};
+
+use crate::information_schema::INFORMATION_SCHEMA;
+use crate::settings::MAIN;
+
+/// What one name of the lake means.
+#[derive(Debug, Clone)]
+pub(crate) enum Entry {
+    /// A dataset that a source opens.
+    Dataset { spec: Arc<DatasetSpec>, origin: Origin },
+    /// A view: the text of its `CREATE VIEW`, planned by every query that uses it.
+    View { definition: String },
+    /// A table that the embedding program brought.
+    Table { provider: Arc<dyn TableProvider> },
+}
+
+/// Who said that there is a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The lake file, which SQL doesn't change.
+    LakeFile,
+    /// `CREATE EXTERNAL TABLE`: it lasts until the engine closes.
+    Sql,
+}
+
+/// A table as it is listed: known without opening anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableEntry {
+    /// The catalog: the lake's name.
+    pub catalog: String,
+    /// The schema.
+    pub schema: String,
+    /// The name.
+    pub name: String,
+    /// Table or view.
+    pub kind: TableKind,
+    /// One sentence on what it holds.
+    pub description: Option<String>,
+}
+
+/// What kind of table a listing shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TableKind {
+    /// A dataset, or a table that an embedding program brought.
+    Table,
+    /// A view.
+    View,
+    /// A table of `information_schema`.
+    System,
+}
+
+impl TableKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Table, Self::View, Self::System];
+
+    /// The word for it that tools filter on.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Table => "TABLE",
+            Self::View => "VIEW",
+            Self::System => "SYSTEM TABLE",
+        }
+    }
+}
+
+/// The names of one lake, shared by all of its queries.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    pub(crate) lake: String,
+    sources: Vec<Arc<dyn Source>>,
+    entries: RwLock<BTreeMap<String, Entry>>,
+}
+
+impl Catalog {
+    pub(crate) fn new(lake: String, sources: Vec<Arc<dyn Source>>) -> Self {
+        Self { lake, sources, entries: RwLock::default() }
+    }
+
+    pub(crate) fn sources(&self) -> &[Arc<dyn Source>] {
+        &self.sources
+    }
+
+    pub(crate) fn entries(&self) -> BTreeMap<String, Entry> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn entry(&self, name: &str) -> Option<Entry> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Adds an entry, or replaces what SQL or the program said before.
+    pub(crate) fn add(&self, name: &str, entry: Entry, replace: bool) -> Result<()> {
+        DatasetName::new(name).map_err(|error| error.with("table", name))?;
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        match entries.get(name) {
+            Some(Entry::Dataset { origin: Origin::LakeFile, .. }) => {
+                return Err(Error::new(Kind::AlreadyExists, format!("`{name}` is a dataset of the lake file"))
+                    .hint("choose another name, or change the lake file"));
+            }
+            Some(_) if !replace => {
+                return Err(Error::new(Kind::AlreadyExists, format!("`{name}` exists already")).hint("choose another name, or CREATE OR REPLACE"));
+            }
+            _ => entries.insert(name.to_owned(), entry),
+        };
+        Ok(())
+    }
+
+    /// Takes an entry away; `wanted` says which kind `DROP` named.
+    pub(crate) fn remove(&self, name: &str, wanted: TableKind, if_exists: bool) -> Result<()> {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let kind = match entries.get(name) {
+            None if if_exists => return Ok(()),
+            None => {
+                drop(entries);
+                return Err(self.unknown_table(name));
+            }
+            Some(Entry::Dataset { origin: Origin::LakeFile, .. }) => {
+                return Err(Error::new(Kind::InvalidQuery, format!("`{name}` is a dataset of the lake file"))
+                    .hint("take it out of the lake file"));
+            }
+            Some(entry) => kind_of(entry),
+        };
+        if kind != wanted {
+            return Err(Error::new(Kind::InvalidQuery, format!("`{name}` is a {}", kind.as_str().to_lowercase()))
+                .hint(format!("DROP {} {name}", kind.as_str())));
+        }
+        entries.remove(name);
+        Ok(())
+    }
+
+    /// The full name behind a reference.
+    pub(crate) fn resolve(&self, reference: TableReference) -> ResolvedTableReference {
+        reference.resolve(&self.lake, MAIN)
+    }
+
+    /// Checks that a reference which DDL names stands in `main` of this lake, and gives its name.
+    pub(crate) fn own_name(&self, reference: &TableReference) -> Result<String> {
+        let resolved = self.resolve(reference.clone());
+        self.check_schema(&resolved)?;
+        if resolved.schema.as_ref() != MAIN {
+            return Err(Error::new(Kind::InvalidQuery, format!("nothing can be created or dropped in `{}`", resolved.schema)));
+        }
+        Ok(resolved.table.to_string())
+    }
+
+    pub(crate) fn check_schema(&self, resolved: &ResolvedTableReference) -> Result<()> {
+        if resolved.catalog.as_ref() != self.lake {
+            let error = Error::new(Kind::NotFound, format!("no catalog `{}`", resolved.catalog));
+            return Err(error.hint(format!("the catalog is `{}`", self.lake)));
+        }
+        let schemas = [MAIN, INFORMATION_SCHEMA];
+        if !schemas.contains(&resolved.schema.as_ref()) {
+            let error = Error::new(Kind::NotFound, format!("no schema `{}`", resolved.schema));
+            return Err(match nearest(&resolved.schema, schemas) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint(format!("the schemas are `{MAIN}` and `{INFORMATION_SCHEMA}`")),
+            });
+        }
+        Ok(())
+    }
+
+    /// The error for a name that means nothing, with the nearest that does.
+    pub(crate) fn unknown_table(&self, name: &str) -> Error {
+        let entries = self.entries();
+        let error = Error::new(Kind::NotFound, format!("no table `{name}`"));
+        match nearest(name, entries.keys().map(String::as_str)) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => error.hint("SHOW TABLES lists the tables; a file is named in quotes, as in FROM 'store:path/x.parquet'"),
+        }
+    }
+
+    /// The dataset that a quoted location names: `FROM 's3://bucket/x.parquet'`.
+    pub(crate) fn ad_hoc(name: &str) -> Option<Result<DatasetSpec>> {
+        let is_location = name.contains(['/', '.', ':']);
+        is_location.then(|| Ok(DatasetSpec::new(name, Location::parse(name)?)))
+    }
+
+    /// Opens a dataset with the source that knows its format.
+    pub(crate) async fn open(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
+        let opened = self.source_of(spec)?.open(spec, session).await;
+        opened.map_err(|error| error.with("dataset", &spec.name))
+    }
+
+    /// The source that opens `spec`.
+    pub(crate) fn source_of(&self, spec: &DatasetSpec) -> Result<&Arc<dyn Source>> {
+        let path = spec.location.to_string();
+        let claimed = self.sources.iter().find(|source| match &spec.format {
+            Some(format) => source.formats().contains(&format.as_str()),
+            None => source.format_of(&path).is_some(),
+        });
+        // A folder's name tells no format; the first source looks at the endings of what lies in it.
+        claimed.or_else(|| self.sources.first()).ok_or_else(|| {
+            Error::new(Kind::InvalidConfiguration, "no source is registered").hint("call `lacus::register_defaults`, or add a source")
+        })
+    }
+
+    /// All tables of `main`, by name.
+    pub(crate) fn tables(&self) -> Vec<TableEntry> {
+        let listed = |(name, entry): (String, Entry)| TableEntry {
+            catalog: self.lake.clone(),
+            schema: MAIN.to_owned(),
+            name,
+            kind: kind_of(&entry),
+            description: match entry {
+                Entry::Dataset { spec, .. } => spec.description.clone(),
+                Entry::View { .. } | Entry::Table { .. } => None,
+            },
+        };
+        self.entries().into_iter().map(listed).collect()
+    }
+}
+
+fn kind_of(entry: &Entry) -> TableKind {
+    match entry {
+        Entry::View { .. } => TableKind::View,
+        Entry::Dataset { .. } | Entry::Table { .. } => TableKind::Table,
+    }
+}

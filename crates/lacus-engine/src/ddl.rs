@@ -1,0 +1,85 @@
+//! `CREATE` and `DROP`: what they change lasts until the engine closes, and all clients see it.
+
+use std::sync::Arc;
+
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{CreateExternalTable, CreateView, DdlStatement, LogicalPlan};
+use lacus_core::{DatasetSpec, Error, Kind, Location, OptionValue, Result};
+
+use crate::catalog::{Catalog, Entry, Origin, TableKind};
+
+/// Refuses statements that would write or change settings; says which kind the rest is.
+pub(crate) fn is_command(plan: &LogicalPlan) -> Result<bool> {
+    match plan {
+        LogicalPlan::Ddl(
+            DdlStatement::CreateExternalTable(_) | DdlStatement::CreateView(_) | DdlStatement::DropTable(_) | DdlStatement::DropView(_),
+        ) => Ok(true),
+        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(_)) => {
+            Err(unsupported("CREATE TABLE").hint("CREATE VIEW keeps a query under a name; CREATE EXTERNAL TABLE names files"))
+        }
+        LogicalPlan::Ddl(ddl) => Err(unsupported(ddl.name())),
+        LogicalPlan::Dml(dml) => Err(unsupported(dml.op.name())),
+        LogicalPlan::Copy(_) => Err(unsupported("COPY")),
+        LogicalPlan::Statement(statement) => Err(unsupported(statement.name()).hint("settings are given in the lake file")),
+        _ => Ok(false),
+    }
+}
+
+fn unsupported(what: &str) -> Error {
+    Error::new(Kind::Unsupported, format!("{what} is not supported: this lake is read-only"))
+}
+
+/// Applies a statement for which [`is_command`] said yes.
+pub(crate) async fn apply(plan: LogicalPlan, text: &str, catalog: &Catalog, state: &SessionState) -> Result<()> {
+    match plan {
+        LogicalPlan::Ddl(DdlStatement::CreateExternalTable(table)) => create_table(&table, catalog, state).await,
+        LogicalPlan::Ddl(DdlStatement::CreateView(view)) => create_view(&view, text, catalog),
+        LogicalPlan::Ddl(DdlStatement::DropTable(drop)) => catalog.remove(&catalog.own_name(&drop.name)?, TableKind::Table, drop.if_exists),
+        LogicalPlan::Ddl(DdlStatement::DropView(drop)) => catalog.remove(&catalog.own_name(&drop.name)?, TableKind::View, drop.if_exists),
+        other => Err(Error::new(Kind::Internal, format!("`{}` is no command", other.display()))),
+    }
+}
+
+fn create_view(view: &CreateView, text: &str, catalog: &Catalog) -> Result<()> {
+    let name = catalog.own_name(&view.name)?;
+    catalog.add(&name, Entry::View { definition: text.to_owned() }, view.or_replace)
+}
+
+async fn create_table(table: &CreateExternalTable, catalog: &Catalog, state: &SessionState) -> Result<()> {
+    let name = catalog.own_name(&table.name)?;
+    if table.if_not_exists && catalog.entry(&name).is_some() {
+        return Ok(());
+    }
+    let spec = spec(&name, table)?;
+    catalog.source_of(&spec)?.check(&spec)?;
+    // A table that can't be opened is a mistake in the statement: say so now, not at the first query.
+    catalog.open(&spec, state).await?;
+    catalog.add(&name, Entry::Dataset { spec: Arc::new(spec), origin: Origin::Sql }, table.or_replace)
+}
+
+fn spec(name: &str, table: &CreateExternalTable) -> Result<DatasetSpec> {
+    let not_read = [
+        (!table.order_exprs.is_empty(), "WITH ORDER"),
+        (table.unbounded, "UNBOUNDED"),
+        (!table.column_defaults.is_empty(), "DEFAULT"),
+        (table.locations.len() != 1, "LOCATION of several paths"),
+    ];
+    if let Some((_, clause)) = not_read.iter().find(|(given, _)| *given) {
+        return Err(Error::new(Kind::Unsupported, format!("{clause} is not supported in CREATE EXTERNAL TABLE")).with("table", name));
+    }
+    let mut spec = DatasetSpec::new(name, Location::parse(&table.locations[0])?);
+    spec.format = Some(table.file_type.to_lowercase());
+    for (key, value) in &table.options {
+        let key = key.strip_prefix("format.").unwrap_or(key);
+        spec.options.insert(key.to_owned(), OptionValue::Text(value.clone()));
+    }
+    let declared = table.schema.as_arrow();
+    if !declared.fields().is_empty() {
+        let stored = declared.fields().iter().filter(|field| !table.table_partition_cols.contains(field.name())).cloned();
+        spec.schema = Some(Arc::new(datafusion::arrow::datatypes::Schema::new(stored.collect::<Vec<_>>())));
+    }
+    if !table.table_partition_cols.is_empty() {
+        spec.partitions = Some(table.table_partition_cols.clone());
+    }
+    Ok(spec)
+}

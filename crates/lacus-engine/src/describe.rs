@@ -1,0 +1,46 @@
+//! `DESCRIBE table`: names, types, units and descriptions.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::catalog::MemTable;
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use lacus_core::{Result, description_of, unit_of};
+
+/// Replaces DataFusion's `DESCRIBE`, which knows neither units nor descriptions.
+pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::DescribeTable(describe) => rows(&describe.schema),
+        other => Ok(other),
+    }
+}
+
+fn rows(schema: &Schema) -> Result<LogicalPlan> {
+    let fields = schema.fields();
+    let text = |of: fn(&Field) -> Option<String>| -> ArrayRef { Arc::new(fields.iter().map(|field| of(field)).collect::<StringArray>()) };
+    let nullable: BooleanArray = fields.iter().map(|field| Some(field.is_nullable())).collect();
+    let columns = vec![
+        text(|field| Some(field.name().clone())),
+        text(|field| Some(field.data_type().to_string())),
+        Arc::new(nullable),
+        text(|field| unit_of(field).map(str::to_owned)),
+        text(|field| description_of(field).map(str::to_owned)),
+    ];
+    let column = |(name, data_type, nullable)| Field::new(name, data_type, nullable);
+    let described = Arc::new(Schema::new(
+        [
+            ("column_name", DataType::Utf8, false),
+            ("data_type", DataType::Utf8, false),
+            ("is_nullable", DataType::Boolean, false),
+            ("unit", DataType::Utf8, true),
+            ("description", DataType::Utf8, true),
+        ]
+        .map(column)
+        .to_vec(),
+    ));
+    let batch = RecordBatch::try_new(Arc::clone(&described), columns)?;
+    let table = MemTable::try_new(described, vec![vec![batch]])?;
+    Ok(LogicalPlanBuilder::scan("describe", provider_as_source(Arc::new(table)), None)?.build()?)
+}

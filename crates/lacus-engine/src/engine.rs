@@ -1,0 +1,310 @@
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::common::{ParamValues, ScalarValue, TableReference};
+use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::logical_expr::{AggregateUDF, LogicalPlan, ScalarUDF, WindowUDF};
+use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Principal, Result, Source};
+use lacus_storage::{ReadScope, Stores};
+
+use crate::catalog::{Catalog, Entry, Origin, TableEntry};
+use crate::planner::Planner;
+use crate::query::{Deadline, Query, Work};
+use crate::statement::{self, Parsed};
+use crate::{Limits, ddl, describe, explain, information_schema, session};
+
+/// One engine over one lake.
+///
+/// ```text
+/// EngineBuilder -> Engine -> query(sql, parameters, principal) -> Query -> stream
+/// ```
+///
+/// An engine is cheap to clone; clones share datasets, views, limits and caches. It runs on the tokio runtime that calls it.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: SessionState,
+    stores: Arc<Stores>,
+    catalog: Arc<Catalog>,
+    limits: Limits,
+}
+
+/// What a text would do, found without doing it.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The schema of the result; empty for a command.
+    pub schema: SchemaRef,
+    /// The type of each parameter by position, where the text tells it.
+    pub parameters: Vec<Option<DataType>>,
+    /// Whether it is a command (`CREATE`, `DROP`), which has no rows.
+    pub is_command: bool,
+}
+
+/// Builds an [`Engine`].
+#[derive(Debug)]
+pub struct EngineBuilder {
+    lake: String,
+    stores: Arc<Stores>,
+    limits: Limits,
+    sources: Vec<Arc<dyn Source>>,
+    datasets: Vec<(DatasetName, DatasetSpec)>,
+    tables: Vec<(String, Arc<dyn TableProvider>)>,
+    scalars: Vec<ScalarUDF>,
+    aggregates: Vec<AggregateUDF>,
+    windows: Vec<WindowUDF>,
+}
+
+impl EngineBuilder {
+    /// The name of the lake, which is the catalog of its tables.
+    #[must_use]
+    pub fn lake(mut self, name: impl Into<String>) -> Self {
+        self.lake = name.into();
+        self
+    }
+
+    /// What queries may use of the machine.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Adds a kind of dataset.
+    #[must_use]
+    pub fn source(mut self, source: Arc<dyn Source>) -> Self {
+        self.sources.push(source);
+        self
+    }
+
+    /// Adds a dataset, opened by the first query that names it.
+    #[must_use]
+    pub fn dataset(mut self, name: DatasetName, spec: DatasetSpec) -> Self {
+        self.datasets.push((name, spec));
+        self
+    }
+
+    /// Adds a table of the program's own.
+    #[must_use]
+    pub fn table(mut self, name: impl Into<String>, table: Arc<dyn TableProvider>) -> Self {
+        self.tables.push((name.into(), table));
+        self
+    }
+
+    /// Adds a scalar function.
+    #[must_use]
+    pub fn scalar_function(mut self, function: ScalarUDF) -> Self {
+        self.scalars.push(function);
+        self
+    }
+
+    /// Adds an aggregate function.
+    #[must_use]
+    pub fn aggregate_function(mut self, function: AggregateUDF) -> Self {
+        self.aggregates.push(function);
+        self
+    }
+
+    /// Adds a window function.
+    #[must_use]
+    pub fn window_function(mut self, function: WindowUDF) -> Self {
+        self.windows.push(function);
+        self
+    }
+
+    /// The stores that the engine reads, to add one.
+    pub fn stores(&self) -> &Arc<Stores> {
+        &self.stores
+    }
+
+    /// Builds the engine. Opens nothing.
+    ///
+    /// # Errors
+    /// `InvalidConfiguration` when the spill folder can't be made, `AlreadyExists` when a name is given twice.
+    pub fn build(self) -> Result<Engine> {
+        let mut state = session::base_state(&self.lake, &self.limits)?;
+        for function in self.scalars {
+            state.register_udf(Arc::new(function))?;
+        }
+        for function in self.aggregates {
+            state.register_udaf(Arc::new(function))?;
+        }
+        for function in self.windows {
+            state.register_udwf(Arc::new(function))?;
+        }
+        let catalog = Catalog::new(self.lake, self.sources);
+        for (name, spec) in self.datasets {
+            catalog.add(name.as_str(), Entry::Dataset { spec: Arc::new(spec), origin: Origin::LakeFile }, false)?;
+        }
+        for (name, provider) in self.tables {
+            catalog.add(&name, Entry::Table { provider }, false)?;
+        }
+        Ok(Engine { shared: Arc::new(Shared { state, stores: self.stores, catalog: Arc::new(catalog), limits: self.limits }) })
+    }
+}
+
+/// A query as far as planning: what it reads is counted in its own scope.
+struct Planned {
+    plan: LogicalPlan,
+    state: SessionState,
+    scope: Arc<ReadScope>,
+    text: String,
+    is_command: bool,
+}
+
+impl Engine {
+    /// Builds an engine over `stores`.
+    pub fn builder(stores: Arc<Stores>) -> EngineBuilder {
+        EngineBuilder {
+            lake: "lake".to_owned(),
+            stores,
+            limits: Limits::default(),
+            sources: Vec::new(),
+            datasets: Vec::new(),
+            tables: Vec::new(),
+            scalars: Vec::new(),
+            aggregates: Vec::new(),
+            windows: Vec::new(),
+        }
+    }
+
+    /// Plans one statement, with a value for each `?` or `$n` by position. A command has run when this returns.
+    ///
+    /// # Errors
+    /// By kind: `InvalidQuery` for the text and the parameters, `NotFound` for names, `CorruptData` for files that can't be read,
+    /// `Unsupported` for statements that write.
+    pub async fn query(&self, sql: &str, parameters: &[ScalarValue], _principal: &Principal) -> Result<Query> {
+        let deadline = Deadline::after(self.shared.limits.deadline);
+        deadline.bound(self.query_before(sql, parameters, deadline)).await
+    }
+
+    async fn query_before(&self, sql: &str, parameters: &[ScalarValue], deadline: Deadline) -> Result<Query> {
+        let parsed = statement::parse(sql)?;
+        statement::check_parameters(parsed.parameters, parameters)?;
+        let Planned { plan, state, scope, text, is_command } = self.plan(parsed).await?;
+        let id = format!("{:032x}", rand::random::<u128>());
+        if is_command {
+            ddl::apply(plan, &text, &self.shared.catalog, &state).await?;
+            return Ok(Query { id, schema: Arc::new(Schema::empty()), work: Work::Done, scope, deadline });
+        }
+        let plan = if parameters.is_empty() { plan } else { plan.with_param_values(ParamValues::from(parameters.to_vec()))? };
+        let schema = Arc::new(plan.schema().as_arrow().clone());
+        let explains = explain::is_explanation(&plan);
+        let plan = state.create_physical_plan(&plan).await?;
+        Ok(Query { id, schema, work: Work::Rows { plan, task: state.task_ctx(), explains }, scope, deadline })
+    }
+
+    async fn plan(&self, parsed: Parsed) -> Result<Planned> {
+        let scope = Arc::new(ReadScope::default());
+        let state = session::query_state(&self.shared.state, &self.shared.stores, &scope);
+        let text = parsed.statement.to_string();
+        let plan = Planner { state: &state, catalog: &self.shared.catalog }.plan(parsed.statement).await?;
+        let is_command = ddl::is_command(&plan)?;
+        let plan = describe::rewrite(plan)?;
+        Ok(Planned { plan, state, scope, text, is_command })
+    }
+
+    /// What `sql` would give, without running it: not even a command.
+    ///
+    /// # Errors
+    /// As [`Engine::query`].
+    pub async fn prepare(&self, sql: &str, _principal: &Principal) -> Result<Prepared> {
+        let deadline = Deadline::after(self.shared.limits.deadline);
+        let parsed = statement::parse(sql)?;
+        let count = parsed.parameters;
+        let Planned { plan, is_command, .. } = deadline.bound(self.plan(parsed)).await?;
+        let types = plan.get_parameter_types()?;
+        let parameters = (1..=count).map(|number| types.get(&format!("${number}")).cloned().flatten()).collect();
+        let schema = if is_command { Schema::empty() } else { plan.schema().as_arrow().clone() };
+        Ok(Prepared { schema: Arc::new(schema), parameters, is_command })
+    }
+
+    /// The name of the lake.
+    pub fn lake(&self) -> &str {
+        &self.shared.catalog.lake
+    }
+
+    /// All tables, those of `information_schema` last. Nothing is opened.
+    pub fn tables(&self, _principal: &Principal) -> Vec<TableEntry> {
+        let catalog = &self.shared.catalog;
+        catalog.tables().into_iter().chain(information_schema::entries(catalog)).collect()
+    }
+
+    /// The schema of one table, which is opened for it.
+    ///
+    /// # Errors
+    /// As [`Engine::query`].
+    pub async fn table_schema(&self, table: &TableEntry, _principal: &Principal) -> Result<SchemaRef> {
+        let scope = Arc::new(ReadScope::default());
+        let state = session::query_state(&self.shared.state, &self.shared.stores, &scope);
+        let reference = TableReference::full(table.catalog.as_str(), table.schema.as_str(), table.name.as_str());
+        let planner = Planner { state: &state, catalog: &self.shared.catalog };
+        let opened = Deadline::after(self.shared.limits.deadline).bound(planner.table(reference)).await?;
+        Ok(opened.schema())
+    }
+
+    /// The specification behind a dataset's name.
+    pub fn dataset(&self, name: &str) -> Option<Arc<DatasetSpec>> {
+        match self.shared.catalog.entry(name) {
+            Some(Entry::Dataset { spec, .. }) => Some(spec),
+            _ => None,
+        }
+    }
+
+    /// Checks a dataset's specification without opening it.
+    ///
+    /// # Errors
+    /// `InvalidConfiguration` for options, `NotFound` for its store.
+    pub fn check(&self, spec: &DatasetSpec) -> Result<()> {
+        self.shared.catalog.source_of(spec)?.check(spec).map_err(|error| error.with("dataset", &spec.name))
+    }
+
+    /// Puts a table of the program's own under `name`, replacing what the program or SQL put there.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when the name is a dataset of the lake file, `InvalidConfiguration` when it can't be a name.
+    pub fn register(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
+        self.shared.catalog.add(name, Entry::Table { provider: table }, true)
+    }
+
+    /// The stores behind this engine.
+    pub fn stores(&self) -> &Arc<Stores> {
+        &self.shared.stores
+    }
+
+    /// Bytes of memory that queries hold now in operators that grow with their data.
+    pub fn memory_held(&self) -> usize {
+        self.shared.state.runtime_env().memory_pool.reserved()
+    }
+
+    /// The names of the functions by kind: scalar, aggregate, window.
+    pub fn functions(&self) -> [Vec<String>; 3] {
+        let state = &self.shared.state;
+        let mut names = [
+            state.scalar_functions().keys().cloned().collect::<Vec<_>>(),
+            state.aggregate_functions().keys().cloned().collect(),
+            state.window_functions().keys().cloned().collect(),
+        ];
+        names.iter_mut().for_each(|names| names.sort());
+        names
+    }
+
+    /// The version of this engine.
+    pub fn version() -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+
+    /// The error for a table that isn't there, as a query would give it.
+    pub fn unknown_table(&self, name: &str) -> Error {
+        self.shared.catalog.unknown_table(name)
+    }
+
+    /// The error for work whose caller went away.
+    pub fn cancelled() -> Error {
+        Error::new(Kind::Cancelled, "the query was cancelled")
+    }
+}

@@ -1,0 +1,23 @@
+//! What EXPLAIN adds: how much was read from each store.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{RecordBatch, StringArray};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::logical_expr::LogicalPlan;
+use lacus_core::Result;
+use lacus_storage::ReadScope;
+
+/// Whether the result of `plan` is an explanation.
+pub(crate) fn is_explanation(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_))
+}
+
+/// The last row of an explanation: requests and bytes per store, for planning alone (EXPLAIN) or with the execution (EXPLAIN ANALYZE).
+pub(crate) fn reads(schema: &SchemaRef, scope: &ReadScope) -> Result<RecordBatch> {
+    let lines: Vec<String> =
+        scope.reads().iter().map(|read| format!("{}: requests={}, bytes_read={}", read.store, read.requests, read.bytes)).collect();
+    let text = if lines.is_empty() { "nothing read".to_owned() } else { lines.join("\n") };
+    let column = |value: &str| Arc::new(StringArray::from(vec![value.to_owned()])) as _;
+    Ok(RecordBatch::try_new(Arc::clone(schema), vec![column("stores"), column(&text)])?)
+}

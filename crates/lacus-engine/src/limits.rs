@@ -1,0 +1,22 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What queries may use of the machine.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of memory that all queries together may hold in operators that grow with their data (sorts, aggregations, join tables).
+    pub memory: usize,
+    /// The folder in which operators that can do so spill when memory runs out; a folder of the system's own when `None`.
+    pub spill_directory: Option<PathBuf>,
+    /// Bytes that may lie in the spill folder.
+    pub spill: u64,
+    /// How long one query may take from its text to its last batch. A query without an end is never what anyone wanted.
+    pub deadline: Duration,
+}
+
+impl Default for Limits {
+    /// 4 GiB of memory, 100 GiB of spill, an hour: `lacus` itself derives the memory from the machine.
+    fn default() -> Self {
+        Self { memory: 4 << 30, spill_directory: None, spill: 100 << 30, deadline: Duration::from_secs(3600) }
+    }
+}

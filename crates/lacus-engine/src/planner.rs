@@ -1,0 +1,195 @@
+//! A statement to a logical plan, over the tables that it names.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::{TableFunctionArgs, TableProvider};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{DFSchema, ResolvedTableReference, TableReference, plan_datafusion_err};
+use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{AggregateUDF, DdlStatement, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::planner::{ParserOptions, SqlToRel};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use lacus_core::{Error, Kind, Result};
+
+use crate::catalog::{Catalog, Entry};
+use crate::information_schema::{self, INFORMATION_SCHEMA};
+use crate::{calls, statement};
+
+/// How many views may stand on one another: a view that names itself ends here.
+const VIEW_DEPTH: usize = 32;
+
+/// Plans statements of one query.
+pub(crate) struct Planner<'a> {
+    pub(crate) state: &'a SessionState,
+    pub(crate) catalog: &'a Arc<Catalog>,
+}
+
+impl Planner<'_> {
+    /// Plans `statement`: opens the calls and the names that it uses, then plans over them.
+    pub(crate) async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
+        self.plan_at(statement, 0).await
+    }
+
+    /// The table behind a reference, for those who only want its schema.
+    pub(crate) async fn table(&self, reference: TableReference) -> Result<Arc<dyn TableProvider>> {
+        self.open(&self.catalog.resolve(reference), 0).await
+    }
+
+    fn plan_at(&self, mut statement: Statement, depth: usize) -> BoxFuture<'_, Result<LogicalPlan>> {
+        async move {
+            let formats: Vec<&str> = self.catalog.sources().iter().flat_map(|source| source.formats()).copied().collect();
+            let mut tables = HashMap::new();
+            for call in calls::replace(&mut statement, &formats)? {
+                let provider = self.catalog.open(&call.spec, self.state).await?;
+                tables.insert(self.catalog.resolve(TableReference::bare(call.name)), provider_as_source(provider));
+            }
+            for reference in self.state.resolve_table_references(&statement)? {
+                let resolved = self.catalog.resolve(reference);
+                if !tables.contains_key(&resolved) {
+                    let provider = self.open(&resolved, depth).await?;
+                    tables.insert(resolved, provider_as_source(provider));
+                }
+            }
+            let context = Context { state: self.state, catalog: self.catalog, tables };
+            Ok(SqlToRel::new_with_options(&context, parser_options(self.state)).statement_to_plan(statement)?)
+        }
+        .boxed()
+    }
+
+    async fn open(&self, resolved: &ResolvedTableReference, depth: usize) -> Result<Arc<dyn TableProvider>> {
+        self.catalog.check_schema(resolved)?;
+        let name = resolved.table.as_ref();
+        if resolved.schema.as_ref() == INFORMATION_SCHEMA {
+            return information_schema::table(name, self.catalog, self.state).await;
+        }
+        match self.catalog.entry(name) {
+            Some(Entry::Dataset { spec, .. }) => self.catalog.open(&spec, self.state).await,
+            Some(Entry::Table { provider }) => Ok(provider),
+            Some(Entry::View { definition }) => self.view(name, definition, depth).await,
+            None => match Catalog::ad_hoc(name) {
+                Some(spec) => self.catalog.open(&spec?, self.state).await,
+                None => Err(self.catalog.unknown_table(name)),
+            },
+        }
+    }
+
+    /// A view is planned anew by every query, so it sees its datasets as they are now.
+    async fn view(&self, name: &str, definition: String, depth: usize) -> Result<Arc<dyn TableProvider>> {
+        if depth >= VIEW_DEPTH {
+            return Err(Error::new(Kind::InvalidQuery, format!("views stand on one another more than {VIEW_DEPTH} deep")).with("view", name));
+        }
+        let parsed = statement::parse(&definition)?;
+        let planned = self.plan_at(parsed.statement, depth + 1).await.map_err(|error| error.with("view", name))?;
+        match planned {
+            LogicalPlan::Ddl(DdlStatement::CreateView(view)) => Ok(Arc::new(ViewTable::new(view.input.as_ref().clone(), Some(definition)))),
+            _ => Err(Error::new(Kind::Internal, "a view's definition is not CREATE VIEW").with("view", name)),
+        }
+    }
+}
+
+fn parser_options(state: &SessionState) -> ParserOptions {
+    let options = &state.config_options().sql_parser;
+    ParserOptions {
+        parse_float_as_decimal: options.parse_float_as_decimal,
+        enable_ident_normalization: options.enable_ident_normalization,
+        enable_options_value_normalization: options.enable_options_value_normalization,
+        support_varchar_with_length: options.support_varchar_with_length,
+        map_string_types_to_utf8view: options.map_string_types_to_utf8view,
+        collect_spans: options.collect_spans,
+        default_null_ordering: options.default_null_ordering.as_str().into(),
+    }
+}
+
+/// What DataFusion's planner asks for: our tables, its functions.
+struct Context<'a> {
+    state: &'a SessionState,
+    catalog: &'a Catalog,
+    tables: HashMap<ResolvedTableReference, Arc<dyn TableSource>>,
+}
+
+impl ContextProvider for Context<'_> {
+    fn get_table_source(&self, name: TableReference) -> DataFusionResult<Arc<dyn TableSource>> {
+        let resolved = self.catalog.resolve(name);
+        let found = self.tables.get(&resolved).cloned();
+        found.ok_or_else(|| self.catalog.unknown_table(&resolved.table).into())
+    }
+
+    fn get_table_function_source(&self, name: &str, arguments: Vec<Expr>) -> DataFusionResult<Arc<dyn TableSource>> {
+        let function = self.state.table_functions().get(name).ok_or_else(|| plan_datafusion_err!("no table function `{name}`"))?;
+        let context = SimplifyContext::builder()
+            .with_config_options(Arc::clone(self.state.config().options()))
+            .with_query_execution_start_time(self.state.execution_props().query_execution_start_time)
+            .build();
+        let simplifier = ExprSimplifier::new(context);
+        let schema = DFSchema::empty();
+        let simplify = |argument| simplifier.coerce(argument, &schema).and_then(|argument| simplifier.simplify(argument));
+        let arguments = arguments.into_iter().map(simplify).collect::<DataFusionResult<Vec<_>>>()?;
+        let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&arguments, self.state))?;
+        Ok(provider_as_source(provider))
+    }
+
+    fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> DataFusionResult<Arc<dyn TableSource>> {
+        Ok(provider_as_source(Arc::new(datafusion::datasource::cte_worktable::CteWorkTable::new(name, schema))))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        self.state.expr_planners()
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        self.state.relation_planners()
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        None
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.state.scalar_functions().get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.state.higher_order_functions().get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.state.aggregate_functions().get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.state.window_functions().get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        self.state.config_options()
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.state.scalar_functions().keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.state.higher_order_functions().keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.state.aggregate_functions().keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.state.window_functions().keys().cloned().collect()
+    }
+}

@@ -1,0 +1,74 @@
+//! What one query runs in: its own view of the stores, over the shared memory, spill and caches of the engine.
+
+use std::sync::Arc;
+
+use datafusion::common::Result as DataFusionResult;
+use datafusion::error::DataFusionError;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::object_store::ObjectStoreRegistry;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use lacus_core::{Error, Kind, Result};
+use lacus_storage::{ReadScope, ScopedStore, Stores};
+use object_store::ObjectStore;
+
+use crate::{Limits, settings};
+
+/// How many consumers an error of the memory pool names.
+const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(2);
+/// Footers of about 10,000 Parquet files of ordinary width; each is kept by path and version.
+const FOOTER_CACHE: usize = 256 << 20;
+
+/// The state that every query's session is made from.
+pub(crate) fn base_state(lake: &str, limits: &Limits) -> Result<SessionState> {
+    let mode = match &limits.spill_directory {
+        Some(directory) => {
+            std::fs::create_dir_all(directory).map_err(|error| {
+                Error::new(Kind::InvalidConfiguration, format!("the spill folder can't be made: {error}"))
+                    .with("folder", directory.display())
+                    .hint("set `state` under [lake] to a folder that can be written")
+            })?;
+            DiskManagerMode::Directories(vec![directory.clone()])
+        }
+        None => DiskManagerMode::OsTmpDirectory,
+    };
+    let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(limits.spill);
+    let runtime = RuntimeEnvBuilder::new()
+        .with_disk_manager_builder(disk)
+        // Operators that can spill share what the others leave, so one of them can't starve the rest.
+        .with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(limits.memory), NAMED_CONSUMERS)))
+        .with_metadata_cache_limit(FOOTER_CACHE)
+        // Listings are made by every query anew; DataFusion's own cache of them never expires.
+        .with_object_list_cache_limit(0)
+        .build_arc()?;
+    let config = settings::session_config(lake);
+    Ok(SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build())
+}
+
+/// The session of one query, which reads within `scope`.
+pub(crate) fn query_state(base: &SessionState, stores: &Arc<Stores>, scope: &Arc<ReadScope>) -> SessionState {
+    let store = Arc::new(ScopedStore::new(Arc::clone(stores), Arc::clone(scope)));
+    let runtime = RuntimeEnv { object_store_registry: Arc::new(QueryStores { store }), ..base.runtime_env().as_ref().clone() };
+    let config = base.config().clone().with_extension(Arc::clone(scope));
+    SessionStateBuilder::new_from_existing(base.clone()).with_config(config).with_runtime_env(Arc::new(runtime)).build()
+}
+
+/// All URLs lead to the lake's stores, as one query sees them.
+#[derive(Debug)]
+struct QueryStores {
+    store: Arc<dyn ObjectStore>,
+}
+
+impl ObjectStoreRegistry for QueryStores {
+    fn register_store(&self, _: &url::Url, _: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        None
+    }
+
+    fn get_store(&self, url: &url::Url) -> DataFusionResult<Arc<dyn ObjectStore>> {
+        if url.scheme() == "lake" {
+            return Ok(Arc::clone(&self.store));
+        }
+        Err(DataFusionError::from(Error::new(Kind::Internal, format!("`{url}` is outside of the lake"))))
+    }
+}

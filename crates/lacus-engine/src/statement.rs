@@ -1,0 +1,149 @@
+//! Text to one statement.
+
+use datafusion::common::ScalarValue;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use lacus_core::{Error, Kind, Result};
+
+/// How deeply a statement may nest: enough for generated SQL, too little to exhaust a stack.
+const NESTING: usize = 100;
+
+/// One statement, read.
+pub(crate) struct Parsed {
+    pub(crate) statement: Statement,
+    /// How many parameters the text has.
+    pub(crate) parameters: usize,
+}
+
+/// Reads exactly one statement. Each `?` becomes `$1`, `$2`, ... in the order of the text, because DataFusion takes all `?` for one
+/// parameter; positions in error messages stay those of the text.
+pub(crate) fn parse(sql: &str) -> Result<Parsed> {
+    let mut tokens = tokenize(sql)?;
+    let parameters = number(&mut tokens)?;
+    let dialect = GenericDialect {};
+    let mut parser = DFParserBuilder::new(tokens).with_dialect(&dialect).with_recursion_limit(NESTING).build()?;
+    let mut statements = parser.parse_statements()?;
+    match (statements.pop_front(), statements.len()) {
+        (Some(statement), 0) => Ok(Parsed { statement, parameters }),
+        (None, _) => Err(Error::new(Kind::InvalidQuery, "there is no SQL in the text")),
+        (Some(_), more) => Err(Error::new(Kind::InvalidQuery, format!("{} statements where one is expected", more + 1))
+            .hint("send them one by one")),
+    }
+}
+
+fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>> {
+    Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location().map_err(|error| {
+        let error = ParserError::from(error).to_string();
+        let text = error.strip_prefix("sql parser error: ").unwrap_or(&error);
+        Error::new(Kind::InvalidQuery, format!("syntax error: {text}"))
+    })
+}
+
+/// Numbers the `?` and counts the parameters.
+fn number(tokens: &mut [TokenWithSpan]) -> Result<usize> {
+    let (mut unnumbered, mut highest) = (0, 0);
+    for token in tokens.iter_mut() {
+        let Token::Placeholder(name) = &mut token.token else { continue };
+        if name == "?" {
+            unnumbered += 1;
+            *name = format!("${unnumbered}");
+        } else {
+            let number: usize = name.strip_prefix('$').and_then(|number| number.parse().ok()).filter(|number| *number > 0).ok_or_else(
+                || Error::new(Kind::InvalidQuery, format!("the parameter `{name}` has no position")).hint("write `?`, or `$1`, `$2`, ..."),
+            )?;
+            highest = highest.max(number);
+        }
+    }
+    match (unnumbered, highest) {
+        (0, _) => Ok(highest),
+        (_, 0) => Ok(unnumbered),
+        _ => Err(Error::new(Kind::InvalidQuery, "the text mixes `?` and numbered parameters").hint("use one of the two")),
+    }
+}
+
+/// Splits a script into its statements, by the semicolons that stand outside of strings and comments.
+///
+/// # Errors
+/// `InvalidQuery` when a string or a comment doesn't end.
+pub fn split(script: &str) -> Result<Vec<String>> {
+    let mut statements = Vec::new();
+    let (mut start, mut empty) = (0, true);
+    let lines = line_starts(script);
+    for token in tokenize(script)? {
+        match token.token {
+            Token::SemiColon => {
+                let end = offset(script, &lines, token.span.start);
+                if !empty {
+                    statements.push(script[start..end].trim().to_owned());
+                }
+                (start, empty) = (end + 1, true);
+            }
+            Token::Whitespace(_) | Token::EOF => {}
+            _ => empty = false,
+        }
+    }
+    if !empty {
+        statements.push(script[start..].trim().to_owned());
+    }
+    Ok(statements)
+}
+
+fn line_starts(text: &str) -> Vec<usize> {
+    std::iter::once(0).chain(text.match_indices('\n').map(|(position, _)| position + 1)).collect()
+}
+
+/// The byte at which a token's location stands; its columns count characters.
+fn offset(text: &str, lines: &[usize], location: Location) -> usize {
+    let line = usize::try_from(location.line).unwrap_or(1).saturating_sub(1);
+    let column = usize::try_from(location.column).unwrap_or(1).saturating_sub(1);
+    let start = lines.get(line).copied().unwrap_or(text.len());
+    text[start..].char_indices().nth(column).map_or(text.len(), |(position, _)| start + position)
+}
+
+/// Refuses a wrong number of parameters before anything is planned.
+pub(crate) fn check_parameters(expected: usize, given: &[ScalarValue]) -> Result<()> {
+    if expected == given.len() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::InvalidQuery, format!("the query has {expected} parameters, {} were given", given.len()))
+        .hint("give one value for each `?` or `$n`, in order"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn question_marks_are_numbered_outside_of_strings() -> Result<()> {
+        let parsed = parse("SELECT '?', ? + ?")?;
+        assert_eq!(parsed.parameters, 2);
+        assert_eq!(parsed.statement.to_string(), "SELECT '?', $1 + $2");
+        assert_eq!(parse("SELECT $2, $10")?.parameters, 10);
+        assert!(parse("SELECT ?, $1").is_err());
+        assert!(parse("SELECT $name").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn scripts_split_at_their_semicolons() -> Result<()> {
+        assert_eq!(split("SELECT ';é' ; -- ;\n SELECT 2;;\n")?, ["SELECT ';é'", "-- ;\n SELECT 2"]);
+        assert!(split("  ;; -- nothing\n")?.is_empty());
+        assert!(split("SELECT 'open").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn one_statement_is_expected() {
+        assert!(parse("").is_err());
+        assert!(parse("SELECT 1; SELECT 2").is_err());
+        assert!(parse("SELECT 1;").is_ok());
+    }
+
+    #[test]
+    fn positions_in_errors_are_those_of_the_text() {
+        let error = parse("SELECT ?,\n  FROM FROM").err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("Line: 2"), "{error}");
+    }
+}

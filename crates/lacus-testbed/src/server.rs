@@ -1,0 +1,218 @@
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http_body_util::{BodyExt, BodyStream, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{ETAG, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStoreExt, PutPayload};
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s_fs::FileSystem;
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::{Fault, Faults};
+
+/// The access key that a test server accepts.
+pub const ACCESS_KEY: &str = "LACUSTESTKEY";
+/// Its secret.
+pub const SECRET_KEY: &str = "lacus-test-secret";
+
+/// Whatever keeps a test server from its work.
+pub type TestbedError = Box<dyn std::error::Error + Send + Sync>;
+
+type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, TestbedError>;
+
+/// A real S3 server on a loopback port, with faults on request. Dropping it stops it.
+#[derive(Debug)]
+pub struct S3Server {
+    address: SocketAddr,
+    faults: Arc<Faults>,
+    root: PathBuf,
+    _folder: Option<TempDir>,
+    accepting: JoinHandle<()>,
+}
+
+impl S3Server {
+    /// Starts a server with an empty folder of its own, on a free port.
+    ///
+    /// # Errors
+    /// When the folder or the port can't be had.
+    pub async fn start() -> Result<Self, TestbedError> {
+        let folder = tempfile::tempdir()?;
+        let mut server = Self::start_at("127.0.0.1:0", folder.path()).await?;
+        server._folder = Some(folder);
+        Ok(server)
+    }
+
+    /// Starts a server that keeps its objects in `root`.
+    ///
+    /// # Errors
+    /// When the folder or the port can't be had.
+    pub async fn start_at(listen: &str, root: &Path) -> Result<Self, TestbedError> {
+        let files = FileSystem::new(root).map_err(|error| format!("{error:?}"))?;
+        let mut builder = S3ServiceBuilder::new(files);
+        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let faults = Arc::new(Faults::default());
+        let service = FaultyService { inner: builder.build(), faults: Arc::clone(&faults) };
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let accepting = tokio::spawn(accept(listener, service));
+        Ok(Self { address, faults, root: root.to_owned(), _folder: None, accepting })
+    }
+
+    /// The endpoint, for the `endpoint` of a store.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The faults in front of this server.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// Makes a bucket.
+    ///
+    /// # Errors
+    /// When its folder can't be made.
+    pub fn make_bucket(&self, bucket: &str) -> Result<(), TestbedError> {
+        Ok(std::fs::create_dir_all(self.root.join(bucket))?)
+    }
+
+    /// Puts an object through S3, as a client would: what is copied into the folder has no entity tag and is slow to read.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn put(&self, bucket: &str, key: &str, bytes: impl Into<Bytes>) -> Result<(), TestbedError> {
+        self.make_bucket(bucket)?;
+        self.client(bucket)?.put(&ObjectPath::from(key), PutPayload::from_bytes(bytes.into())).await?;
+        Ok(())
+    }
+
+    /// Puts every file below `folder` under `prefix`.
+    ///
+    /// # Errors
+    /// When a file can't be read, or what the server says.
+    pub async fn put_folder(&self, bucket: &str, prefix: &str, folder: &Path) -> Result<(), TestbedError> {
+        let mut folders = vec![folder.to_owned()];
+        while let Some(next) = folders.pop() {
+            for entry in std::fs::read_dir(&next)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let below = path.strip_prefix(folder)?.to_string_lossy().into_owned();
+                self.put(bucket, &format!("{prefix}{below}"), std::fs::read(&path)?).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn client(&self, bucket: &str) -> Result<AmazonS3, TestbedError> {
+        let builder = AmazonS3Builder::new().with_bucket_name(bucket).with_endpoint(self.endpoint()).with_allow_http(true);
+        let builder = builder.with_region("us-east-1").with_access_key_id(ACCESS_KEY).with_secret_access_key(SECRET_KEY);
+        Ok(builder.build()?)
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, service: FaultyService) {
+    loop {
+        let Ok((socket, _)) = listener.accept().await else { continue };
+        tokio::spawn(serve(socket, service.clone()));
+    }
+}
+
+async fn serve(socket: TcpStream, service: FaultyService) {
+    // A connection that ends in an error is what a fault looks like from here.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+}
+
+#[derive(Clone)]
+struct FaultyService {
+    inner: S3Service,
+    faults: Arc<Faults>,
+}
+
+impl Service<Request<Incoming>> for FaultyService {
+    type Response = Response<Body>;
+    type Error = TestbedError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            this.faults.count_request();
+            tokio::time::sleep(this.faults.delay()).await;
+            let reading = request.method() == Method::GET;
+            let fault = if reading { this.faults.meet(&request.uri().to_string()) } else { None };
+            match fault {
+                Some(Fault::Reset) => return Err("reset on request".into()),
+                Some(Fault::Status(status)) => return Ok(Response::builder().status(StatusCode::from_u16(status)?).body(empty())?),
+                Some(Fault::Slow(wait)) => tokio::time::sleep(wait).await,
+                _ => {}
+            }
+            let response = this.inner.call(request).await.map_err(|error| TestbedError::from(format!("{error:?}")))?;
+            Ok(this.disturb(response, fault))
+        })
+    }
+}
+
+impl FaultyService {
+    fn disturb(&self, response: Response<s3s::Body>, fault: Option<Fault>) -> Response<Body> {
+        let (mut parts, body) = response.into_parts();
+        if matches!(fault, Some(Fault::ChangedTag)) {
+            parts.headers.insert(ETAG, HeaderValue::from_static("\"another-version\""));
+        }
+        let faults = Arc::clone(&self.faults);
+        let mut left = match fault {
+            Some(Fault::Truncated(bytes)) => Some(bytes),
+            _ => None,
+        };
+        let pause = match fault {
+            Some(Fault::Trickle(pause)) => pause,
+            _ => std::time::Duration::ZERO,
+        };
+        let frames = BodyStream::new(body).map(move |frame| {
+            let frame = frame.map_err(|error| TestbedError::from(error.to_string()))?;
+            let Ok(data) = frame.into_data() else { return Ok(Frame::data(Bytes::new())) };
+            let data = match &mut left {
+                None => data,
+                Some(0) => return Err("truncated on request".into()),
+                Some(left) => {
+                    let kept = data.slice(..data.len().min(*left));
+                    *left = if kept.len() < data.len() { 0 } else { *left - kept.len() };
+                    kept
+                }
+            };
+            faults.count_sent(data.len());
+            Ok(Frame::data(data))
+        });
+        let paced = frames.then(move |frame| async move {
+            tokio::time::sleep(pause).await;
+            frame
+        });
+        Response::from_parts(parts, StreamBody::new(paced).boxed_unsync())
+    }
+}
+
+fn empty() -> Body {
+    http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()
+}

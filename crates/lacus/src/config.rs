@@ -1,0 +1,202 @@
+//! The lake file: written -> resolved.
+//!
+//! [`written`] declares every option once: its type, its default and its line in the reference. [`resolve`] is the only place where
+//! defaults, the environment and paths are decided; from there on only [`Config`] travels, and nothing in it is optional that an
+//! engine needs.
+
+mod print;
+mod resolve;
+mod values;
+mod written;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Result, nearest};
+use lacus_engine::{Engine, EngineBuilder, Limits};
+use lacus_storage::{S3Spec, StoreSpec, Stores};
+
+pub use written::{OptionDoc, reference};
+
+/// The name of a lake file.
+pub const FILE_NAME: &str = "lacus.toml";
+
+/// The configuration of a lake, resolved.
+///
+/// `Display` prints it in the form of a lake file, with secrets masked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The lake file, if there is one.
+    pub file: Option<PathBuf>,
+    /// The folder below which relative locations stand.
+    pub base: PathBuf,
+    /// The name of the lake.
+    pub lake: String,
+    /// The folder for what Lacus keeps, if one can be written.
+    pub state: Option<PathBuf>,
+    /// What queries may use of the machine.
+    pub limits: Limits,
+    /// The address on which `lacus serve` listens.
+    pub listen: String,
+    /// The stores.
+    pub stores: Vec<StoreSpec>,
+    /// How an `s3://` URL is read that no store covers.
+    pub buckets: S3Spec,
+    /// The datasets.
+    pub datasets: Vec<(DatasetName, DatasetSpec)>,
+}
+
+impl Config {
+    /// Reads a lake file, or the `lacus.toml` in a folder.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none; `InvalidConfiguration` with the line, the key and the nearest known one.
+    pub fn load(path: &Path) -> Result<Self> {
+        let file = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
+        let text = std::fs::read_to_string(&file).map_err(|error| {
+            Error::new(Kind::NotFound, format!("the lake file can't be read: {error}"))
+                .with("file", file.display())
+                .hint("give the path of a lacus.toml or of the folder that holds one")
+        })?;
+        let file = std::path::absolute(&file).unwrap_or(file);
+        let base = file.parent().map(Path::to_owned).unwrap_or_default();
+        let parsed = Self::parse(&text, base, &|name| std::env::var(name).ok());
+        let mut config = parsed.map_err(|error| error.with("file", file.display()))?;
+        config.file = Some(file);
+        Ok(config)
+    }
+
+    /// The lake file that `folder` belongs to: in it, or in the nearest folder above. An empty lake if there is none.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn discover(folder: &Path) -> Result<Self> {
+        match folder.ancestors().map(|folder| folder.join(FILE_NAME)).find(|file| file.is_file()) {
+            Some(file) => Self::load(&file),
+            None => Self::parse("", folder.to_owned(), &|name| std::env::var(name).ok()),
+        }
+    }
+
+    /// Resolves the text of a lake file. Relative locations stand below `base`; `environment` answers `${NAME}` and credentials.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, base: PathBuf, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let written: written::LakeFile = toml::from_str(text).map_err(|error| syntax(text, &error))?;
+        resolve::resolve(written, base, environment)
+    }
+
+    /// A builder for the engine of this lake, to which a program can add its own.
+    pub fn builder(&self) -> EngineBuilder {
+        let stores = Arc::new(Stores::new(&self.base, self.buckets.clone(), self.stores.clone()));
+        let builder = Engine::builder(stores).lake(&self.lake).limits(self.limits.clone());
+        let builder = crate::register_defaults(builder);
+        self.datasets.iter().fold(builder, |builder, (name, spec)| builder.dataset(name.clone(), spec.clone()))
+    }
+
+    /// The engine of this lake.
+    ///
+    /// # Errors
+    /// As [`EngineBuilder::build`].
+    pub fn engine(&self) -> Result<Engine> {
+        self.builder().build()
+    }
+}
+
+/// A syntax error or an unknown key, with its line and the nearest key.
+fn syntax(text: &str, error: &toml::de::Error) -> Error {
+    let message = error.message();
+    let position = error.span().map(|span| {
+        let before = &text[..span.start.min(text.len())];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
+        format!("line {line}, column {column}")
+    });
+    let described = match message.strip_prefix("unknown field ") {
+        Some(rest) => unknown_key(rest),
+        None => Error::new(Kind::InvalidConfiguration, message.to_owned()),
+    };
+    match position {
+        Some(position) => described.with("at", position),
+        None => described,
+    }
+}
+
+/// Reads serde's words "`key`, expected one of `a`, `b`".
+fn unknown_key(rest: &str) -> Error {
+    let names: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
+    let (key, known) = names.split_first().unwrap_or((&"", &[]));
+    let error = Error::new(Kind::InvalidConfiguration, format!("unknown key `{key}`"));
+    if ["database", "site"].contains(key) {
+        return error.hint("databases and sites are not built yet");
+    }
+    match nearest(key, known.iter().copied()) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error.hint(format!("known here: {}", known.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAKE: &str = r#"
+        [lake]
+        name = "fusion"
+        [store.beamline]
+        url = "s3://beamline-data/runs/"
+        endpoint = "https://s3.lab.example"
+        access_key_id = "AKIALAB"
+        secret_access_key = "${LAB_SECRET}"
+        [store.lustre]
+        url = "data"
+        [dataset.shots]
+        path = "beamline:shots/**/*.parquet"
+        description = "Shots"
+        [dataset.shots.columns.te]
+        unit = "eV"
+        [dataset.logbook]
+        path = "lustre:log.csv"
+        options = { delimiter = ";", header = false }
+        [limits]
+        memory = "1.5 GiB"
+        deadline = "90s"
+    "#;
+
+    fn environment(name: &str) -> Option<String> {
+        (name == "LAB_SECRET").then(|| "hunter2".to_owned())
+    }
+
+    fn refused(text: &str) -> String {
+        Config::parse(text, "/lake".into(), &environment).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_lake_file_resolves_and_prints_without_secrets() -> Result<()> {
+        let config = Config::parse(LAKE, "/lake".into(), &environment)?;
+        assert_eq!(config.limits.memory, 3 << 29);
+        assert_eq!(config.limits.deadline.as_secs(), 90);
+        let printed = config.to_string();
+        assert!(printed.contains("secret_access_key = \"***\"") && !printed.contains("hunter2"), "{printed}");
+        assert!(!format!("{config:?}").contains("hunter2"));
+        Config::parse(&printed, "/lake".into(), &environment).map(|_| ())
+    }
+
+    #[test]
+    fn a_wrong_key_is_named_with_its_line_and_the_nearest() {
+        assert_eq!(refused("[store.x]\nurl = 's3://b'\nendpiont = 'e'"), "unknown key `endpiont` (at: line 3, column 1); did you mean `endpoint`?");
+        assert!(refused("[datset.x]\npath='a'").contains("did you mean `dataset`?"));
+        assert!(refused("[site.ornl]\nurl='grpc://x'").contains("not built yet"));
+        assert!(refused("[lake\n").contains("at: line 1"));
+    }
+
+    #[test]
+    fn what_can_not_be_resolved_says_why() {
+        assert!(refused("[store.s3]\nurl='/x'").contains("URL scheme"));
+        assert!(refused("[store.x]\nurl='s3://b'\nsecret_access_key='${NOPE}'").contains("NOPE"));
+        assert!(refused("[dataset.A-b]\npath='x'").contains("can't name a dataset"));
+        assert!(refused("[dataset.a]\npath='nope:x'").contains("no store `nope`"));
+        assert!(refused("[limits]\nmemory='much'").contains("memory"));
+        assert!(refused("[store.x]\nurl='ftp://b'").contains("ftp"));
+    }
+}

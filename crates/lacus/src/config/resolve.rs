@@ -1,0 +1,223 @@
+//! Written -> resolved: the one place where defaults, the environment and paths are decided.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use lacus_core::{ColumnSpec, DatasetName, DatasetSpec, Error, Kind, Location, OptionValue, Result, StoreName, nearest};
+use lacus_engine::Limits;
+use lacus_storage::{Credentials, Place, S3Spec, Secret, StoreSpec};
+
+use super::values;
+use super::written::{DatasetSection, LakeFile, LimitsSection, StoreSection};
+use crate::Config;
+
+const LISTEN: &str = "127.0.0.1:50051";
+const REGION: &str = "us-east-1";
+const STATE: &str = ".lacus";
+
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment<'_>) -> Result<Config> {
+    let expand = |text: &Option<String>, key: &str| text.as_deref().map(|text| values::expand(text, key, environment)).transpose();
+    let has_file = !written.lake.is_empty() || !written.store.is_empty() || !written.dataset.is_empty();
+    let state = state(expand(&written.lake.state, "lake.state")?, &base, has_file)?;
+    let stores = written.store.iter().map(|(name, section)| store(name, section, &base, environment)).collect::<Result<Vec<_>>>()?;
+    let datasets =
+        written.dataset.iter().map(|(name, section)| dataset(name, section, &stores, environment)).collect::<Result<Vec<_>>>()?;
+    let lake = expand(&written.lake.name, "lake.name")?.unwrap_or_else(|| "lake".to_owned());
+    DatasetName::new(&lake).map_err(|error| error.with("key", "lake.name"))?;
+    Ok(Config {
+        file: None,
+        limits: limits(&written.limits, state.as_deref())?,
+        listen: expand(&written.serve.listen, "serve.listen")?.unwrap_or_else(|| LISTEN.to_owned()),
+        buckets: buckets(environment),
+        base,
+        lake,
+        state,
+        stores,
+        datasets,
+    })
+}
+
+impl super::written::LakeSection {
+    fn is_empty(&self) -> bool {
+        self.name.is_none() && self.state.is_none()
+    }
+}
+
+/// The state folder: as written, or beside the lake file where that can be written. Data is often read-only, and reading it must work.
+fn state(written: Option<String>, base: &Path, has_file: bool) -> Result<Option<PathBuf>> {
+    if let Some(written) = written {
+        return Ok(Some(base.join(written)));
+    }
+    let beside = base.join(STATE);
+    Ok((has_file && std::fs::create_dir_all(&beside).is_ok()).then_some(beside))
+}
+
+fn limits(written: &LimitsSection, state: Option<&Path>) -> Result<Limits> {
+    let defaults = Limits::default();
+    Ok(Limits {
+        memory: values::memory(written.memory.as_deref().unwrap_or("60%"), "limits.memory")?,
+        spill_directory: state.map(|state| state.join("spill")),
+        spill: written.spill.as_deref().map_or(Ok(defaults.spill), |text| values::bytes(text, "limits.spill"))?,
+        deadline: written.deadline.as_deref().map_or(Ok(defaults.deadline), |text| values::duration(text, "limits.deadline"))?,
+    })
+}
+
+fn store(name: &str, section: &StoreSection, base: &Path, environment: Environment<'_>) -> Result<StoreSpec> {
+    let key = |option: &str| format!("store.{name}.{option}");
+    let text = |value: &Option<String>, option: &str| {
+        value.as_deref().map(|value| values::expand(value, &key(option), environment)).transpose()
+    };
+    let store_name = StoreName::new(name)?;
+    let url = text(&section.url, "url")?.ok_or_else(|| {
+        Error::new(Kind::InvalidConfiguration, format!("store `{name}` has no `url`")).hint("write `url = \"s3://bucket\"` or a folder")
+    })?;
+    let place = match Location::parse(&url).map_err(|error| error.with("key", key("url")))? {
+        Location::Url(url) if url.scheme() == "s3" => {
+            let endpoint = text(&section.endpoint, "endpoint")?;
+            let region = text(&section.region, "region")?.or_else(|| environment("AWS_REGION")).unwrap_or_else(|| REGION.to_owned());
+            let spec = |credentials| S3Spec {
+                bucket: url.host_str().unwrap_or_default().to_owned(),
+                prefix: url.path().trim_matches('/').to_owned(),
+                path_style: section.path_style.unwrap_or(endpoint.is_some()),
+                endpoint: endpoint.clone(),
+                region: region.clone(),
+                credentials,
+            };
+            match credentials(name, section, environment) {
+                Ok(credentials) => Place::S3(spec(credentials)),
+                // A key that is missing from this environment must not keep the rest of the lake from being used.
+                Err(error) if error.kind() == Kind::Unauthenticated => Place::Broken(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Location::Url(url) if url.scheme() == "file" => Place::Folder(PathBuf::from(url.path())),
+        Location::Url(url) => {
+            return Err(Error::new(Kind::Unsupported, format!("`{}://` can't be a store yet", url.scheme()))
+                .with("key", key("url"))
+                .hint("use s3:// with any S3-compatible server, or a folder"));
+        }
+        Location::Path(path) => Place::Folder(base.join(path)),
+        Location::Store { .. } => {
+            return Err(Error::new(Kind::InvalidConfiguration, "a store can't lie in another store").with("key", key("url")));
+        }
+    };
+    let timeout = text(&section.timeout, "timeout")?;
+    Ok(StoreSpec {
+        name: store_name,
+        place,
+        timeout: timeout.map_or(Ok(StoreSpec::TIMEOUT), |text| values::duration(&text, &key("timeout")))?,
+        retries: section.retries.unwrap_or(StoreSpec::RETRIES),
+    })
+}
+
+fn credentials(name: &str, section: &StoreSection, environment: Environment<'_>) -> Result<Credentials> {
+    let key = |option: &str| format!("store.{name}.{option}");
+    if let (Some(id), Some(secret)) = (&section.access_key_id, &section.secret_access_key) {
+        let token = section.session_token.as_deref().map(|token| values::expand(token, &key("session_token"), environment)).transpose()?;
+        return Ok(Credentials::Keys {
+            access_key_id: values::expand(id, &key("access_key_id"), environment)?,
+            secret_access_key: Secret::new(values::expand(secret, &key("secret_access_key"), environment)?),
+            session_token: token.map(Secret::new),
+        });
+    }
+    if section.access_key_id.is_some() || section.secret_access_key.is_some() {
+        if let Some(secret) = &section.secret_access_key {
+            values::expand(secret, &key("secret_access_key"), environment)?;
+        }
+        return Err(Error::new(Kind::InvalidConfiguration, format!("store `{name}` has half an access key"))
+            .hint("give both `access_key_id` and `secret_access_key`"));
+    }
+    match section.credentials.as_deref().unwrap_or("env") {
+        "anonymous" => Ok(Credentials::Anonymous),
+        "env" => from_environment("AWS", environment).ok_or_else(|| no_keys(name, "AWS")),
+        other => match other.split_once(':') {
+            Some(("env", prefix)) => from_environment(prefix, environment).ok_or_else(|| no_keys(name, prefix)),
+            _ => Err(unknown_credentials(&key("credentials"), other)),
+        },
+    }
+}
+
+fn unknown_credentials(key: &str, written: &str) -> Error {
+    if written == "web-identity" || written.starts_with("profile:") || written.starts_with("file:") {
+        return Error::new(Kind::Unsupported, format!("credentials `{written}` are not built yet")).with("key", key).hint("use `env:PREFIX`");
+    }
+    let error = Error::new(Kind::InvalidConfiguration, format!("no credentials `{written}`")).with("key", key);
+    match nearest(written, ["env", "anonymous"]) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error.hint("write `env`, `env:PREFIX` or `anonymous`"),
+    }
+}
+
+fn no_keys(store: &str, prefix: &str) -> Error {
+    Error::new(Kind::Unauthenticated, format!("store `{store}` has no credentials: {prefix}_ACCESS_KEY_ID and {prefix}_SECRET_ACCESS_KEY are not set"))
+        .hint("export them, or write `credentials = \"anonymous\"` for a public bucket")
+}
+
+fn from_environment(prefix: &str, environment: Environment<'_>) -> Option<Credentials> {
+    let value = |name: &str| environment(&format!("{prefix}_{name}")).filter(|value| !value.is_empty());
+    Some(Credentials::Keys {
+        access_key_id: value("ACCESS_KEY_ID")?,
+        secret_access_key: Secret::new(value("SECRET_ACCESS_KEY")?),
+        session_token: value("SESSION_TOKEN").map(Secret::new),
+    })
+}
+
+/// How an `s3://` URL is read that no store covers: as the AWS tools would, anonymously when there are no keys.
+fn buckets(environment: Environment<'_>) -> S3Spec {
+    let endpoint = environment("AWS_ENDPOINT_URL_S3").or_else(|| environment("AWS_ENDPOINT_URL")).or_else(|| environment("AWS_ENDPOINT"));
+    S3Spec {
+        bucket: String::new(),
+        prefix: String::new(),
+        path_style: endpoint.is_some(),
+        endpoint,
+        region: environment("AWS_REGION").or_else(|| environment("AWS_DEFAULT_REGION")).unwrap_or_else(|| REGION.to_owned()),
+        credentials: from_environment("AWS", environment).unwrap_or(Credentials::Anonymous),
+    }
+}
+
+fn dataset(name: &str, section: &DatasetSection, stores: &[StoreSpec], environment: Environment<'_>) -> Result<(DatasetName, DatasetSpec)> {
+    let key = |option: &str| format!("dataset.{name}.{option}");
+    let dataset_name = DatasetName::new(name)?;
+    let path = section.path.as_deref().ok_or_else(|| {
+        Error::new(Kind::InvalidConfiguration, format!("dataset `{name}` has no `path`")).hint("write `path = \"store:folder/**\"`")
+    })?;
+    let location = Location::parse(&values::expand(path, &key("path"), environment)?).map_err(|error| error.with("key", key("path")))?;
+    if let Location::Store { store, .. } = &location {
+        known_store(store, stores).map_err(|error| error.with("key", key("path")))?;
+    }
+    let mut spec = DatasetSpec::new(name, location);
+    spec.format = section.format.as_deref().map(str::to_lowercase);
+    spec.options = section.options.iter().map(|(option, value)| Ok((option.clone(), option_value(&key(option), value)?))).collect::<Result<_>>()?;
+    spec.partitions.clone_from(&section.partitions);
+    spec.description.clone_from(&section.description);
+    spec.license.clone_from(&section.license);
+    spec.doi.clone_from(&section.doi);
+    spec.contact.clone_from(&section.contact);
+    let column = |(name, column): (&String, &super::written::ColumnSection)| {
+        (name.clone(), ColumnSpec { description: column.description.clone(), unit: column.unit.clone() })
+    };
+    spec.columns = section.columns.iter().map(column).collect::<BTreeMap<_, _>>();
+    Ok((dataset_name, spec))
+}
+
+fn known_store(store: &StoreName, stores: &[StoreSpec]) -> Result<()> {
+    if stores.iter().any(|known| known.name == *store) {
+        return Ok(());
+    }
+    let error = Error::new(Kind::InvalidConfiguration, format!("no store `{store}`"));
+    Err(match nearest(store.as_str(), stores.iter().map(|known| known.name.as_str())) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error.hint(format!("declare [store.{store}]")),
+    })
+}
+
+fn option_value(key: &str, value: &toml::Value) -> Result<OptionValue> {
+    match value {
+        toml::Value::String(text) => Ok(OptionValue::Text(text.clone())),
+        toml::Value::Integer(number) => Ok(OptionValue::Integer(*number)),
+        toml::Value::Boolean(value) => Ok(OptionValue::Boolean(*value)),
+        other => Err(Error::new(Kind::InvalidConfiguration, format!("`{key}` is a {}, but must be text, a whole number, true or false", other.type_str()))),
+    }
+}

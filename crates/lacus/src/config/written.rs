@@ -1,0 +1,151 @@
+//! Every option of the lake file, declared once: parsing, defaults and the reference come from here.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// One option of the lake file, as the reference documents it.
+#[derive(Debug, Clone, Copy)]
+pub struct OptionDoc {
+    /// The table of the lake file that it stands in, such as `[store.NAME]`.
+    pub section: &'static str,
+    /// The key.
+    pub key: &'static str,
+    /// What holds when the key isn't given.
+    pub default: &'static str,
+    /// What it means.
+    pub doc: &'static str,
+}
+
+/// Declares a table of the lake file: each key with its type, its default in words and its documentation.
+macro_rules! section {
+    ($(#[doc = $about:literal])* $name:ident in $section:literal { $(#[doc = $doc:literal] $key:ident: $kind:ty = $default:literal,)* }) => {
+        $(#[doc = $about])*
+        #[derive(Debug, Clone, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub(crate) struct $name {
+            $(#[doc = $doc] pub(crate) $key: $kind,)*
+        }
+
+        impl $name {
+            /// The options of this table for the reference.
+            pub(crate) const OPTIONS: &'static [OptionDoc] =
+                &[$(OptionDoc { section: $section, key: stringify!($key), default: $default, doc: $doc },)*];
+        }
+    };
+}
+
+section! {
+    /// The lake itself.
+    LakeSection in "[lake]" {
+        /// The name of the lake, which is the catalog of its tables.
+        name: Option<String> = "`lake`",
+        /// The folder for what Lacus keeps: spilled data.
+        state: Option<String> = "`.lacus` beside the lake file",
+    }
+}
+
+section! {
+    /// What queries may use of the machine.
+    LimitsSection in "[limits]" {
+        /// Memory that all queries together may hold in sorts, aggregations and joins: a size, or a share of the machine such as `50%`.
+        memory: Option<String> = "`60%`",
+        /// Space for data that operators spill when memory runs out.
+        spill: Option<String> = "`100 GiB`",
+        /// How long one query may take: `90s`, `10m`, `2h`.
+        deadline: Option<String> = "`1h`",
+    }
+}
+
+section! {
+    /// The server.
+    ServeSection in "[serve]" {
+        /// The address on which `lacus serve` listens. Only loopback addresses, until users can be told apart.
+        listen: Option<String> = "`127.0.0.1:50051`",
+    }
+}
+
+section! {
+    /// A named place for bytes.
+    StoreSection in "[store.NAME]" {
+        /// `s3://bucket` or `s3://bucket/prefix`, or the path of a folder (NFS and Lustre are folders).
+        url: Option<String> = "required",
+        /// The S3-compatible server, such as `https://s3.lab.example`.
+        endpoint: Option<String> = "AWS",
+        /// The region of the bucket.
+        region: Option<String> = "`us-east-1`, or `AWS_REGION`",
+        /// `env` (the variables `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`), `env:PREFIX` (`PREFIX_ACCESS_KEY_ID`, ...) or `anonymous`.
+        credentials: Option<String> = "`env`",
+        /// The access key itself, instead of `credentials`; write `${NAME}` to take it from the environment.
+        access_key_id: Option<String> = "none",
+        /// The secret of the access key; write `${NAME}` to take it from the environment.
+        secret_access_key: Option<String> = "none",
+        /// The token of a temporary key; write `${NAME}` to take it from the environment.
+        session_token: Option<String> = "none",
+        /// Whether the bucket stands in the path of a request rather than in the host name.
+        path_style: Option<bool> = "true with `endpoint`, else false",
+        /// How long one request may take before it is tried again or given up.
+        timeout: Option<String> = "`30s`",
+        /// How often a request is tried again after 429, 5xx, a reset or a truncated answer.
+        retries: Option<usize> = "`6`",
+    }
+}
+
+section! {
+    /// A table.
+    DatasetSection in "[dataset.NAME]" {
+        /// Where it lies: `store:path`, a URL or a path; `*` stays within a folder, `**` reaches below.
+        path: Option<String> = "required",
+        /// `parquet`, `csv`, `tsv`, `json` (lines) or `arrow`.
+        format: Option<String> = "by the endings of the files",
+        /// Options of the format. CSV and TSV: `header`, `delimiter`, `quote`, `escape`, `comment`, `null`, `newlines_in_values`, `infer_rows`; JSON: `infer_rows`.
+        options: BTreeMap<String, toml::Value> = "none",
+        /// The columns that stand in the paths (`year=2024/`); an empty list for none.
+        partitions: Option<Vec<String>> = "found in the paths",
+        /// One sentence on what it holds.
+        description: Option<String> = "none",
+        /// The licence of the data, as an SPDX expression where there is one.
+        license: Option<String> = "none",
+        /// The DOI by which the data is cited.
+        doi: Option<String> = "none",
+        /// Whom to ask.
+        contact: Option<String> = "none",
+        /// What single columns mean: `[dataset.NAME.columns.COLUMN]`.
+        columns: BTreeMap<String, ColumnSection> = "none",
+    }
+}
+
+section! {
+    /// One column of a dataset.
+    ColumnSection in "[dataset.NAME.columns.COLUMN]" {
+        /// What the column means.
+        description: Option<String> = "none",
+        /// The unit, in the notation of UDUNITS.
+        unit: Option<String> = "none",
+    }
+}
+
+/// A lake file, as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LakeFile {
+    pub(crate) lake: LakeSection,
+    pub(crate) limits: LimitsSection,
+    pub(crate) serve: ServeSection,
+    pub(crate) store: BTreeMap<String, StoreSection>,
+    pub(crate) dataset: BTreeMap<String, DatasetSection>,
+}
+
+/// Every option of the lake file, in the order of the reference.
+pub fn reference() -> impl Iterator<Item = &'static OptionDoc> {
+    [
+        LakeSection::OPTIONS,
+        StoreSection::OPTIONS,
+        DatasetSection::OPTIONS,
+        ColumnSection::OPTIONS,
+        LimitsSection::OPTIONS,
+        ServeSection::OPTIONS,
+    ]
+    .into_iter()
+    .flatten()
+}
