@@ -160,7 +160,7 @@ fn object_store_error(error: &object_store::Error) -> Error {
         }
         Store::PermissionDenied { path, .. } => Error::new(Kind::PermissionDenied, format!("the store denies access to `{path}`"))
             .hint("check the `credentials` of the store and the policy of the bucket"),
-        Store::Unauthenticated { path, .. } => Error::new(Kind::Unauthenticated, format!("the store refused the credentials for `{path}`"))
+        Store::Unauthenticated { path, .. } => Error::new(Kind::PermissionDenied, format!("the store refused the credentials for `{path}`"))
             .hint("check the `credentials` of the store"),
         Store::NotSupported { .. } | Store::NotImplemented { .. } => Error::new(Kind::Unsupported, error.to_string()),
         Store::InvalidPath { .. } | Store::UnknownConfigurationKey { .. } => Error::new(Kind::InvalidConfiguration, error.to_string()),

@@ -19,9 +19,9 @@ pub enum Kind {
     NotFound,
     /// The name is taken.
     AlreadyExists,
-    /// The principal, or the credentials of a store, may not do this.
+    /// The principal, or the credentials given for a store, may not do this.
     PermissionDenied,
-    /// Nobody proved who is asking, or a store refused the credentials.
+    /// Nobody proved who is asking.
     Unauthenticated,
     /// Stored bytes can't be read as what they claim to be: truncated, ragged, of another type.
     CorruptData,

@@ -1,1 +1,16 @@
-//! Other engines: the Flight SQL client.
+//! Other engines: the Flight SQL client that the command line, Python and tests share.
+//!
+//! ```no_run
+//! # async fn run() -> lacus_core::Result<()> {
+//! use futures::TryStreamExt;
+//! let remote = lacus_remote::Remote::connect("grpc://127.0.0.1:50051").await?;
+//! let batches: Vec<_> = remote.query("SELECT count(*) FROM shots", None).await?.stream()?.try_collect().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod client;
+mod status;
+
+pub use client::{Remote, RemoteQuery, RemoteStream};
+pub use status::from_status;

@@ -169,7 +169,7 @@ impl Service<Request<Incoming>> for FaultyService {
                 Some(Fault::Slow(wait)) => tokio::time::sleep(wait).await,
                 _ => {}
             }
-            let response = this.inner.call(request).await.map_err(|error| TestbedError::from(format!("{error:?}")))?;
+            let response = Service::call(&this.inner, request).await.map_err(|error| TestbedError::from(format!("{error:?}")))?;
             Ok(this.disturb(response, fault))
         })
     }

@@ -4,6 +4,7 @@
 //! defaults, the environment and paths are decided; from there on only [`Config`] travels, and nothing in it is optional that an
 //! engine needs.
 
+mod add;
 mod print;
 mod resolve;
 mod values;

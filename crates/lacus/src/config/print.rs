@@ -52,8 +52,22 @@ fn write_s3(formatter: &mut Formatter<'_>, spec: &S3Spec) -> fmt::Result {
     }
 }
 
+/// One dataset in the form of a lake file.
+pub(crate) struct Dataset<'a>(pub(crate) &'a DatasetSpec);
+
+impl Display for Dataset<'_> {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        write_dataset(formatter, self.0)
+    }
+}
+
+/// `text` as TOML writes it.
+fn quoted(text: impl Into<String>) -> toml::Value {
+    toml::Value::String(text.into())
+}
+
 fn write_dataset(formatter: &mut Formatter<'_>, spec: &DatasetSpec) -> fmt::Result {
-    writeln!(formatter, "\n[dataset.{}]\npath = {:?}", spec.name, spec.location.to_string())?;
+    writeln!(formatter, "\n[dataset.{}]\npath = {}", spec.name, quoted(spec.location.to_string()))?;
     let texts = [
         ("format", &spec.format),
         ("description", &spec.description),
@@ -62,7 +76,7 @@ fn write_dataset(formatter: &mut Formatter<'_>, spec: &DatasetSpec) -> fmt::Resu
         ("contact", &spec.contact),
     ];
     for (key, text) in texts {
-        text.iter().try_for_each(|text| writeln!(formatter, "{key} = {text:?}"))?;
+        text.iter().try_for_each(|text| writeln!(formatter, "{key} = {}", quoted(text)))?;
     }
     if let Some(partitions) = &spec.partitions {
         writeln!(formatter, "partitions = {partitions:?}")?;
@@ -73,8 +87,8 @@ fn write_dataset(formatter: &mut Formatter<'_>, spec: &DatasetSpec) -> fmt::Resu
     }
     for (name, column) in &spec.columns {
         writeln!(formatter, "[dataset.{}.columns.{name:?}]", spec.name)?;
-        column.description.iter().try_for_each(|text| writeln!(formatter, "description = {text:?}"))?;
-        column.unit.iter().try_for_each(|unit| writeln!(formatter, "unit = {unit:?}"))?;
+        column.description.iter().try_for_each(|text| writeln!(formatter, "description = {}", quoted(text)))?;
+        column.unit.iter().try_for_each(|unit| writeln!(formatter, "unit = {}", quoted(unit)))?;
     }
     Ok(())
 }

@@ -88,7 +88,7 @@ fn store(name: &str, section: &StoreSection, base: &Path, environment: Environme
             match credentials(name, section, environment) {
                 Ok(credentials) => Place::S3(spec(credentials)),
                 // A key that is missing from this environment must not keep the rest of the lake from being used.
-                Err(error) if error.kind() == Kind::Unauthenticated => Place::Broken(error),
+                Err(error) if error.kind() == Kind::PermissionDenied => Place::Broken(error),
                 Err(error) => return Err(error),
             }
         }
@@ -151,7 +151,7 @@ fn unknown_credentials(key: &str, written: &str) -> Error {
 }
 
 fn no_keys(store: &str, prefix: &str) -> Error {
-    Error::new(Kind::Unauthenticated, format!("store `{store}` has no credentials: {prefix}_ACCESS_KEY_ID and {prefix}_SECRET_ACCESS_KEY are not set"))
+    Error::new(Kind::PermissionDenied, format!("store `{store}` has no credentials: {prefix}_ACCESS_KEY_ID and {prefix}_SECRET_ACCESS_KEY are not set"))
         .hint("export them, or write `credentials = \"anonymous\"` for a public bucket")
 }
 

@@ -1,0 +1,112 @@
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// SQL over science data that stays where it is: buckets, lab folders, files.
+#[derive(Debug, Parser)]
+#[command(name = "lacus", version, after_help = crate::exit::HELP)]
+pub(crate) struct Arguments {
+    /// The lake file, or the folder that holds it [default: lacus.toml here or in a folder above; none is needed]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) lake: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run SQL and print or write the result
+    Sql(SqlArguments),
+    /// Serve the lake over Arrow Flight SQL
+    Serve(ServeArguments),
+    /// Explain what is wrong with the lake file, and print it resolved with secrets masked
+    Check(CheckArguments),
+    /// Add a dataset to the lake file
+    Add(AddArguments),
+    /// List the datasets of the lake
+    Datasets,
+    /// Show the columns of a table, with units and descriptions
+    Describe(DescribeArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SqlArguments {
+    /// The SQL, one or more statements; read from standard input when neither this nor --file is given
+    #[arg(value_name = "SQL", conflicts_with = "file")]
+    pub(crate) text: Option<String>,
+    /// Read the SQL from a file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// A value for the next `?` or `$n`: a number, true, false, null, or text
+    #[arg(short, long = "param", value_name = "VALUE", allow_hyphen_values = true)]
+    pub(crate) params: Vec<String>,
+    /// Ask a server instead of opening the lake here
+    #[arg(long, value_name = "grpc://HOST:PORT", conflicts_with = "lake")]
+    pub(crate) connect: Option<String>,
+    /// The form of the result [default: by the ending of --output, else table]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+    /// Write the result to a file, which appears when it is complete
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Show at most this many rows of a table (0 for all)
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) rows: usize,
+    /// Show no progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// The form of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned columns for reading
+    Table,
+    /// Comma-separated values with a header
+    Csv,
+    /// One JSON array of objects
+    Json,
+    /// One JSON object a line
+    Ndjson,
+    /// Arrow IPC: a file with --output, else a stream
+    Arrow,
+    /// Parquet
+    Parquet,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// The address to listen on; loopback only [default: of the lake file, else 127.0.0.1:50051]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    /// Check the text alone, without opening the datasets
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddArguments {
+    /// The name of the dataset
+    pub(crate) name: String,
+    /// Where it lies: store:path, a URL or a path, possibly with * and **
+    pub(crate) location: String,
+    /// The format, when the endings of the files don't tell it
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+    /// One sentence on what it holds
+    #[arg(long)]
+    pub(crate) description: Option<String>,
+    /// Add it without opening it first
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DescribeArguments {
+    /// A table, or a location in quotes of the shell
+    pub(crate) table: String,
+}

@@ -1,0 +1,20 @@
+//! One module a command.
+
+pub(crate) mod add;
+pub(crate) mod check;
+pub(crate) mod datasets;
+pub(crate) mod describe;
+pub(crate) mod serve;
+pub(crate) mod sql;
+
+use std::path::Path;
+
+use lacus::{Config, Result};
+
+/// The configuration that `--lake` names, or the one found from the working folder upward.
+pub(crate) fn config(lake: Option<&Path>) -> Result<Config> {
+    match lake {
+        Some(path) => Config::load(path),
+        None => Config::discover(&std::env::current_dir().unwrap_or_default()),
+    }
+}

@@ -1,0 +1,145 @@
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use lacus::arrow::array::{RecordBatch, RecordBatchOptions};
+use lacus::arrow::datatypes::{Field, Schema, SchemaRef};
+use lacus::{Engine, Error, Kind, Principal, Result, ScalarValue, split};
+use lacus_remote::Remote;
+
+use crate::arguments::SqlArguments;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::terminal;
+
+/// Where the SQL is answered: here, or by a server.
+enum Door {
+    Here(Engine),
+    There(Remote),
+}
+
+/// One result, from either door.
+struct Answer {
+    schema: SchemaRef,
+    batches: BoxStream<'static, Result<(RecordBatch, Option<u64>)>>,
+}
+
+pub(crate) async fn run(lake: Option<&Path>, arguments: SqlArguments) -> Result<()> {
+    let statements = split(&text(&arguments)?)?;
+    if statements.is_empty() {
+        return Err(Error::new(Kind::InvalidQuery, "there is no SQL in the text"));
+    }
+    let parameters: Vec<ScalarValue> = arguments.params.iter().map(|text| value(text)).collect();
+    let door = match &arguments.connect {
+        Some(uri) => Door::There(Remote::connect(uri).await?),
+        None => Door::Here(super::config(lake)?.engine()?),
+    };
+    for statement in &statements {
+        let work = show(&door, statement, &parameters, &arguments);
+        tokio::select! {
+            done = work => done?,
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted.map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+                return Err(Engine::cancelled());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn text(arguments: &SqlArguments) -> Result<String> {
+    if let Some(text) = &arguments.text {
+        return Ok(text.clone());
+    }
+    if let Some(file) = &arguments.file {
+        return std::fs::read_to_string(file).map_err(|error| {
+            Error::new(Kind::NotFound, format!("the SQL can't be read: {error}")).with("file", file.display())
+        });
+    }
+    if std::io::stdin().is_terminal() {
+        terminal::say("reading SQL from the terminal; end with Ctrl-D");
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map_err(|error| Error::new(Kind::InvalidQuery, format!("the SQL can't be read: {error}")))?;
+    Ok(text)
+}
+
+/// A parameter as the shell gives it.
+fn value(text: &str) -> ScalarValue {
+    if text.eq_ignore_ascii_case("null") {
+        return ScalarValue::Null;
+    }
+    if let Ok(value) = text.parse::<bool>() {
+        return value.into();
+    }
+    if let Ok(value) = text.parse::<i64>() {
+        return value.into();
+    }
+    match text.parse::<f64>() {
+        Ok(value) => value.into(),
+        Err(_) => text.into(),
+    }
+}
+
+async fn show(door: &Door, statement: &str, parameters: &[ScalarValue], arguments: &SqlArguments) -> Result<()> {
+    let mut progress = Progress::start(arguments.quiet);
+    let Some(mut answer) = ask(door, statement, parameters).await? else { return Ok(()) };
+    let mut output = Output::open(arguments.format, arguments.output.as_deref(), &answer.schema, arguments.rows)?;
+    while !output.is_full() {
+        let written = match answer.batches.try_next().await {
+            Ok(Some((batch, bytes))) => {
+                progress.advance(batch.num_rows(), bytes);
+                output.write(&batch)
+            }
+            Ok(None) => break,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            output.abandon();
+            return Err(error);
+        }
+    }
+    drop(progress);
+    output.finish()
+}
+
+async fn ask(door: &Door, statement: &str, parameters: &[ScalarValue]) -> Result<Option<Answer>> {
+    match door {
+        Door::Here(engine) => {
+            let query = engine.query(statement, parameters, &Principal::owner()).await?;
+            if query.is_command() {
+                return Ok(None);
+            }
+            let schema = query.schema();
+            let results = query.stream()?;
+            let batches = futures::stream::try_unfold(results, |mut results| async move {
+                let batch = results.try_next().await?;
+                let bytes = results.reads().iter().map(|read| read.bytes).sum();
+                Ok(batch.map(|batch| ((batch, Some(bytes)), results)))
+            });
+            Ok(Some(Answer { schema, batches: batches.boxed() }))
+        }
+        Door::There(remote) => {
+            let query = remote.query(statement, row(parameters)?).await?;
+            if query.is_command() {
+                return Ok(None);
+            }
+            let schema = query.schema();
+            Ok(Some(Answer { schema, batches: query.stream()?.map_ok(|batch| (batch, None)).boxed() }))
+        }
+    }
+}
+
+/// The parameters as the one row that Flight SQL binds.
+fn row(parameters: &[ScalarValue]) -> Result<Option<RecordBatch>> {
+    if parameters.is_empty() {
+        return Ok(None);
+    }
+    let columns = parameters.iter().map(ScalarValue::to_array).collect::<Result<Vec<_>, _>>()?;
+    let field = |(position, value): (usize, &ScalarValue)| Field::new(format!("{}", position + 1), value.data_type(), true);
+    let schema = Schema::new(parameters.iter().enumerate().map(field).collect::<Vec<_>>());
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    Ok(Some(RecordBatch::try_new_with_options(Arc::new(schema), columns, &options)?))
+}

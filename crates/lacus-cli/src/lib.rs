@@ -1,1 +1,0 @@
-//! The lacus command: the only place that talks to a terminal.

@@ -1,0 +1,172 @@
+//! Results in their forms, on standard output or in a file that appears when it is complete.
+
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use lacus::arrow::array::RecordBatch;
+use lacus::arrow::datatypes::SchemaRef;
+use lacus::arrow::ipc::writer::{FileWriter, StreamWriter};
+use lacus::arrow::util::display::FormatOptions;
+use lacus::arrow::util::pretty::pretty_format_batches_with_options;
+use lacus::arrow::{csv, json};
+use lacus::{Error, Kind, Result};
+use parquet::arrow::ArrowWriter;
+
+use crate::arguments::Format;
+use crate::terminal;
+
+type Sink = Box<dyn Write + Send>;
+
+/// Where batches go.
+pub(crate) struct Output {
+    writer: Writer,
+    /// The file that is being written, and the name that it will have.
+    file: Option<(PathBuf, PathBuf)>,
+}
+
+enum Writer {
+    Table { schema: SchemaRef, rows: usize, held: Vec<RecordBatch>, count: usize, sink: Sink },
+    Csv(csv::Writer<Sink>),
+    Json(json::ArrayWriter<Sink>),
+    Ndjson(json::LineDelimitedWriter<Sink>),
+    ArrowFile(FileWriter<Sink>),
+    ArrowStream(StreamWriter<Sink>),
+    Parquet(ArrowWriter<Sink>),
+}
+
+impl Output {
+    /// Opens an output in `format`, or in the one that the ending of `path` tells; a table shows at most `rows` rows.
+    pub(crate) fn open(format: Option<Format>, path: Option<&Path>, schema: &SchemaRef, rows: usize) -> Result<Self> {
+        let format = match (format, path) {
+            (Some(format), _) => format,
+            (None, Some(path)) => by_ending(path)?,
+            (None, None) => Format::Table,
+        };
+        let (sink, file): (Sink, _) = match path {
+            Some(path) => {
+                let partial = path.with_file_name(format!(".{}.partial", path.file_name().unwrap_or_default().to_string_lossy()));
+                let created = File::create(&partial).map_err(|error| unwritable(&error).with("file", path.display()))?;
+                (Box::new(BufWriter::new(created)), Some((partial, path.to_owned())))
+            }
+            None => {
+                let binary = matches!(format, Format::Arrow | Format::Parquet);
+                if binary && std::io::stdout().is_terminal() {
+                    return Err(Error::new(Kind::InvalidConfiguration, "a terminal can't show this format").hint("write it with -o FILE"));
+                }
+                (Box::new(BufWriter::new(std::io::stdout())), None)
+            }
+        };
+        let writer = match format {
+            Format::Table => Writer::Table { schema: schema.clone(), rows, held: Vec::new(), count: 0, sink },
+            Format::Csv => Writer::Csv(csv::WriterBuilder::new().with_header(true).build(sink)),
+            Format::Json => Writer::Json(json::WriterBuilder::new().with_explicit_nulls(true).build(sink)),
+            Format::Ndjson => Writer::Ndjson(json::WriterBuilder::new().with_explicit_nulls(true).build(sink)),
+            Format::Arrow if file.is_some() => Writer::ArrowFile(FileWriter::try_new(sink, schema)?),
+            Format::Arrow => Writer::ArrowStream(StreamWriter::try_new(sink, schema)?),
+            Format::Parquet => Writer::Parquet(ArrowWriter::try_new(sink, schema.clone(), None)?),
+        };
+        let mut output = Self { writer, file };
+        // A result without rows still has a header.
+        output.write(&RecordBatch::new_empty(schema.clone()))?;
+        Ok(output)
+    }
+
+    /// Whether the output takes no more rows: a table that is full.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(&self.writer, Writer::Table { rows, count, .. } if *rows > 0 && count > rows)
+    }
+
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        match &mut self.writer {
+            Writer::Table { rows, held, count, .. } => {
+                let room = if *rows == 0 { batch.num_rows() } else { rows.saturating_sub(*count).min(batch.num_rows()) };
+                held.push(batch.slice(0, room));
+                *count += batch.num_rows();
+            }
+            Writer::Csv(writer) => writer.write(batch)?,
+            Writer::Json(writer) => writer.write(batch)?,
+            Writer::Ndjson(writer) => writer.write(batch)?,
+            Writer::ArrowFile(writer) => writer.write(batch)?,
+            Writer::ArrowStream(writer) => writer.write(batch)?,
+            Writer::Parquet(writer) => writer.write(batch)?,
+        }
+        Ok(())
+    }
+
+    /// Completes the output; a file gets its name now.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        let full = self.is_full();
+        match &mut self.writer {
+            Writer::Table { schema, rows, held, sink, .. } => {
+                let options = FormatOptions::default().with_null("NULL").with_display_error(true);
+                if !schema.fields().is_empty() {
+                    writeln!(sink, "{}", pretty_format_batches_with_options(held, &options)?).map_err(|error| unwritable(&error))?;
+                }
+                sink.flush().map_err(|error| unwritable(&error))?;
+                if full {
+                    terminal::say(&format!("only the first {rows} rows are shown; --rows 0 shows all, -o FILE writes them"));
+                }
+            }
+            Writer::Json(writer) => writer.finish()?,
+            Writer::Ndjson(writer) => writer.finish()?,
+            Writer::ArrowFile(writer) => writer.finish()?,
+            Writer::ArrowStream(writer) => writer.finish()?,
+            Writer::Parquet(writer) => {
+                writer.finish()?;
+            }
+            Writer::Csv(_) => {}
+        }
+        let flushed: std::io::Result<()> = match self.writer {
+            Writer::Csv(writer) => writer.into_inner().flush(),
+            Writer::Json(writer) => finish_line(writer.into_inner()),
+            Writer::Ndjson(writer) => writer.into_inner().flush(),
+            Writer::ArrowFile(writer) => writer.into_inner()?.flush(),
+            Writer::ArrowStream(writer) => writer.into_inner()?.flush(),
+            Writer::Parquet(writer) => writer.into_inner()?.flush(),
+            Writer::Table { .. } => Ok(()),
+        };
+        flushed.map_err(|error| unwritable(&error))?;
+        match self.file.take() {
+            Some((partial, path)) => std::fs::rename(partial, &path).map_err(|error| unwritable(&error).with("file", path.display())),
+            None => Ok(()),
+        }
+    }
+
+    /// Leaves nothing behind.
+    pub(crate) fn abandon(self) {
+        if let Some((partial, _)) = self.file {
+            // The error that brought us here is the one to report.
+            let _ = std::fs::remove_file(partial);
+        }
+    }
+}
+
+fn finish_line(mut sink: Sink) -> std::io::Result<()> {
+    sink.write_all(b"\n")?;
+    sink.flush()
+}
+
+fn by_ending(path: &Path) -> Result<Format> {
+    match path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase).as_deref() {
+        Some("csv") => Ok(Format::Csv),
+        Some("json") => Ok(Format::Json),
+        Some("ndjson" | "jsonl") => Ok(Format::Ndjson),
+        Some("arrow" | "feather") => Ok(Format::Arrow),
+        Some("parquet") => Ok(Format::Parquet),
+        Some("txt") => Ok(Format::Table),
+        _ => Err(Error::new(Kind::InvalidConfiguration, format!("the ending of `{}` tells no format", path.display()))
+            .hint("say --format csv, json, ndjson, arrow or parquet")),
+    }
+}
+
+/// The error for a result that can't be written.
+pub(crate) fn unwritable(error: &std::io::Error) -> Error {
+    let kind = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
+        std::io::ErrorKind::NotFound => Kind::NotFound,
+        std::io::ErrorKind::StorageFull => Kind::LimitExceeded,
+        _ => Kind::Unavailable,
+    };
+    Error::new(kind, format!("the result can't be written: {error}"))
+}

@@ -1,0 +1,111 @@
+//! Batches to messages, split by their encoded size.
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use arrow_flight::{FlightData, SchemaAsIpc};
+use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt, TryStreamExt};
+use lacus_core::{Error, Kind, Result};
+use tonic::Status;
+
+use crate::status::to_status;
+use crate::wire;
+
+/// What a message aims at: large enough to amortise a message, small enough to flow.
+const TARGET: usize = 2 << 20;
+/// What a message may not exceed: many clients refuse more than 4 MiB.
+const CEILING: usize = (4 << 20) - (64 << 10);
+
+/// The messages of a result: its schema, then its batches.
+pub(crate) fn messages(
+    schema: SchemaRef,
+    batches: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
+) -> BoxStream<'static, Result<FlightData, Status>> {
+    let options = IpcWriteOptions::default();
+    let first: FlightData = SchemaAsIpc::new(&schema, &options).into();
+    let encoded = batches.map(move |batch| {
+        let batch = wire::batch(&batch?, &schema)?;
+        let mut messages = Vec::new();
+        split(&batch, &options, &mut messages)?;
+        Ok::<_, Error>(stream::iter(messages.into_iter().map(Ok)))
+    });
+    let encoded = encoded.try_flatten().map_err(|error| to_status(&error));
+    stream::once(async { Ok(first) }).chain(encoded).boxed()
+}
+
+/// Cuts a batch where its estimated size says so.
+fn split(batch: &RecordBatch, options: &IpcWriteOptions, messages: &mut Vec<FlightData>) -> Result<()> {
+    let size: usize = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
+    let rows = batch.num_rows();
+    let step = rows.div_ceil(size.div_ceil(TARGET).max(1)).max(1);
+    for start in (0..rows).step_by(step) {
+        encode(&batch.slice(start, step.min(rows - start)), options, messages)?;
+    }
+    Ok(())
+}
+
+/// Encodes a batch, and halves it while what comes out is too large: an estimate can be wrong, the encoded size can't.
+fn encode(batch: &RecordBatch, options: &IpcWriteOptions, messages: &mut Vec<FlightData>) -> Result<()> {
+    let mut tracker = DictionaryTracker::new(false);
+    // The context is a buffer that each message takes over, so it can't be shared between them.
+    let (_, encoded) = IpcDataGenerator::default().encode(batch, &mut tracker, options, &mut Default::default())?;
+    let rows = batch.num_rows();
+    if encoded.arrow_data.len() <= CEILING {
+        messages.push(encoded.into());
+        return Ok(());
+    }
+    if rows <= 1 {
+        return Err(too_large(batch, encoded.arrow_data.len()));
+    }
+    encode(&batch.slice(0, rows / 2), options, messages)?;
+    encode(&batch.slice(rows / 2, rows - rows / 2), options, messages)
+}
+
+fn too_large(batch: &RecordBatch, size: usize) -> Error {
+    let width = |column: usize| batch.column(column).to_data().get_slice_memory_size().unwrap_or(0);
+    let widest = (0..batch.num_columns()).max_by_key(|column| width(*column)).unwrap_or(0);
+    Error::new(Kind::LimitExceeded, format!("one row takes {size} bytes; a message holds {CEILING}"))
+        .with("column", batch.schema().field(widest).name())
+        .hint("leave the column out, or shorten it in SQL")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{StringArray, StringViewArray};
+    use std::sync::Arc;
+
+    fn sent(batch: &RecordBatch) -> Result<Vec<usize>> {
+        let mut messages = Vec::new();
+        let batch = wire::batch(batch, &wire::schema(batch.schema_ref()))?;
+        split(&batch, &IpcWriteOptions::default(), &mut messages)?;
+        Ok(messages.iter().map(|message| message.data_body.len()).collect())
+    }
+
+    #[test]
+    fn a_slice_of_a_view_array_travels_without_the_bytes_behind_it() -> Result<()> {
+        let long = "x".repeat(1000);
+        let views: StringViewArray = (0..40_000).map(|_| Some(long.as_str())).collect();
+        let batch = RecordBatch::try_from_iter([("s", Arc::new(views) as _)])?.slice(100, 1000);
+        let sizes = sent(&batch)?;
+        assert!(sizes.iter().sum::<usize>() < 1_100_000, "{sizes:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn messages_stay_below_the_ceiling_even_when_rows_differ() -> Result<()> {
+        let rows: StringArray = (0..64).map(|row| Some("y".repeat(if row == 0 { 3_900_000 } else { 100_000 }))).collect();
+        let sizes = sent(&RecordBatch::try_from_iter([("s", Arc::new(rows) as _)])?)?;
+        assert!(sizes.iter().all(|size| *size <= CEILING) && sizes.len() > 2, "{sizes:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_row_that_fits_no_message_is_an_error_that_names_its_column() -> Result<()> {
+        let batch = RecordBatch::try_from_iter([("thin", Arc::new(StringArray::from(vec!["a"])) as _), ("wide", Arc::new(StringArray::from(vec!["z".repeat(5_000_000)])) as _)])?;
+        let error = sent(&batch).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("column: wide"), "{error}");
+        Ok(())
+    }
+}

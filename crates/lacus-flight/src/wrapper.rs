@@ -1,0 +1,115 @@
+//! What arrow-flight's own implementation of the service leaves out or says wrongly: `GetSchema`, and a list of actions that tells the
+//! truth.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
+use arrow_flight::sql::{Any, Command};
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest,
+    HandshakeResponse, PollInfo, PutResult, SchemaAsIpc, SchemaResult,
+    Ticket,
+};
+use futures::{Stream, stream};
+use lacus_core::{Error, Kind, Result};
+use lacus_engine::Engine;
+use prost::Message;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::service::Service;
+use crate::status::to_status;
+
+/// The largest message that a client may send: parameters, for now.
+const LARGEST_REQUEST: usize = 64 << 20;
+
+type Answer<T> = Result<Response<T>, Status>;
+type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The Flight service of one engine.
+pub struct LacusFlight {
+    inner: Arc<Service>,
+}
+
+/// The gRPC service for `engine`, for a server to mount.
+///
+/// # Errors
+/// `Internal` when what the server says about itself can't be encoded.
+pub fn flight_service(engine: Engine) -> Result<FlightServiceServer<LacusFlight>> {
+    let service = LacusFlight { inner: Arc::new(Service::new(engine)?) };
+    // Answers are split by us, to sizes that clients take; tonic need not refuse them.
+    Ok(FlightServiceServer::new(service).max_decoding_message_size(LARGEST_REQUEST).max_encoding_message_size(usize::MAX))
+}
+
+impl LacusFlight {
+    async fn schema(&self, descriptor: FlightDescriptor) -> Result<SchemaResult> {
+        let any = Any::decode(&*descriptor.cmd)
+            .map_err(|error| Error::new(Kind::InvalidQuery, format!("the command can't be read: {error}")))?;
+        let command = Command::try_from(any).map_err(|error| Error::new(Kind::InvalidQuery, format!("the command can't be read: {error}")))?;
+        let schema = match command {
+            Command::CommandStatementQuery(query) => self.inner.statement_schema(&query.query).await?,
+            Command::CommandPreparedStatementQuery(query) => self.inner.prepared_schema(&query.prepared_statement_handle)?,
+            other => {
+                return Err(Error::new(Kind::Unsupported, format!("GetSchema does not know {}", other.type_url()))
+                    .hint("use GetFlightInfo, which carries the schema too"));
+            }
+        };
+        Ok(SchemaAsIpc::new(&schema, &arrow_ipc::writer::IpcWriteOptions::default()).try_into()?)
+    }
+}
+
+#[tonic::async_trait]
+impl FlightService for LacusFlight {
+    type HandshakeStream = Messages<HandshakeResponse>;
+    type ListFlightsStream = Messages<FlightInfo>;
+    type DoGetStream = Messages<FlightData>;
+    type DoPutStream = Messages<PutResult>;
+    type DoExchangeStream = Messages<FlightData>;
+    type DoActionStream = Messages<arrow_flight::Result>;
+    type ListActionsStream = Messages<ActionType>;
+
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
+        self.schema(request.into_inner()).await.map(Response::new).map_err(|error| to_status(&error))
+    }
+
+    async fn list_actions(&self, _: Request<Empty>) -> Answer<Self::ListActionsStream> {
+        let action = |(name, description): (&str, &str)| Ok(ActionType { r#type: name.to_owned(), description: description.to_owned() });
+        let actions = [
+            ("CreatePreparedStatement", "Plans a statement under a handle: ActionCreatePreparedStatementRequest"),
+            ("ClosePreparedStatement", "Forgets a prepared statement: ActionClosePreparedStatementRequest"),
+        ];
+        Ok(Response::new(Box::pin(stream::iter(actions.map(action)))))
+    }
+
+    async fn handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
+        self.inner.handshake(request).await
+    }
+
+    async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
+        self.inner.list_flights(request).await
+    }
+
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        self.inner.get_flight_info(request).await
+    }
+
+    async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
+        self.inner.poll_flight_info(request).await
+    }
+
+    async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
+        self.inner.do_get(request).await
+    }
+
+    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
+        self.inner.do_put(request).await
+    }
+
+    async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
+        self.inner.do_exchange(request).await
+    }
+
+    async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
+        self.inner.do_action(request).await
+    }
+}

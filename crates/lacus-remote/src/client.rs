@@ -1,0 +1,146 @@
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::sql::client::FlightSqlServiceClient;
+use arrow_flight::{FlightInfo, Ticket};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt, TryStreamExt};
+use lacus_core::{Error, Kind, Result};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::status::from_flight;
+
+/// How long a server may take to be reached.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest window that a stream may fill before it is read.
+const WINDOW: u32 = 8 << 20;
+
+/// A connection to a Flight SQL server, cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    client: FlightSqlServiceClient<Channel>,
+    uri: String,
+}
+
+impl Remote {
+    /// Connects to `grpc://host:port`.
+    ///
+    /// # Errors
+    /// `InvalidConfiguration` for another form, `Unavailable` when nobody answers there.
+    pub async fn connect(uri: &str) -> Result<Self> {
+        let address = uri.strip_prefix("grpc://").or_else(|| uri.strip_prefix("grpc+tcp://")).ok_or_else(|| {
+            let error = Error::new(Kind::InvalidConfiguration, format!("`{uri}` is no address of a server"));
+            error.hint("write grpc://HOST:PORT; encrypted connections are not built yet")
+        })?;
+        let endpoint = Endpoint::from_shared(format!("http://{}", address.trim_end_matches('/')))
+            .map_err(|error| Error::new(Kind::InvalidConfiguration, format!("`{uri}` is no address of a server: {error}")))?;
+        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).initial_stream_window_size(WINDOW);
+        let channel = endpoint.connect().await.map_err(|error| {
+            Error::new(Kind::Unavailable, format!("no server answers at {uri}"))
+                .hint("start one with `lacus serve`, or check the address")
+                .because(error)
+        })?;
+        let inner = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX);
+        Ok(Self { client: FlightSqlServiceClient::new_from_inner(inner), uri: uri.to_owned() })
+    }
+
+    /// The address of the server.
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// Asks one statement; `parameters` holds one row, a column for each `?` or `$n`. A command has run when this returns.
+    ///
+    /// # Errors
+    /// What the server says, by its kind.
+    pub async fn query(&self, sql: &str, parameters: Option<RecordBatch>) -> Result<RemoteQuery> {
+        let mut client = self.client.clone();
+        let info = match parameters {
+            None => client.execute(sql.to_owned(), None).await.map_err(from_flight)?,
+            Some(parameters) => {
+                let mut prepared = client.prepare(sql.to_owned(), None).await.map_err(from_flight)?;
+                prepared.set_parameters(parameters).map_err(from_flight)?;
+                let info = prepared.execute().await.map_err(from_flight);
+                // The server forgets the statement in time; what a failed close says would hide what the execution says.
+                let _ = prepared.close().await;
+                info?
+            }
+        };
+        let schema = match info.schema.is_empty() {
+            true => Schema::empty(),
+            false => info.clone().try_decode_schema()?,
+        };
+        Ok(RemoteQuery { client: self.client.clone(), schema: schema.into(), info })
+    }
+}
+
+/// An answer that waits on the server.
+#[derive(Debug)]
+pub struct RemoteQuery {
+    client: FlightSqlServiceClient<Channel>,
+    schema: SchemaRef,
+    info: FlightInfo,
+}
+
+impl RemoteQuery {
+    /// The schema of the result.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Whether this was a command, which leaves nothing to fetch.
+    pub fn is_command(&self) -> bool {
+        self.info.endpoint.is_empty()
+    }
+
+    /// Fetches the result, endpoint after endpoint. Dropping the stream cancels the query on the server.
+    ///
+    /// # Errors
+    /// `Internal` when the server gives no ticket.
+    pub fn stream(self) -> Result<RemoteStream> {
+        let Self { client, schema, info } = self;
+        let tickets = info.endpoint.into_iter().map(|endpoint| {
+            endpoint.ticket.ok_or_else(|| Error::new(Kind::Internal, "the server sent an endpoint without a ticket"))
+        });
+        let tickets = tickets.collect::<Result<Vec<Ticket>>>()?;
+        let batches = stream::iter(tickets).then(move |ticket| fetch(client.clone(), ticket)).try_flatten().boxed();
+        Ok(RemoteStream { schema, batches })
+    }
+}
+
+async fn fetch(mut client: FlightSqlServiceClient<Channel>, ticket: Ticket) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    let batches: FlightRecordBatchStream = client.do_get(ticket).await.map_err(from_flight)?;
+    Ok(batches.map_err(from_flight).boxed())
+}
+
+/// The batches of a remote result.
+pub struct RemoteStream {
+    schema: SchemaRef,
+    batches: BoxStream<'static, Result<RecordBatch>>,
+}
+
+impl RemoteStream {
+    /// The schema of every batch.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+}
+
+impl std::fmt::Debug for RemoteStream {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("RemoteStream").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl Stream for RemoteStream {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.batches.as_mut().poll_next(context)
+    }
+}
