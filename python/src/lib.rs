@@ -1,1 +1,29 @@
-//! The Lacus engine from Python.
+//! The Lacus engine from Python: this crate only converts.
+//!
+//! One file a class: [`lake`] is the lake, embedded or remote; [`result`] a result; [`batch`] one batch of it. [`capsule`] hands Arrow
+//! data to and from Python without copying, [`value`] converts parameters, [`error`] is the one place where an error becomes an
+//! exception, [`runtime`] waits for the engine so that Ctrl-C works.
+
+mod batch;
+mod capsule;
+mod error;
+mod lake;
+mod result;
+mod runtime;
+mod value;
+
+use pyo3::prelude::*;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[pymodule]
+fn _lacus(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(lake::open, module)?)?;
+    module.add_function(wrap_pyfunction!(lake::connect, module)?)?;
+    module.add_function(wrap_pyfunction!(error::error_codes, module)?)?;
+    module.add_class::<lake::Lake>()?;
+    module.add_class::<result::Result>()?;
+    module.add_class::<batch::Batch>()
+}

@@ -1,0 +1,48 @@
+"""SQL over science data that stays where it is.
+
+>>> import lacus
+>>> lake = lacus.open()
+>>> lake.sql("SELECT 6 * ? AS answer", [7]).show()
++--------+
+| answer |
++--------+
+| 42     |
++--------+
+"""
+
+from lacus._exceptions import (
+    AccessError,
+    CancelledError,
+    ConfigurationError,
+    DataError,
+    Error,
+    InternalError,
+    LimitError,
+    NameExistsError,
+    NotFoundError,
+    QueryError,
+    UnavailableError,
+    UnsupportedError,
+)
+from lacus._lacus import Batch, Lake, Result, __version__, connect, open
+
+__all__ = [
+    "AccessError",
+    "Batch",
+    "CancelledError",
+    "ConfigurationError",
+    "DataError",
+    "Error",
+    "InternalError",
+    "Lake",
+    "LimitError",
+    "NameExistsError",
+    "NotFoundError",
+    "QueryError",
+    "Result",
+    "UnavailableError",
+    "UnsupportedError",
+    "__version__",
+    "connect",
+    "open",
+]

@@ -1,0 +1,107 @@
+//! Parameters: Python values to the engine's.
+
+use lacus::ScalarValue;
+use lacus::arrow::array::{RecordBatch, RecordBatchOptions};
+use lacus::arrow::datatypes::{Field, Schema};
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString};
+
+/// The parameters of a query, by position.
+pub(crate) fn parameters(params: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<ScalarValue>> {
+    let Some(params) = params else { return Ok(Vec::new()) };
+    if params.is_instance_of::<PyString>() || params.is_instance_of::<PyDict>() {
+        return Err(PyTypeError::new_err("params is a list or tuple with one value for each `?` or `$n`, in order"));
+    }
+    params.try_iter()?.enumerate().map(|(position, value)| scalar(&value?, position + 1)).collect()
+}
+
+fn scalar(value: &Bound<'_, PyAny>, position: usize) -> PyResult<ScalarValue> {
+    if value.is_none() {
+        return Ok(ScalarValue::Null);
+    }
+    if value.is_instance_of::<PyBool>() {
+        return Ok(ScalarValue::Boolean(Some(value.extract()?)));
+    }
+    if value.is_instance_of::<PyInt>() {
+        let number: i64 = value.extract().map_err(|_| PyOverflowError::new_err(format!("parameter {position} does not fit 64 bits")))?;
+        return Ok(ScalarValue::Int64(Some(number)));
+    }
+    if value.is_instance_of::<PyFloat>() {
+        return Ok(ScalarValue::Float64(Some(value.extract()?)));
+    }
+    if value.is_instance_of::<PyString>() {
+        return Ok(ScalarValue::Utf8(Some(value.extract()?)));
+    }
+    if value.is_instance_of::<PyBytes>() {
+        return Ok(ScalarValue::Binary(Some(value.extract()?)));
+    }
+    match other(value)? {
+        Some(scalar) => Ok(scalar),
+        None => Err(PyTypeError::new_err(format!(
+            "parameter {position} is a `{}`; give None, bool, int, float, str, bytes, date, datetime, time, timedelta or Decimal",
+            value.get_type().name()?
+        ))),
+    }
+}
+
+/// The values of `datetime` and `decimal`, and numpy's scalars, which know their Python value.
+fn other(value: &Bound<'_, PyAny>) -> PyResult<Option<ScalarValue>> {
+    let py = value.py();
+    let datetime = py.import("datetime")?;
+    let is = |module: &Bound<'_, PyModule>, class: &str| value.is_instance(&module.getattr(class)?);
+    let microseconds = |delta: &Bound<'_, PyAny>| -> PyResult<i64> {
+        let one = datetime.getattr("timedelta")?.call1((0, 0, 1))?;
+        delta.floor_div(one)?.extract()
+    };
+    if is(&datetime, "datetime")? {
+        let utc = datetime.getattr("timezone")?.getattr("utc")?;
+        let aware = !value.getattr("tzinfo")?.is_none();
+        let epoch = datetime.getattr("datetime")?.call1((1970, 1, 1, 0, 0, 0, 0, if aware { utc } else { py.None().into_bound(py) }))?;
+        let since = microseconds(&value.sub(epoch)?)?;
+        return Ok(Some(ScalarValue::TimestampMicrosecond(Some(since), aware.then(|| "UTC".into()))));
+    }
+    if is(&datetime, "date")? {
+        let days: i32 = value.call_method0("toordinal")?.extract::<i32>()? - 719_163;
+        return Ok(Some(ScalarValue::Date32(Some(days))));
+    }
+    if is(&datetime, "timedelta")? {
+        return Ok(Some(ScalarValue::DurationMicrosecond(Some(microseconds(value)?))));
+    }
+    if is(&datetime, "time")? {
+        let part = |name: &str| value.getattr(name)?.extract::<i64>();
+        let seconds = part("hour")? * 3600 + part("minute")? * 60 + part("second")?;
+        return Ok(Some(ScalarValue::Time64Microsecond(Some(seconds * 1_000_000 + part("microsecond")?))));
+    }
+    if is(&py.import("decimal")?, "Decimal")? {
+        return decimal(value).map(Some);
+    }
+    if value.hasattr("dtype")? && value.hasattr("item")? {
+        return scalar(&value.call_method0("item")?, 0).map(Some);
+    }
+    Ok(None)
+}
+
+fn decimal(value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
+    const PRECISION: usize = 38;
+    let (sign, digits, exponent): (u8, Vec<u8>, i32) = value.call_method0("as_tuple")?.extract().map_err(|_| PyTypeError::new_err("a Decimal that is not a number"))?;
+    let scale = i8::try_from(-exponent.min(0)).map_err(|_| PyOverflowError::new_err("a Decimal with too many digits"))?;
+    let zeros = usize::try_from(exponent.max(0)).unwrap_or(PRECISION);
+    if digits.len() + zeros > PRECISION {
+        return Err(PyOverflowError::new_err(format!("a Decimal with more than {PRECISION} digits")));
+    }
+    let unsigned = digits.iter().copied().chain(std::iter::repeat_n(0, zeros)).fold(0_i128, |number, digit| number * 10 + i128::from(digit));
+    Ok(ScalarValue::Decimal128(Some(if sign == 1 { -unsigned } else { unsigned }), PRECISION as u8, scale))
+}
+
+/// The parameters as the one row that Flight SQL binds.
+pub(crate) fn row(parameters: &[ScalarValue]) -> lacus::Result<Option<RecordBatch>> {
+    if parameters.is_empty() {
+        return Ok(None);
+    }
+    let columns = parameters.iter().map(ScalarValue::to_array).collect::<Result<Vec<_>, _>>()?;
+    let field = |(position, value): (usize, &ScalarValue)| Field::new((position + 1).to_string(), value.data_type(), true);
+    let schema = Schema::new(parameters.iter().enumerate().map(field).collect::<Vec<_>>());
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    Ok(Some(RecordBatch::try_new_with_options(schema.into(), columns, &options)?))
+}
