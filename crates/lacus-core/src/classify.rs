@@ -174,13 +174,22 @@ fn generic_store_error(source: &(dyn std::error::Error + 'static)) -> Error {
     if text.contains("NoSuchBucket") {
         return Error::new(Kind::NotFound, "the bucket does not exist").hint("check the `url` and the `endpoint` of the store");
     }
+    // What a server refuses by status comes without a variant of its own when it refuses a listing.
+    if text.contains("403 Forbidden") || text.contains("401 Unauthorized") {
+        let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map_or("access denied", |(code, _)| code);
+        return Error::new(Kind::PermissionDenied, format!("the store refused the request: {code}"))
+            .hint("check the `credentials` of the store and the policy of the bucket");
+    }
     let mut innermost = source;
     while let Some(next) = innermost.source() {
         innermost = next;
     }
+    // The words before the dash repeat the request, which the context names.
+    let said = text.rsplit_once(" - ").map_or(text.as_str(), |(_, said)| said);
     let cause = innermost.to_string();
-    let message = if text.contains(&cause) { text } else { format!("{text}: {cause}") };
+    let message = if said.contains(&cause) { said.to_owned() } else { format!("{said}: {cause}") };
     Error::new(Kind::Unavailable, format!("the store does not answer: {message}"))
+        .hint("check the `endpoint` of the store and the network")
 }
 
 #[cfg(test)]

@@ -176,6 +176,11 @@ impl Catalog {
         }
     }
 
+    /// The error for a reference that means nothing: its catalog, its schema or its name.
+    pub(crate) fn unknown(&self, resolved: &ResolvedTableReference) -> Error {
+        self.check_schema(resolved).err().unwrap_or_else(|| self.unknown_table(&resolved.table))
+    }
+
     /// The dataset that a quoted location names: `FROM 's3://bucket/x.parquet'`.
     pub(crate) fn ad_hoc(name: &str) -> Option<Result<DatasetSpec>> {
         let is_location = name.contains(['/', '.', ':']);

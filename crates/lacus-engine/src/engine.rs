@@ -199,6 +199,7 @@ impl Engine {
     }
 
     async fn plan(&self, parsed: Parsed) -> Result<Planned> {
+        ddl::refuse_writes(&parsed.statement)?;
         let scope = Arc::new(ReadScope::default());
         let state = session::query_state(&self.shared.state, &self.shared.stores, &scope);
         let text = parsed.statement.to_string();

@@ -16,6 +16,7 @@ use datafusion::logical_expr::{AggregateUDF, DdlStatement, Expr, HigherOrderUDF,
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
+use datafusion::sql::sqlparser::ast;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use lacus_core::{Error, Kind, Result};
@@ -41,7 +42,8 @@ impl Planner<'_> {
 
     /// The table behind a reference, for those who only want its schema.
     pub(crate) async fn table(&self, reference: TableReference) -> Result<Arc<dyn TableProvider>> {
-        self.open(&self.catalog.resolve(reference), 0).await
+        let resolved = self.catalog.resolve(reference);
+        self.open(&resolved, 0).await?.ok_or_else(|| self.catalog.unknown(&resolved))
     }
 
     fn plan_at(&self, mut statement: Statement, depth: usize) -> BoxFuture<'_, Result<LogicalPlan>> {
@@ -52,10 +54,11 @@ impl Planner<'_> {
                 let provider = self.catalog.open(&call.spec, self.state).await?;
                 tables.insert(self.catalog.resolve(TableReference::bare(call.name)), provider_as_source(provider));
             }
-            for reference in self.state.resolve_table_references(&statement)? {
-                let resolved = self.catalog.resolve(reference);
-                if !tables.contains_key(&resolved) {
-                    let provider = self.open(&resolved, depth).await?;
+            for resolved in self.references(&statement)? {
+                // A name that means nothing may be one that the statement makes; the planner says when it isn't.
+                if !tables.contains_key(&resolved)
+                    && let Some(provider) = self.open(&resolved, depth).await?
+                {
                     tables.insert(resolved, provider_as_source(provider));
                 }
             }
@@ -65,19 +68,38 @@ impl Planner<'_> {
         .boxed()
     }
 
-    async fn open(&self, resolved: &ResolvedTableReference, depth: usize) -> Result<Arc<dyn TableProvider>> {
-        self.catalog.check_schema(resolved)?;
+    /// The tables that a statement reads. What it creates or drops is not read, so a broken table can be replaced.
+    fn references(&self, statement: &Statement) -> Result<Vec<ResolvedTableReference>> {
+        let made = match statement {
+            Statement::CreateExternalTable(_) => return Ok(Vec::new()),
+            Statement::Statement(statement) => match statement.as_ref() {
+                ast::Statement::Drop { .. } => return Ok(Vec::new()),
+                ast::Statement::CreateView(view) => Some(view.name.to_string()),
+                _ => None,
+            },
+            _ => None,
+        };
+        let references = self.state.resolve_table_references(statement)?;
+        let read = references.into_iter().filter(|reference| made.as_deref() != Some(reference.to_string().as_str()));
+        Ok(read.map(|reference| self.catalog.resolve(reference)).collect())
+    }
+
+    /// The table behind a name; `None` when the name means nothing.
+    async fn open(&self, resolved: &ResolvedTableReference, depth: usize) -> Result<Option<Arc<dyn TableProvider>>> {
+        if self.catalog.check_schema(resolved).is_err() {
+            return Ok(None);
+        }
         let name = resolved.table.as_ref();
         if resolved.schema.as_ref() == INFORMATION_SCHEMA {
-            return information_schema::table(name, self.catalog, self.state).await;
+            return information_schema::table(name, self.catalog, self.state).await.map(Some);
         }
         match self.catalog.entry(name) {
-            Some(Entry::Dataset { spec, .. }) => self.catalog.open(&spec, self.state).await,
-            Some(Entry::Table { provider }) => Ok(provider),
-            Some(Entry::View { definition }) => self.view(name, definition, depth).await,
+            Some(Entry::Dataset { spec, .. }) => self.catalog.open(&spec, self.state).await.map(Some),
+            Some(Entry::Table { provider }) => Ok(Some(provider)),
+            Some(Entry::View { definition }) => self.view(name, definition, depth).await.map(Some),
             None => match Catalog::ad_hoc(name) {
-                Some(spec) => self.catalog.open(&spec?, self.state).await,
-                None => Err(self.catalog.unknown_table(name)),
+                Some(spec) => self.catalog.open(&spec?, self.state).await.map(Some),
+                None => Ok(None),
             },
         }
     }
@@ -120,7 +142,7 @@ impl ContextProvider for Context<'_> {
     fn get_table_source(&self, name: TableReference) -> DataFusionResult<Arc<dyn TableSource>> {
         let resolved = self.catalog.resolve(name);
         let found = self.tables.get(&resolved).cloned();
-        found.ok_or_else(|| self.catalog.unknown_table(&resolved.table).into())
+        found.ok_or_else(|| self.catalog.unknown(&resolved).into())
     }
 
     fn get_table_function_source(&self, name: &str, arguments: Vec<Expr>) -> DataFusionResult<Arc<dyn TableSource>> {

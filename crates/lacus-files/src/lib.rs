@@ -6,11 +6,13 @@
 //! 2. [`format`] picks the reader by declaration or by the endings of the files;
 //! 3. [`partitions`] finds the columns that stand in the paths (`year=2024/`);
 //! 4. [`union`] makes one schema of the schemas of all files, or names the file that disagrees;
-//! 5. [`table`] scans: it prunes files by their partition values, attaches statistics and groups files for the cores.
+//! 5. [`layout`] groups files whose readers go by position, so that columns are matched by name;
+//! 6. [`table`] scans: it prunes files by their partition values, attaches statistics and groups files for the cores.
 //!
 //! [`named`] stands around every reader, so that EXPLAIN shows the selection and an error names its file.
 
 mod format;
+mod layout;
 mod named;
 mod partitions;
 mod source;

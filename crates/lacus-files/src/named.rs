@@ -19,7 +19,7 @@ use datafusion_physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion_physical_plan::{DisplayFormatType, SortOrderPushdownResult};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use lacus_core::Error;
+use lacus_core::{Error, Kind};
 use lacus_storage::Stores;
 use object_store::ObjectStore;
 
@@ -146,12 +146,24 @@ struct FileName {
 
 impl FileName {
     fn name(&self, error: DataFusionError) -> DataFusionError {
-        let error = Error::from(error).with("file", &self.shown);
+        let error = value_error(Error::from(error)).with("file", &self.shown);
         match self.part {
             Some(start) => error.with("lines count from byte", start).into(),
             None => error.into(),
         }
     }
+}
+
+/// A text that is not of its column's type is the file's fault, not the query's; and arrow counts its line from zero.
+fn value_error(error: Error) -> Error {
+    let Some(rest) = error.message().strip_prefix("Parser error: Error while parsing value ") else { return error };
+    let counted = rest.split_once(" at line ").and_then(|(what, line)| {
+        let (digits, rest) = line.split_once('.').unwrap_or((line, ""));
+        Some(format!("{what} at line {}.{rest}", digits.parse::<u64>().ok()? + 1))
+    });
+    let message = format!("can't read value {}", counted.unwrap_or_else(|| rest.to_owned()));
+    Error::new(Kind::CorruptData, message)
+        .hint("mend the file, look at more rows with the option `infer_rows`, or declare the columns in CREATE EXTERNAL TABLE")
 }
 
 #[derive(Debug)]

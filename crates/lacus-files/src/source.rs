@@ -14,8 +14,9 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
 use crate::format::{self, Format};
+use crate::layout::Layouts;
 use crate::partitions::Partitions;
-use crate::table::FilesTable;
+use crate::table::{Files, FilesTable};
 use crate::union::unite;
 
 /// How many files are opened at once to learn their schemas: remote latency is hidden, a small server is not flooded.
@@ -106,18 +107,21 @@ impl Source for FilesSource {
         let reader = format.reader(spec)?;
         let options = format!("{} {:?}", format.name(), spec.options);
         let opening = Opening { session, store, reader, options };
-        let stored = match &spec.schema {
-            Some(declared) => declared.as_ref().clone(),
+        let (stored, layouts) = match &spec.schema {
+            Some(declared) => (Arc::new(described(declared.as_ref().clone(), spec)), Layouts::one(declared, objects.len())),
             None => {
                 let schemas = self.schemas(&opening, &objects).await?;
                 let shown: Vec<String> = objects.iter().map(|object| self.stores.shown(&object.location)).collect();
-                unite(shown.iter().map(String::as_str).zip(&schemas))?
+                let stored = unite(shown.iter().map(String::as_str).zip(&schemas))?;
+                let stored = Arc::new(described(stored, spec));
+                let layouts = Layouts::of(format, &schemas, &stored);
+                (stored, layouts)
             }
         };
         let paths: Vec<&Path> = objects.iter().map(|object| &object.location).collect();
         let partitions = Partitions::find(pattern.prefix(), &paths, spec.partitions.as_deref())?.without(&stored);
-        let stored = Arc::new(described(stored, spec));
-        Ok(Arc::new(FilesTable::new(Arc::clone(&self.stores), opening.reader, stored, objects, partitions, Arc::clone(&self.statistics))))
+        let files = Files { objects, layouts, partitions };
+        Ok(Arc::new(FilesTable::new(Arc::clone(&self.stores), opening.reader, stored, files, Arc::clone(&self.statistics))))
     }
 }
 

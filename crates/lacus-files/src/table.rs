@@ -3,7 +3,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion_catalog::{Session, TableProvider};
-use datafusion_common::{DataFusionError, Result, Statistics};
+use datafusion_common::{DataFusionError, Result, Statistics, project_schema};
 use datafusion_datasource::file_format::FileFormat;
 use datafusion_datasource::file_groups::FileGroup;
 use datafusion_datasource::file_scan_config::{FileScanConfig, FileScanConfigBuilder};
@@ -12,11 +12,13 @@ use datafusion_datasource::{PartitionedFile, TableSchema, compute_all_files_stat
 use datafusion_execution::object_store::ObjectStoreUrl;
 use datafusion_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion_physical_plan::ExecutionPlan;
+use datafusion_physical_plan::union::UnionExec;
 use futures::{StreamExt, TryStreamExt, stream};
 use lacus_core::Error;
 use lacus_storage::{ReadScope, Stores, lake_url};
 use object_store::{ObjectMeta, ObjectStore};
 
+use crate::layout::{Layouts, aligned, columns_to_read};
 use crate::named::{NamedSource, Selection};
 use crate::partitions::Partitions;
 use crate::source::Known;
@@ -24,15 +26,21 @@ use crate::source::Known;
 /// How many footers are read at once for statistics.
 const CONCURRENT_FOOTERS: usize = 32;
 
+/// The files of one dataset, each with its layout and its partition values.
+#[derive(Debug)]
+pub(crate) struct Files {
+    pub(crate) objects: Vec<ObjectMeta>,
+    pub(crate) layouts: Layouts,
+    pub(crate) partitions: Partitions,
+}
+
 /// The files of one dataset as a table, as one query sees them.
 #[derive(Debug)]
 pub(crate) struct FilesTable {
     stores: Arc<Stores>,
     reader: Arc<dyn FileFormat>,
-    stored: SchemaRef,
     whole: SchemaRef,
-    objects: Vec<ObjectMeta>,
-    partitions: Partitions,
+    files: Files,
     statistics: Arc<Known<Arc<Statistics>>>,
 }
 
@@ -41,36 +49,82 @@ impl FilesTable {
         stores: Arc<Stores>,
         reader: Arc<dyn FileFormat>,
         stored: SchemaRef,
-        objects: Vec<ObjectMeta>,
-        partitions: Partitions,
+        files: Files,
         statistics: Arc<Known<Arc<Statistics>>>,
     ) -> Self {
-        let whole = Schema::new(stored.fields().iter().cloned().chain(partitions.fields.iter().cloned()).collect::<Vec<_>>());
-        Self { stores, reader, stored, whole: Arc::new(whole), objects, partitions, statistics }
+        let whole = Schema::new(stored.fields().iter().chain(&files.partitions.fields).cloned().collect::<Vec<_>>());
+        Self { stores, reader, whole: Arc::new(whole), files, statistics }
     }
 
-    /// The files whose partition values pass `filters`, each pinned to the version that was listed.
-    fn select(&self, session: &dyn Session, filters: &[Expr]) -> Result<Vec<PartitionedFile>> {
-        let deciding: Vec<Expr> = filters.iter().filter(|filter| self.partitions.decides(filter)).cloned().collect();
-        let passed = self.partitions.select(&deciding)?;
+    /// The files whose partition values pass `filters`, by layout, each pinned to the version that was listed.
+    fn select(&self, session: &dyn Session, filters: &[Expr]) -> Result<Vec<Vec<PartitionedFile>>> {
+        let Files { objects, layouts, partitions } = &self.files;
+        let deciding: Vec<Expr> = filters.iter().filter(|filter| partitions.decides(filter)).cloned().collect();
+        let passed = partitions.select(&deciding)?;
         let scope = session.config().get_extension::<ReadScope>();
-        let chosen = self.objects.iter().zip(&self.partitions.rows).zip(passed).filter(|(_, passed)| *passed);
-        let file = |((object, values), _): ((&ObjectMeta, &Vec<_>), bool)| {
+        let mut selected = vec![Vec::new(); layouts.schemas.len()];
+        let all = objects.iter().zip(&partitions.rows).zip(&layouts.of_file).zip(passed);
+        for (((object, values), layout), _) in all.filter(|(_, passed)| *passed) {
             if let Some(scope) = &scope {
                 scope.pin(object);
             }
             let mut file = PartitionedFile::from(object.clone());
             file.partition_values.clone_from(values);
-            file
-        };
-        Ok(chosen.map(file).collect())
+            selected[*layout].push(file);
+        }
+        Ok(selected)
     }
 
-    async fn with_statistics(&self, session: &dyn Session, store: &Arc<dyn ObjectStore>, files: Vec<PartitionedFile>) -> Result<Vec<PartitionedFile>> {
+    /// A scan of `files`, which have one layout, that gives the `wanted` columns.
+    async fn scan_layout(
+        &self,
+        session: &dyn Session,
+        layout: &SchemaRef,
+        files: Vec<PartitionedFile>,
+        wanted: &SchemaRef,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let url = ObjectStoreUrl::parse(lake_url())?;
+        let store = session.runtime_env().object_store(&url)?;
+        let bytes = files.iter().map(|file| file.object_meta.size).sum();
+        let selection = Selection { matched: files.len(), total: self.files.objects.len(), bytes };
+        let files = self.with_statistics(session, &store, layout, files).await?;
+        // A scan of no file is still a scan, so that EXPLAIN can say that none of so many matched.
+        let groups = match files.is_empty() {
+            true => vec![FileGroup::new(files)],
+            false => FileGroup::new(files).split_files(session.config().target_partitions()),
+        };
+        let partitions = &self.files.partitions.fields;
+        let schema = TableSchema::builder(Arc::clone(layout)).with_table_partition_cols(partitions.clone()).build();
+        let collects = session.config().collect_statistics();
+        let (groups, statistics) = compute_all_files_statistics(groups, Arc::clone(schema.table_schema()), collects, false)?;
+        // The table's own layout is read in the order that the query wants, so nothing stands between the scan and the optimiser.
+        let columns = match self.files.layouts.schemas.len() {
+            1 if self.whole.fields() == schema.table_schema().fields() => {
+                wanted.fields().iter().map(|field| self.whole.index_of(field.name())).collect::<Result<Vec<_>, _>>()?
+            }
+            _ => columns_to_read(layout, partitions, wanted),
+        };
+        let config = FileScanConfigBuilder::new(url, self.reader.file_source(schema))
+            .with_file_groups(groups)
+            .with_statistics(statistics)
+            .with_projection_indices(Some(columns))?
+            .with_limit(limit)
+            .build();
+        aligned(self.named(self.reader.create_physical_plan(session, config).await?, selection)?, wanted)
+    }
+
+    async fn with_statistics(
+        &self,
+        session: &dyn Session,
+        store: &Arc<dyn ObjectStore>,
+        layout: &SchemaRef,
+        files: Vec<PartitionedFile>,
+    ) -> Result<Vec<PartitionedFile>> {
         if !session.config().collect_statistics() {
             return Ok(files);
         }
-        let schema = format!("{:?}", self.stored.fields());
+        let schema = format!("{:?}", layout.fields());
         let learn = |file: PartitionedFile| {
             let key = (file.object_meta.location.clone(), schema.clone());
             async move {
@@ -78,7 +132,7 @@ impl FilesTable {
                 let statistics = match known {
                     Some(statistics) => statistics,
                     None => {
-                        let learned = self.reader.infer_stats(session, store, Arc::clone(&self.stored), &file.object_meta).await;
+                        let learned = self.reader.infer_stats(session, store, Arc::clone(layout), &file.object_meta).await;
                         let learned = learned.map_err(|error| self.name(error, &file.object_meta))?;
                         let learned = Arc::new(learned);
                         self.statistics.put(key, &file.object_meta, Arc::clone(&learned));
@@ -124,30 +178,23 @@ impl TableProvider for FilesTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let url = ObjectStoreUrl::parse(lake_url())?;
-        let store = session.runtime_env().object_store(&url)?;
-        let files = self.select(session, filters)?;
-        let bytes = files.iter().map(|file| file.object_meta.size).sum();
-        let selection = Selection { matched: files.len(), total: self.objects.len(), bytes };
-        let files = self.with_statistics(session, &store, files).await?;
-        // A scan of no file is still a scan, so that EXPLAIN can say that none of so many matched.
-        let groups = match files.is_empty() {
-            true => vec![FileGroup::new(files)],
-            false => FileGroup::new(files).split_files(session.config().target_partitions()),
-        };
-        let (groups, statistics) = compute_all_files_statistics(groups, self.schema(), session.config().collect_statistics(), false)?;
-        let schema = TableSchema::builder(Arc::clone(&self.stored)).with_table_partition_cols(self.partitions.fields.clone()).build();
-        let config = FileScanConfigBuilder::new(url, self.reader.file_source(schema))
-            .with_file_groups(groups)
-            .with_statistics(statistics)
-            .with_projection_indices(projection.cloned())?
-            .with_limit(limit)
-            .build();
-        self.named(self.reader.create_physical_plan(session, config).await?, selection)
+        let wanted = project_schema(&self.whole, projection)?;
+        let mut scans = Vec::new();
+        let selected = self.select(session, filters)?;
+        let nothing = selected.iter().all(Vec::is_empty);
+        for (layout, files) in self.files.layouts.schemas.iter().zip(selected) {
+            if !files.is_empty() || (nothing && scans.is_empty()) {
+                scans.push(self.scan_layout(session, layout, files, &wanted, limit).await?);
+            }
+        }
+        match scans.len() {
+            1 => Ok(scans.remove(0)),
+            _ => UnionExec::try_new(scans),
+        }
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let decided = |filter: &&Expr| match self.partitions.decides(filter) {
+        let decided = |filter: &&Expr| match self.files.partitions.decides(filter) {
             true => TableProviderFilterPushDown::Exact,
             false => TableProviderFilterPushDown::Inexact,
         };
