@@ -1,0 +1,175 @@
+"""TPC-H beside the peers, in one run: `make bench`.
+
+Every engine answers every query in turn, round after round, so that a machine that drifts drifts for all. The table holds medians in
+milliseconds and ratios to the first peer; at scale factor 1 the answers are compared with DuckDB's.
+
+python benches/tpch.py DATA [--rounds N] [--engines lacus,datafusion,duckdb,polars] [--queries 1,6] [--out FILE]
+"""
+
+import argparse
+import importlib.metadata
+import math
+import os
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+TABLES = ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"]
+SQL = pathlib.Path(__file__).parent.parent / "sql" / "tpch"
+
+Run = Callable[[str], list[tuple]]
+
+
+def query(number: int) -> str:
+    text = (SQL / f"q{number:02}.slt").read_text()
+    return text.split("\nquery ", 1)[1].split("\n", 1)[1].split("\n----\n")[0]
+
+
+def rows(table) -> list[tuple]:
+    return list(zip(*(column.to_pylist() for column in table.columns))) if table.num_columns else []
+
+
+def lacus_engine(data: str) -> Run:
+    import lacus
+
+    lake = lacus.open(write_lake(data))
+    return lambda sql: rows(lake.sql(sql).to_arrow())
+
+
+def write_lake(data: str) -> str:
+    """A lake file for the tables in `data`: a folder, or `s3://bucket` with the server in LACUS_BENCH_S3."""
+    import tempfile
+
+    folder = tempfile.mkdtemp(prefix="lacus-bench-")
+    if data.startswith("s3://"):
+        server = os.environ["LACUS_BENCH_S3"]
+        keys = f'access_key_id = "{os.environ["AWS_ACCESS_KEY_ID"]}"\nsecret_access_key = "{os.environ["AWS_SECRET_ACCESS_KEY"]}"\n'
+        store = f'url = "{data}"\nendpoint = "{server}"\n{keys}'
+    else:
+        store = f'url = "{pathlib.Path(data).resolve()}"\n'
+    datasets = "".join(f'[dataset.{table}]\npath = "data:{table}.parquet"\n' for table in TABLES)
+    path = pathlib.Path(folder) / "lacus.toml"
+    path.write_text(f"[store.data]\n{store}{datasets}")
+    return str(path)
+
+
+def datafusion_engine(data: str) -> Run:
+    import datafusion
+
+    context = datafusion.SessionContext()
+    if data.startswith("s3://"):
+        from datafusion.object_store import AmazonS3
+
+        store = AmazonS3(
+            bucket_name=data.removeprefix("s3://"),
+            region="us-east-1",
+            access_key_id=os.environ["AWS_ACCESS_KEY_ID"],
+            secret_access_key=os.environ["AWS_SECRET_ACCESS_KEY"],
+            endpoint=os.environ["LACUS_BENCH_S3"],
+            allow_http=True,
+        )
+        context.register_object_store("s3://", store, data.removeprefix("s3://"))
+    for table in TABLES:
+        context.register_parquet(table, f"{data}/{table}.parquet")
+    import pyarrow
+
+    def run(sql: str) -> list[tuple]:
+        frame = context.sql(sql)
+        batches = frame.collect()
+        return rows(pyarrow.Table.from_batches(batches, frame.schema()))
+
+    return run
+
+
+def duckdb_engine(data: str) -> Run:
+    import duckdb
+
+    con = duckdb.connect()
+    for table in TABLES:
+        con.execute(f"CREATE VIEW {table} AS SELECT * FROM '{data}/{table}.parquet'")
+    return lambda sql: con.execute(sql).fetchall()
+
+
+def polars_engine(data: str) -> Run:
+    import polars
+
+    context = polars.SQLContext({table: polars.scan_parquet(f"{data}/{table}.parquet") for table in TABLES})
+    return lambda sql: context.execute(sql).collect(engine="streaming").rows()
+
+
+ENGINES = {"lacus": lacus_engine, "datafusion": datafusion_engine, "duckdb": duckdb_engine, "polars": polars_engine}
+
+
+def same(left: list[tuple], right: list[tuple]) -> bool:
+    def equal(one, other) -> bool:
+        if isinstance(one, (int, float)) or hasattr(one, "is_finite"):
+            return math.isclose(float(one), float(other), rel_tol=1e-6, abs_tol=1e-6)
+        return str(one)[:10] == str(other)[:10] if hasattr(one, "year") else one == other
+
+    return len(left) == len(right) and all(len(a) == len(b) and all(map(equal, a, b)) for a, b in zip(left, right))
+
+
+def measure(data: str, names: list[str], numbers: list[int], rounds: int) -> tuple[dict, dict]:
+    engines = {name: ENGINES[name](data) for name in names}
+    times: dict = {name: {number: [] for number in numbers} for name in names}
+    answers: dict = {name: {} for name in names}
+    failed: set = set()
+    for turn in range(rounds):
+        for number in numbers:
+            order = names[turn % len(names) :] + names[: turn % len(names)]
+            for name in order:
+                if (name, number) in failed:
+                    continue
+                begin = time.perf_counter()
+                try:
+                    answers[name][number] = engines[name](query(number))
+                except Exception as error:  # a peer that can't answer is a row in the table, not the end of the run
+                    failed.add((name, number))
+                    print(f"{name} q{number}: {str(error)[:150]}", file=sys.stderr)
+                    continue
+                times[name][number].append((time.perf_counter() - begin) * 1000)
+    return times, answers
+
+
+def table(times: dict, answers: dict, names: list[str], numbers: list[int]) -> str:
+    medians = {name: {n: statistics.median(t) for n, t in times[name].items() if t} for name in names}
+    reference = "duckdb" if "duckdb" in names else names[-1]
+    lines = ["| q | " + " | ".join(f"{name} ms" for name in names) + " | equal to " + reference + " |", "|---|" + "---|" * (len(names) + 1)]
+    for number in numbers:
+        cells = [f"{medians[name][number]:.0f}" if number in medians[name] else "fails" for name in names]
+        equal = same(answers["lacus"].get(number, []), answers[reference].get(number, [None])) if "lacus" in names else ""
+        lines.append(f"| {number:02} | " + " | ".join(cells) + f" | {'yes' if equal else 'NO'} |")
+    lines.append("")
+    for name in names[1:]:
+        both = [n for n in numbers if n in medians[names[0]] and n in medians[name]]
+        if not both:
+            continue
+        total = sum(medians[names[0]][n] for n in both) / sum(medians[name][n] for n in both)
+        geomean = math.exp(statistics.fmean(math.log(medians[names[0]][n] / medians[name][n]) for n in both))
+        lines.append(f"{names[0]} / {name} over {len(both)} queries: total {total:.3f}, geometric mean {geomean:.3f}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--engines", default="lacus,datafusion,duckdb,polars")
+    parser.add_argument("--queries", default=",".join(str(number) for number in range(1, 23)))
+    parser.add_argument("--out")
+    options = parser.parse_args()
+    names, numbers = options.engines.split(","), [int(number) for number in options.queries.split(",")]
+    times, answers = measure(options.data, names, numbers, options.rounds)
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    text = f"TPC-H, {options.data}, {os.cpu_count()} cores, medians of {options.rounds} alternated rounds. {versions}.\n\n"
+    text += table(times, answers, names, numbers)
+    print(text)
+    if options.out:
+        pathlib.Path(options.out).write_text(text + "\n")
+    return 1 if "| NO |" in text else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
