@@ -54,8 +54,8 @@ impl Format {
     fn options(self) -> &'static [&'static str] {
         match self {
             Self::Parquet | Self::Arrow => &[],
-            Self::Csv => &["header", "delimiter", "quote", "escape", "comment", "null", "newlines_in_values", "infer_rows"],
-            Self::Tsv => &["header", "quote", "escape", "comment", "null", "newlines_in_values", "infer_rows"],
+            Self::Csv => &["header", "delimiter", "quote", "escape", "comment", "newlines_in_values", "infer_rows"],
+            Self::Tsv => &["header", "quote", "escape", "comment", "newlines_in_values", "infer_rows"],
             Self::Json => &["infer_rows"],
         }
     }
@@ -103,8 +103,7 @@ fn separated(spec: &DatasetSpec, delimiter: u8) -> Result<Arc<dyn FileFormat>> {
         .with_delimiter(option(spec, "delimiter", OptionValue::character)?.unwrap_or(delimiter))
         .with_escape(option(spec, "escape", OptionValue::character)?)
         .with_comment(option(spec, "comment", OptionValue::character)?)
-        .with_newlines_in_values(option(spec, "newlines_in_values", OptionValue::boolean)?.unwrap_or(false))
-        .with_null_regex(option(spec, "null", OptionValue::text)?.map(exactly));
+        .with_newlines_in_values(option(spec, "newlines_in_values", OptionValue::boolean)?.unwrap_or(false));
     if let Some(quote) = option(spec, "quote", OptionValue::character)? {
         format = format.with_quote(quote);
     }
@@ -112,12 +111,6 @@ fn separated(spec: &DatasetSpec, delimiter: u8) -> Result<Arc<dyn FileFormat>> {
         format = format.with_schema_infer_max_rec(rows);
     }
     Ok(Arc::new(format))
-}
-
-/// The regular expression that matches `text` and nothing else; an empty field stays NULL.
-fn exactly(text: &str) -> String {
-    let escaped: String = text.chars().flat_map(|next| if next.is_alphanumeric() { vec![next] } else { vec!['\\', next] }).collect();
-    format!("^({escaped})?$")
 }
 
 /// The format of a dataset: declared, or told by the endings of its files, which must agree.
@@ -187,10 +180,5 @@ mod tests {
         let error = Format::Csv.reader(&spec).err().map(|error| error.to_string());
         assert_eq!(error.as_deref(), Some("csv has no option `delimeter`; did you mean `delimiter`?"));
         Ok(())
-    }
-
-    #[test]
-    fn null_text_is_taken_literally() {
-        assert_eq!(exactly("-9.9"), "^(\\-9\\.9)?$");
     }
 }
