@@ -9,7 +9,7 @@ use datafusion_datasource::file_format::FileFormat;
 use datafusion_execution::object_store::ObjectStoreUrl;
 use futures::{StreamExt, TryStreamExt, stream};
 use lacus_core::{DatasetSpec, Error, Result, Source, describe_field};
-use lacus_storage::{Stores, lake_url};
+use lacus_storage::{Stores, lake_url, same_version};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
@@ -31,12 +31,26 @@ pub struct FilesSource {
     stores: Arc<Stores>,
     schemas: Arc<Known<SchemaRef>>,
     statistics: Arc<Known<Arc<Statistics>>>,
+    versions: Known<()>,
 }
 
 impl FilesSource {
     /// A source over `stores`.
     pub fn new(stores: Arc<Stores>) -> Self {
-        Self { stores, schemas: Arc::default(), statistics: Arc::default() }
+        Self { stores, schemas: Arc::default(), statistics: Arc::default(), versions: Known::default() }
+    }
+
+    /// DataFusion keeps footers by path, size and time. An object that was replaced within the second by one of the same size is another
+    /// object all the same, as its entity tag says: its footer is forgotten.
+    fn forget_replaced(&self, session: &dyn Session, objects: &[ObjectMeta]) {
+        let footers = session.runtime_env().cache_manager.get_file_metadata_cache();
+        for object in objects {
+            let key = (object.location.clone(), String::new());
+            if self.versions.get(&key, object).is_none() {
+                footers.remove(&object.location);
+                self.versions.put(key, object, ());
+            }
+        }
     }
 
     async fn schemas(&self, opening: &Opening<'_>, objects: &[ObjectMeta]) -> Result<Vec<SchemaRef>> {
@@ -99,6 +113,7 @@ impl Source for FilesSource {
         let pattern = self.stores.resolve(&spec.location)?;
         let store = session.runtime_env().object_store(ObjectStoreUrl::parse(lake_url())?)?;
         let mut objects = pattern.list(store.as_ref()).await?;
+        self.forget_replaced(session, &objects);
         let format = format::choose(spec, &objects)?;
         if objects.len() > 1 {
             // Writers leave empty files behind as marks; a lone empty file is a mistake worth an error.
@@ -151,7 +166,7 @@ impl<T: Clone> Known<T> {
 
     pub(crate) fn get(&self, key: &(Path, String), object: &ObjectMeta) -> Option<T> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.get(key).filter(|(known, _)| known == object).map(|(_, value)| value.clone())
+        entries.get(key).filter(|(known, _)| same_version(known, object)).map(|(_, value)| value.clone())
     }
 
     pub(crate) fn put(&self, key: (Path, String), object: &ObjectMeta, value: T) {

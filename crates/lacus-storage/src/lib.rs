@@ -16,7 +16,7 @@ mod spec;
 mod stores;
 
 pub use pattern::Pattern;
-pub use reads::{ReadScope, ScopedStore, StoreReads};
+pub use reads::{ReadScope, ScopedStore, StoreReads, same_version};
 pub use secret::Secret;
 pub use spec::{Credentials, Place, S3Spec, StoreSpec};
 pub use stores::{Stores, lake_url};

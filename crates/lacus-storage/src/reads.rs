@@ -146,7 +146,8 @@ impl ScopedStore {
     }
 }
 
-fn same_version(first: &ObjectMeta, now: &ObjectMeta) -> bool {
+/// Whether two sightings of an object are of one version: by entity tag, else by size and time.
+pub fn same_version(first: &ObjectMeta, now: &ObjectMeta) -> bool {
     let tags = match (&first.e_tag, &now.e_tag) {
         (Some(first), Some(now)) => first == now,
         // Listings and reads may state times with different precision, so without tags whole seconds must do.
