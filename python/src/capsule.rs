@@ -42,7 +42,9 @@ pub(crate) fn read(data: &Bound<'_, PyAny>) -> PyResult<(SchemaRef, Vec<RecordBa
     let py = data.py();
     let method = data.getattr("__arrow_c_stream__").map_err(|_| {
         let kind = data.get_type().name().map(|name| name.to_string()).unwrap_or_default();
-        PyTypeError::new_err(format!("`{kind}` holds no Arrow data: give an object with `__arrow_c_stream__`, such as a pyarrow, pandas or polars table"))
+        PyTypeError::new_err(format!(
+            "`{kind}` holds no Arrow data: give an object with `__arrow_c_stream__`, such as a pyarrow, pandas or polars table"
+        ))
     })?;
     let capsule = method.call0()?;
     let capsule = capsule.cast::<PyCapsule>()?;

@@ -66,7 +66,8 @@ impl Lake {
                 Ok(own.map(|table| table.name).collect())
             }
             Door::Remote(_) => {
-                let text = "SELECT table_name FROM information_schema.tables WHERE table_schema <> 'information_schema' ORDER BY table_name";
+                let text =
+                    "SELECT table_name FROM information_schema.tables WHERE table_schema <> 'information_schema' ORDER BY table_name";
                 Result::plan(py, self.door.clone(), text.to_owned(), Vec::new())?.first_column(py)
             }
         }

@@ -172,7 +172,8 @@ impl Result {
 
 fn needed<'py>(py: Python<'py>, module: &str, method: &str) -> PyResult<Bound<'py, PyModule>> {
     py.import(module).map_err(|error| {
-        let message = format!("{method}() needs {module}: pip install {module}; or give the result to any library that reads __arrow_c_stream__");
+        let message =
+            format!("{method}() needs {module}: pip install {module}; or give the result to any library that reads __arrow_c_stream__");
         let raised = pyo3::exceptions::PyImportError::new_err(message);
         raised.set_cause(py, Some(error));
         raised

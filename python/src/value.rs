@@ -84,13 +84,15 @@ fn other(value: &Bound<'_, PyAny>) -> PyResult<Option<ScalarValue>> {
 
 fn decimal(value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
     const PRECISION: usize = 38;
-    let (sign, digits, exponent): (u8, Vec<u8>, i32) = value.call_method0("as_tuple")?.extract().map_err(|_| PyTypeError::new_err("a Decimal that is not a number"))?;
+    let (sign, digits, exponent): (u8, Vec<u8>, i32) =
+        value.call_method0("as_tuple")?.extract().map_err(|_| PyTypeError::new_err("a Decimal that is not a number"))?;
     let scale = i8::try_from(-exponent.min(0)).map_err(|_| PyOverflowError::new_err("a Decimal with too many digits"))?;
     let zeros = usize::try_from(exponent.max(0)).unwrap_or(PRECISION);
     if digits.len() + zeros > PRECISION {
         return Err(PyOverflowError::new_err(format!("a Decimal with more than {PRECISION} digits")));
     }
-    let unsigned = digits.iter().copied().chain(std::iter::repeat_n(0, zeros)).fold(0_i128, |number, digit| number * 10 + i128::from(digit));
+    let unsigned =
+        digits.iter().copied().chain(std::iter::repeat_n(0, zeros)).fold(0_i128, |number, digit| number * 10 + i128::from(digit));
     Ok(ScalarValue::Decimal128(Some(if sign == 1 { -unsigned } else { unsigned }), PRECISION as u8, scale))
 }
 

@@ -14,7 +14,11 @@ impl Progress {
     /// Shows progress unless it is unwanted or nobody watches.
     pub(crate) fn start(quiet: bool) -> Self {
         let bar = if quiet || !terminal::is_watched() { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
-        bar.set_draw_target(if quiet || !terminal::is_watched() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(10) });
+        bar.set_draw_target(if quiet || !terminal::is_watched() {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr_with_hz(10)
+        });
         bar.enable_steady_tick(Duration::from_millis(200));
         bar.set_message("planning");
         Self { bar, rows: 0 }

@@ -160,8 +160,10 @@ fn object_store_error(error: &object_store::Error) -> Error {
         }
         Store::PermissionDenied { path, .. } => Error::new(Kind::PermissionDenied, format!("the store denies access to `{path}`"))
             .hint("check the `credentials` of the store and the policy of the bucket"),
-        Store::Unauthenticated { path, .. } => Error::new(Kind::PermissionDenied, format!("the store refused the credentials for `{path}`"))
-            .hint("check the `credentials` of the store"),
+        Store::Unauthenticated { path, .. } => {
+            Error::new(Kind::PermissionDenied, format!("the store refused the credentials for `{path}`"))
+                .hint("check the `credentials` of the store")
+        }
         Store::NotSupported { .. } | Store::NotImplemented { .. } => Error::new(Kind::Unsupported, error.to_string()),
         Store::InvalidPath { .. } | Store::UnknownConfigurationKey { .. } => Error::new(Kind::InvalidConfiguration, error.to_string()),
         Store::Generic { source, .. } => generic_store_error(source.as_ref()),
@@ -188,8 +190,7 @@ fn generic_store_error(source: &(dyn std::error::Error + 'static)) -> Error {
     let said = text.rsplit_once(" - ").map_or(text.as_str(), |(_, said)| said);
     let cause = innermost.to_string();
     let message = if said.contains(&cause) { said.to_owned() } else { format!("{said}: {cause}") };
-    Error::new(Kind::Unavailable, format!("the store does not answer: {message}"))
-        .hint("check the `endpoint` of the store and the network")
+    Error::new(Kind::Unavailable, format!("the store does not answer: {message}")).hint("check the `endpoint` of the store and the network")
 }
 
 #[cfg(test)]

@@ -45,8 +45,7 @@ impl Location {
     /// `InvalidConfiguration` when it is empty, not a URL though it has `://`, or carries credentials.
     pub fn parse(text: &str) -> Result<Self> {
         if text.trim().is_empty() {
-            return Err(Error::new(Kind::InvalidConfiguration, "an empty location")
-                .hint("write `store:path`, a URL or a path"));
+            return Err(Error::new(Kind::InvalidConfiguration, "an empty location").hint("write `store:path`, a URL or a path"));
         }
         if text.contains("://") {
             return parse_url(text);
@@ -63,9 +62,8 @@ impl Location {
 }
 
 fn parse_url(text: &str) -> Result<Location> {
-    let url = Url::parse(text).map_err(|error| {
-        Error::new(Kind::InvalidConfiguration, format!("not a URL: {error}")).with("location", without_user_info(text))
-    })?;
+    let url = Url::parse(text)
+        .map_err(|error| Error::new(Kind::InvalidConfiguration, format!("not a URL: {error}")).with("location", without_user_info(text)))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Error::new(Kind::InvalidConfiguration, "a location may not carry credentials")
             .with("location", without_user_info(text))

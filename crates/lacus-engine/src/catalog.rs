@@ -105,7 +105,9 @@ impl Catalog {
                     .hint("choose another name, or change the lake file"));
             }
             Some(_) if !replace => {
-                return Err(Error::new(Kind::AlreadyExists, format!("`{name}` exists already")).hint("choose another name, or CREATE OR REPLACE"));
+                return Err(
+                    Error::new(Kind::AlreadyExists, format!("`{name}` exists already")).hint("choose another name, or CREATE OR REPLACE")
+                );
             }
             _ => entries.insert(name.to_owned(), entry),
         };
@@ -122,8 +124,9 @@ impl Catalog {
                 return Err(self.unknown_table(name));
             }
             Some(Entry::Dataset { origin: Origin::LakeFile, .. }) => {
-                return Err(Error::new(Kind::InvalidQuery, format!("`{name}` is a dataset of the lake file"))
-                    .hint("take it out of the lake file"));
+                return Err(
+                    Error::new(Kind::InvalidQuery, format!("`{name}` is a dataset of the lake file")).hint("take it out of the lake file")
+                );
             }
             Some(entry) => kind_of(entry),
         };

@@ -76,13 +76,8 @@ fn texts(names: &[(&str, bool)]) -> SchemaRef {
 
 fn tables(catalog: &Catalog) -> Result<RecordBatch> {
     let all: Vec<TableEntry> = catalog.tables().into_iter().chain(entries(catalog)).collect();
-    let schema = texts(&[
-        ("table_catalog", false),
-        ("table_schema", false),
-        ("table_name", false),
-        ("table_type", false),
-        ("table_comment", true),
-    ]);
+    let schema =
+        texts(&[("table_catalog", false), ("table_schema", false), ("table_name", false), ("table_type", false), ("table_comment", true)]);
     // The standard's word for a table is `BASE TABLE` here; Flight SQL's is `TABLE`.
     let kind = |entry: &TableEntry| if entry.kind == TableKind::Table { "BASE TABLE" } else { entry.kind.as_str() };
     let columns = vec![
@@ -107,8 +102,7 @@ fn views(catalog: &Catalog) -> Result<RecordBatch> {
         Entry::View { definition } => Some(definition),
         Entry::Dataset { .. } | Entry::Table { .. } => None,
     };
-    let all: Vec<(String, String)> =
-        catalog.entries().into_iter().filter_map(|(name, entry)| Some((name, definition(entry)?))).collect();
+    let all: Vec<(String, String)> = catalog.entries().into_iter().filter_map(|(name, entry)| Some((name, definition(entry)?))).collect();
     let columns = vec![
         text(all.iter().map(|_| Some(&catalog.lake))),
         text(all.iter().map(|_| Some(MAIN))),

@@ -107,7 +107,9 @@ impl Planner<'_> {
     /// A view is planned anew by every query, so it sees its datasets as they are now.
     async fn view(&self, name: &str, definition: String, depth: usize) -> Result<Arc<dyn TableProvider>> {
         if depth >= VIEW_DEPTH {
-            return Err(Error::new(Kind::InvalidQuery, format!("views stand on one another more than {VIEW_DEPTH} deep")).with("view", name));
+            return Err(
+                Error::new(Kind::InvalidQuery, format!("views stand on one another more than {VIEW_DEPTH} deep")).with("view", name)
+            );
         }
         let parsed = statement::parse(&definition)?;
         let planned = self.plan_at(parsed.statement, depth + 1).await.map_err(|error| error.with("view", name))?;

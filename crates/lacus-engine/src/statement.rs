@@ -28,8 +28,9 @@ pub(crate) fn parse(sql: &str) -> Result<Parsed> {
     match (statements.pop_front(), statements.len()) {
         (Some(statement), 0) => Ok(Parsed { statement, parameters }),
         (None, _) => Err(Error::new(Kind::InvalidQuery, "there is no SQL in the text")),
-        (Some(_), more) => Err(Error::new(Kind::InvalidQuery, format!("{} statements where one is expected", more + 1))
-            .hint("send them one by one")),
+        (Some(_), more) => {
+            Err(Error::new(Kind::InvalidQuery, format!("{} statements where one is expected", more + 1)).hint("send them one by one"))
+        }
     }
 }
 
@@ -50,9 +51,10 @@ fn number(tokens: &mut [TokenWithSpan]) -> Result<usize> {
             unnumbered += 1;
             *name = format!("${unnumbered}");
         } else {
-            let number: usize = name.strip_prefix('$').and_then(|number| number.parse().ok()).filter(|number| *number > 0).ok_or_else(
-                || Error::new(Kind::InvalidQuery, format!("the parameter `{name}` has no position")).hint("write `?`, or `$1`, `$2`, ..."),
-            )?;
+            let number: usize =
+                name.strip_prefix('$').and_then(|number| number.parse().ok()).filter(|number| *number > 0).ok_or_else(|| {
+                    Error::new(Kind::InvalidQuery, format!("the parameter `{name}` has no position")).hint("write `?`, or `$1`, `$2`, ...")
+                })?;
             highest = highest.max(number);
         }
     }

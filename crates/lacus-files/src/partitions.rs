@@ -74,9 +74,10 @@ impl Partitions {
         let schema = DFSchema::try_from(schema)?;
         let predicate = create_physical_expr(&filter, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
         let passed = predicate.evaluate(&batch)?.into_array(batch.num_rows())?;
-        let passed = passed.as_any().downcast_ref::<BooleanArray>().ok_or_else(|| {
-            Error::new(Kind::Internal, format!("the filter `{filter}` is {}, not boolean", passed.data_type()))
-        })?;
+        let passed = passed
+            .as_any()
+            .downcast_ref::<BooleanArray>()
+            .ok_or_else(|| Error::new(Kind::Internal, format!("the filter `{filter}` is {}, not boolean", passed.data_type())))?;
         Ok((0..passed.len()).map(|row| passed.is_valid(row) && passed.value(row)).collect())
     }
 }

@@ -20,7 +20,11 @@ pub(crate) fn unite<'a>(files: impl Iterator<Item = (&'a str, &'a SchemaRef)>) -
         count += 1;
         let known = previous.is_some_and(|known| Arc::ptr_eq(known, schema) || known.fields() == schema.fields());
         if known {
-            present.iter_mut().zip(&fields).filter(|(_, (field, _))| schema.index_of(field.name()).is_ok()).for_each(|(seen, _)| *seen += 1);
+            present
+                .iter_mut()
+                .zip(&fields)
+                .filter(|(_, (field, _))| schema.index_of(field.name()).is_ok())
+                .for_each(|(seen, _)| *seen += 1);
             continue;
         }
         previous = Some(schema);
@@ -66,11 +70,15 @@ fn common(left: &DataType, right: &DataType) -> Option<DataType> {
     }
     match (left, right) {
         (Null, other) | (other, Null) => Some(other.clone()),
-        (Utf8 | LargeUtf8 | Utf8View, Utf8 | LargeUtf8 | Utf8View) => Some(if [left, right].contains(&&LargeUtf8) { LargeUtf8 } else { Utf8View }),
+        (Utf8 | LargeUtf8 | Utf8View, Utf8 | LargeUtf8 | Utf8View) => {
+            Some(if [left, right].contains(&&LargeUtf8) { LargeUtf8 } else { Utf8View })
+        }
         (Binary | LargeBinary | BinaryView, Binary | LargeBinary | BinaryView) => {
             Some(if [left, right].contains(&&LargeBinary) { LargeBinary } else { BinaryView })
         }
-        (Float16 | Float32 | Float64, Float16 | Float32 | Float64) => Some(if [left, right].contains(&&Float64) { Float64 } else { Float32 }),
+        (Float16 | Float32 | Float64, Float16 | Float32 | Float64) => {
+            Some(if [left, right].contains(&&Float64) { Float64 } else { Float32 })
+        }
         // The text `1` in one file and `1.5` in another are both decimal numbers as people write them.
         (Float64, integer) | (integer, Float64) if integer.is_integer() => Some(Float64),
         (left, right) if left.is_integer() && right.is_integer() => wider_integer(left, right),
@@ -111,7 +119,8 @@ mod tests {
         let second = schema(&[("b", DataType::Utf8), ("c", DataType::Float64)]);
         let third = schema(&[("a", DataType::Int64), ("b", DataType::Utf8)]);
         let united = unite([("1", &first), ("2", &second), ("3", &third), ("4", &third)].into_iter())?;
-        let shown: Vec<String> = united.fields().iter().map(|field| format!("{} {} {}", field.name(), field.data_type(), field.is_nullable())).collect();
+        let shown: Vec<String> =
+            united.fields().iter().map(|field| format!("{} {} {}", field.name(), field.data_type(), field.is_nullable())).collect();
         assert_eq!(shown, ["a Int64 true", "b Utf8 false", "c Float64 true"]);
         Ok(())
     }

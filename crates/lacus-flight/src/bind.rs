@@ -45,9 +45,8 @@ fn unreadable(error: FlightError) -> Error {
 
 fn values(batch: &RecordBatch, types: &[Option<DataType>]) -> Result<Vec<Vec<ScalarValue>>> {
     let columns = batch.columns().iter().zip(types).enumerate().map(|(position, (column, data_type))| match data_type {
-        Some(data_type) if data_type != column.data_type() => cast(column, data_type).map_err(|error| {
-            Error::new(Kind::InvalidQuery, format!("parameter {} can't be {data_type}: {error}", position + 1))
-        }),
+        Some(data_type) if data_type != column.data_type() => cast(column, data_type)
+            .map_err(|error| Error::new(Kind::InvalidQuery, format!("parameter {} can't be {data_type}: {error}", position + 1))),
         _ => Ok(column.clone()),
     });
     let columns = columns.collect::<Result<Vec<_>>>()?;

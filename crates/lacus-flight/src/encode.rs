@@ -103,7 +103,10 @@ mod tests {
 
     #[test]
     fn a_row_that_fits_no_message_is_an_error_that_names_its_column() -> Result<()> {
-        let batch = RecordBatch::try_from_iter([("thin", Arc::new(StringArray::from(vec!["a"])) as _), ("wide", Arc::new(StringArray::from(vec!["z".repeat(5_000_000)])) as _)])?;
+        let batch = RecordBatch::try_from_iter([
+            ("thin", Arc::new(StringArray::from(vec!["a"])) as _),
+            ("wide", Arc::new(StringArray::from(vec!["z".repeat(5_000_000)])) as _),
+        ])?;
         let error = sent(&batch).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains("column: wide"), "{error}");
         Ok(())

@@ -16,8 +16,7 @@ use crate::wire;
 /// The functions that clients ask for by kind; those that the engine has are told.
 const NUMERIC: [&str; 16] =
     ["abs", "acos", "asin", "atan", "atan2", "ceil", "cos", "exp", "floor", "ln", "log", "power", "round", "sin", "sqrt", "tan"];
-const STRING: [&str; 12] =
-    ["ascii", "concat", "left", "length", "lower", "ltrim", "replace", "right", "rtrim", "substr", "trim", "upper"];
+const STRING: [&str; 12] = ["ascii", "concat", "left", "length", "lower", "ltrim", "replace", "right", "rtrim", "substr", "trim", "upper"];
 const DATETIME: [&str; 6] = ["current_date", "date_bin", "date_part", "date_trunc", "now", "to_timestamp"];
 
 /// How many datasets are opened at once for their schemas.

@@ -65,7 +65,8 @@ mod tests {
     fn views_and_dictionaries_are_unpacked_and_metadata_stays() -> Result<()> {
         let dictionary: DictionaryArray<Int32Type> = ["K", "K", "eV"].into_iter().collect();
         let views = StringViewArray::from(vec!["a", "b", "a string that is too long to be inlined"]);
-        let columns: Vec<(&str, ArrayRef)> = vec![("unit", Arc::new(dictionary)), ("name", Arc::new(views)), ("n", Arc::new(Int32Array::from(vec![1, 2, 3])))];
+        let columns: Vec<(&str, ArrayRef)> =
+            vec![("unit", Arc::new(dictionary)), ("name", Arc::new(views)), ("n", Arc::new(Int32Array::from(vec![1, 2, 3])))];
         let original = RecordBatch::try_from_iter(columns)?;
         let described = lacus_core::describe_field(original.schema().field(1).clone(), Some("what"), None);
         let fields = vec![original.schema().field(0).clone(), described, original.schema().field(2).clone()];
@@ -74,7 +75,10 @@ mod tests {
         let sent = batch(&original, &travelling)?;
         assert_eq!(sent.schema(), travelling);
         assert_eq!(travelling.field(1).metadata()["description"], "what");
-        assert_eq!(travelling.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>(), [DataType::Utf8, DataType::Utf8, DataType::Int32]);
+        assert_eq!(
+            travelling.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>(),
+            [DataType::Utf8, DataType::Utf8, DataType::Int32]
+        );
         Ok(())
     }
 }

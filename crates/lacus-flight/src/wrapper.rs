@@ -7,9 +7,8 @@ use std::sync::Arc;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::sql::{Any, Command};
 use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest,
-    HandshakeResponse, PollInfo, PutResult, SchemaAsIpc, SchemaResult,
-    Ticket,
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo,
+    PutResult, SchemaAsIpc, SchemaResult, Ticket,
 };
 use futures::{Stream, stream};
 use lacus_core::{Error, Kind, Result};
@@ -43,9 +42,10 @@ pub fn flight_service(engine: Engine) -> Result<FlightServiceServer<LacusFlight>
 
 impl LacusFlight {
     async fn schema(&self, descriptor: FlightDescriptor) -> Result<SchemaResult> {
-        let any = Any::decode(&*descriptor.cmd)
-            .map_err(|error| Error::new(Kind::InvalidQuery, format!("the command can't be read: {error}")))?;
-        let command = Command::try_from(any).map_err(|error| Error::new(Kind::InvalidQuery, format!("the command can't be read: {error}")))?;
+        let any =
+            Any::decode(&*descriptor.cmd).map_err(|error| Error::new(Kind::InvalidQuery, format!("the command can't be read: {error}")))?;
+        let command =
+            Command::try_from(any).map_err(|error| Error::new(Kind::InvalidQuery, format!("the command can't be read: {error}")))?;
         let schema = match command {
             Command::CommandStatementQuery(query) => self.inner.statement_schema(&query.query).await?,
             Command::CommandPreparedStatementQuery(query) => self.inner.prepared_schema(&query.prepared_statement_handle)?,

@@ -23,7 +23,7 @@ const WINDOW: u32 = 8 << 20;
 /// A connection to a Flight SQL server, cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Remote {
-    client: FlightSqlServiceClient<Channel>,
+    client: Box<FlightSqlServiceClient<Channel>>,
     uri: String,
 }
 
@@ -46,7 +46,7 @@ impl Remote {
                 .because(error)
         })?;
         let inner = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX);
-        Ok(Self { client: FlightSqlServiceClient::new_from_inner(inner), uri: uri.to_owned() })
+        Ok(Self { client: Box::new(FlightSqlServiceClient::new_from_inner(inner)), uri: uri.to_owned() })
     }
 
     /// The address of the server.
@@ -75,16 +75,16 @@ impl Remote {
             true => Schema::empty(),
             false => info.clone().try_decode_schema()?,
         };
-        Ok(RemoteQuery { client: self.client.clone(), schema: schema.into(), info })
+        Ok(RemoteQuery { client: self.client.clone(), schema: schema.into(), info: Box::new(info) })
     }
 }
 
 /// An answer that waits on the server.
 #[derive(Debug)]
 pub struct RemoteQuery {
-    client: FlightSqlServiceClient<Channel>,
+    client: Box<FlightSqlServiceClient<Channel>>,
     schema: SchemaRef,
-    info: FlightInfo,
+    info: Box<FlightInfo>,
 }
 
 impl RemoteQuery {
@@ -104,16 +104,17 @@ impl RemoteQuery {
     /// `Internal` when the server gives no ticket.
     pub fn stream(self) -> Result<RemoteStream> {
         let Self { client, schema, info } = self;
-        let tickets = info.endpoint.into_iter().map(|endpoint| {
-            endpoint.ticket.ok_or_else(|| Error::new(Kind::Internal, "the server sent an endpoint without a ticket"))
-        });
+        let tickets = info
+            .endpoint
+            .into_iter()
+            .map(|endpoint| endpoint.ticket.ok_or_else(|| Error::new(Kind::Internal, "the server sent an endpoint without a ticket")));
         let tickets = tickets.collect::<Result<Vec<Ticket>>>()?;
         let batches = stream::iter(tickets).then(move |ticket| fetch(client.clone(), ticket)).try_flatten().boxed();
         Ok(RemoteStream { schema, batches })
     }
 }
 
-async fn fetch(mut client: FlightSqlServiceClient<Channel>, ticket: Ticket) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+async fn fetch(mut client: Box<FlightSqlServiceClient<Channel>>, ticket: Ticket) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let batches: FlightRecordBatchStream = client.do_get(ticket).await.map_err(from_flight)?;
     Ok(batches.map_err(from_flight).boxed())
 }

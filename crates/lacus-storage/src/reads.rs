@@ -179,9 +179,8 @@ impl ObjectStore for ScopedStore {
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let fetch = |range: Range<u64>| async move {
-            self.get_pinned(location, GetOptions::new().with_range(Some(range))).await?.bytes().await
-        };
+        let fetch =
+            |range: Range<u64>| async move { self.get_pinned(location, GetOptions::new().with_range(Some(range))).await?.bytes().await };
         coalesce_ranges(ranges, fetch, COALESCE).await
     }
 

@@ -300,7 +300,11 @@ fn timed_out(patience: Duration, shown: &str) -> Error {
 }
 
 /// Each item of a listing or a body must come in time; the whole may take as long as it takes.
-fn each_within<T: Send + 'static>(patience: Duration, shown: String, items: BoxStream<'static, Result<T>>) -> BoxStream<'static, Result<T>> {
+fn each_within<T: Send + 'static>(
+    patience: Duration,
+    shown: String,
+    items: BoxStream<'static, Result<T>>,
+) -> BoxStream<'static, Result<T>> {
     stream::try_unfold((items, shown), move |(mut items, shown)| async move {
         let item = within(patience, &shown, items.try_next()).await?;
         Ok(item.map(|item| (item, (items, shown))))

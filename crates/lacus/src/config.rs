@@ -185,7 +185,10 @@ mod tests {
 
     #[test]
     fn a_wrong_key_is_named_with_its_line_and_the_nearest() {
-        assert_eq!(refused("[store.x]\nurl = 's3://b'\nendpiont = 'e'"), "unknown key `endpiont` (at: line 3, column 1); did you mean `endpoint`?");
+        assert_eq!(
+            refused("[store.x]\nurl = 's3://b'\nendpiont = 'e'"),
+            "unknown key `endpiont` (at: line 3, column 1); did you mean `endpoint`?"
+        );
         assert!(refused("[datset.x]\npath='a'").contains("did you mean `dataset`?"));
         assert!(refused("[site.ornl]\nurl='grpc://x'").contains("not built yet"));
         assert!(refused("[lake\n").contains("at: line 1"));

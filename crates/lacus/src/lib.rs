@@ -33,20 +33,20 @@ mod defaults;
 pub use config::OptionDoc;
 /// The configuration of a lake, resolved from its file and the environment.
 pub use config::{Config, FILE_NAME, reference};
-pub use defaults::{open, register_defaults};
-/// Arrow, in the version that the engine speaks.
-pub use datafusion::arrow;
 /// DataFusion, in the version that the engine is built on: table providers and functions of your own are its traits.
 pub use datafusion;
+/// Arrow, in the version that the engine speaks.
+pub use datafusion::arrow;
+/// A parameter of a query.
+pub use datafusion::common::ScalarValue;
+pub use defaults::{open, register_defaults};
 /// For `try_collect` and `try_next` on a [`ResultStream`].
 pub use futures::TryStreamExt;
 pub use lacus_core::{
-    ColumnSpec, DatasetName, DatasetSpec, Error, Kind, Location, OptionValue, Principal, Result, Source, StoreName, description_of, nearest,
-    unit_of,
+    ColumnSpec, DatasetName, DatasetSpec, Error, Kind, Location, OptionValue, Principal, Result, Source, StoreName, description_of,
+    nearest, unit_of,
 };
 pub use lacus_engine::{Engine, EngineBuilder, Limits, Prepared, Query, ResultStream, TableEntry, TableKind, split};
 pub use lacus_storage::{Credentials, Place, S3Spec, Secret, StoreReads, StoreSpec, Stores};
 /// The trait of stores that a program brings.
 pub use object_store;
-/// A parameter of a query.
-pub use datafusion::common::ScalarValue;

@@ -54,15 +54,16 @@ fn text(arguments: &SqlArguments) -> Result<String> {
         return Ok(text.clone());
     }
     if let Some(file) = &arguments.file {
-        return std::fs::read_to_string(file).map_err(|error| {
-            Error::new(Kind::NotFound, format!("the SQL can't be read: {error}")).with("file", file.display())
-        });
+        return std::fs::read_to_string(file)
+            .map_err(|error| Error::new(Kind::NotFound, format!("the SQL can't be read: {error}")).with("file", file.display()));
     }
     if std::io::stdin().is_terminal() {
         terminal::say("reading SQL from the terminal; end with Ctrl-D");
     }
     let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).map_err(|error| Error::new(Kind::InvalidQuery, format!("the SQL can't be read: {error}")))?;
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| Error::new(Kind::InvalidQuery, format!("the SQL can't be read: {error}")))?;
     Ok(text)
 }
 

@@ -66,9 +66,8 @@ fn limits(written: &LimitsSection, state: Option<&Path>) -> Result<Limits> {
 
 fn store(name: &str, section: &StoreSection, base: &Path, environment: Environment<'_>) -> Result<StoreSpec> {
     let key = |option: &str| format!("store.{name}.{option}");
-    let text = |value: &Option<String>, option: &str| {
-        value.as_deref().map(|value| values::expand(value, &key(option), environment)).transpose()
-    };
+    let text =
+        |value: &Option<String>, option: &str| value.as_deref().map(|value| values::expand(value, &key(option), environment)).transpose();
     let store_name = StoreName::new(name)?;
     let url = text(&section.url, "url")?.ok_or_else(|| {
         Error::new(Kind::InvalidConfiguration, format!("store `{name}` has no `url`")).hint("write `url = \"s3://bucket\"` or a folder")
@@ -141,7 +140,9 @@ fn credentials(name: &str, section: &StoreSection, environment: Environment<'_>)
 
 fn unknown_credentials(key: &str, written: &str) -> Error {
     if written == "web-identity" || written.starts_with("profile:") || written.starts_with("file:") {
-        return Error::new(Kind::Unsupported, format!("credentials `{written}` are not built yet")).with("key", key).hint("use `env:PREFIX`");
+        return Error::new(Kind::Unsupported, format!("credentials `{written}` are not built yet"))
+            .with("key", key)
+            .hint("use `env:PREFIX`");
     }
     let error = Error::new(Kind::InvalidConfiguration, format!("no credentials `{written}`")).with("key", key);
     match nearest(written, ["env", "anonymous"]) {
@@ -151,8 +152,11 @@ fn unknown_credentials(key: &str, written: &str) -> Error {
 }
 
 fn no_keys(store: &str, prefix: &str) -> Error {
-    Error::new(Kind::PermissionDenied, format!("store `{store}` has no credentials: {prefix}_ACCESS_KEY_ID and {prefix}_SECRET_ACCESS_KEY are not set"))
-        .hint("export them, or write `credentials = \"anonymous\"` for a public bucket")
+    Error::new(
+        Kind::PermissionDenied,
+        format!("store `{store}` has no credentials: {prefix}_ACCESS_KEY_ID and {prefix}_SECRET_ACCESS_KEY are not set"),
+    )
+    .hint("export them, or write `credentials = \"anonymous\"` for a public bucket")
 }
 
 fn from_environment(prefix: &str, environment: Environment<'_>) -> Option<Credentials> {
@@ -189,7 +193,8 @@ fn dataset(name: &str, section: &DatasetSection, stores: &[StoreSpec], environme
     }
     let mut spec = DatasetSpec::new(name, location);
     spec.format = section.format.as_deref().map(str::to_lowercase);
-    spec.options = section.options.iter().map(|(option, value)| Ok((option.clone(), option_value(&key(option), value)?))).collect::<Result<_>>()?;
+    spec.options =
+        section.options.iter().map(|(option, value)| Ok((option.clone(), option_value(&key(option), value)?))).collect::<Result<_>>()?;
     spec.partitions.clone_from(&section.partitions);
     spec.description.clone_from(&section.description);
     spec.license.clone_from(&section.license);
@@ -218,6 +223,9 @@ fn option_value(key: &str, value: &toml::Value) -> Result<OptionValue> {
         toml::Value::String(text) => Ok(OptionValue::Text(text.clone())),
         toml::Value::Integer(number) => Ok(OptionValue::Integer(*number)),
         toml::Value::Boolean(value) => Ok(OptionValue::Boolean(*value)),
-        other => Err(Error::new(Kind::InvalidConfiguration, format!("`{key}` is a {}, but must be text, a whole number, true or false", other.type_str()))),
+        other => Err(Error::new(
+            Kind::InvalidConfiguration,
+            format!("`{key}` is a {}, but must be text, a whole number, true or false", other.type_str()),
+        )),
     }
 }

@@ -9,9 +9,8 @@ pub(crate) fn expand(text: &str, key: &str, environment: &dyn Fn(&str) -> Option
     let mut expanded = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
-        let (name, after) = after.split_once('}').ok_or_else(|| {
-            Error::new(Kind::InvalidConfiguration, "`${` without `}`").with("key", key)
-        })?;
+        let (name, after) =
+            after.split_once('}').ok_or_else(|| Error::new(Kind::InvalidConfiguration, "`${` without `}`").with("key", key))?;
         let value = environment(name).ok_or_else(|| {
             Error::new(Kind::InvalidConfiguration, format!("the environment variable `{name}` is not set"))
                 .with("key", key)

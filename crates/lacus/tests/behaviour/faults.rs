@@ -19,7 +19,14 @@ async fn lab() -> Result<(S3Server, lacus::Engine), Box<dyn std::error::Error + 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_that_pass_are_outlived() -> TestResult {
-    for fault in [Fault::Status(503), Fault::Status(429), Fault::Status(500), Fault::Reset, Fault::Truncated(1000), Fault::Slow(Duration::from_secs(2))] {
+    for fault in [
+        Fault::Status(503),
+        Fault::Status(429),
+        Fault::Status(500),
+        Fault::Reset,
+        Fault::Truncated(1000),
+        Fault::Slow(Duration::from_secs(2)),
+    ] {
         let (server, engine) = lab().await?;
         server.faults().inject("a.parquet", fault.clone(), 2);
         let before = server.faults().requests();

@@ -61,7 +61,8 @@ async fn a_spilling_aggregation_ends_by_its_deadline() -> TestResult {
     let unlimited = engine(Vec::new())?;
     let sql = "SELECT v % 13 AS g, md5(CAST(v % 337 AS varchar)) AS trace_id FROM generate_series(1, 40000) AS s(v)";
     let rows = batches(&unlimited, sql, &[]).await?;
-    let small_batches = rows.iter().flat_map(|batch| (0..batch.num_rows()).step_by(64).map(|start| batch.slice(start, 64.min(batch.num_rows() - start))));
+    let small_batches =
+        rows.iter().flat_map(|batch| (0..batch.num_rows()).step_by(64).map(|start| batch.slice(start, 64.min(batch.num_rows() - start))));
     let table = Arc::new(MemTable::try_new(rows[0].schema(), vec![small_batches.collect()])?);
     let (mut limits, _folder) = small(2 << 20)?;
     limits.deadline = Duration::from_secs(5);

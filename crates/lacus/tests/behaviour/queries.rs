@@ -19,7 +19,11 @@ async fn parameters_bind_by_position() -> TestResult {
     let eleven: Vec<ScalarValue> = (1..=11_i64).map(ScalarValue::from).collect();
     assert_eq!(ask_with(&engine, "SELECT $11, $2, $2 + 0", &eleven).await?, "11,2,2");
     assert_eq!(ask_with(&engine, "SELECT '?' || ?", &["a'b".into()]).await?, "?a'b");
-    assert_eq!(ask_with(&engine, "SELECT x FROM generate_series(1, 9) AS t(x) WHERE x > ? ORDER BY x LIMIT ?", &[6_i64.into(), 2_i64.into()]).await?, "7\n8");
+    assert_eq!(
+        ask_with(&engine, "SELECT x FROM generate_series(1, 9) AS t(x) WHERE x > ? ORDER BY x LIMIT ?", &[6_i64.into(), 2_i64.into()])
+            .await?,
+        "7\n8"
+    );
     let error = batches(&engine, "SELECT ?", &[]).await.err().ok_or("no error")?;
     assert_eq!(error.kind(), Kind::InvalidQuery);
     Ok(())
@@ -69,7 +73,11 @@ async fn a_program_brings_its_own_store_and_table() -> TestResult {
     let rows = batches(&engine, "SELECT n FROM 'mem:runs/*.csv'", &[]).await?;
     engine.register("mine", Arc::new(MemTable::try_new(rows[0].schema(), vec![rows])?))?;
     assert_eq!(ask(&engine, "SELECT sum(n) FROM mine").await?, "3");
-    assert!(engine.register("not a name", Arc::new(MemTable::try_new(Arc::new(lacus::arrow::datatypes::Schema::empty()), vec![vec![]])?)).is_err());
+    assert!(
+        engine
+            .register("not a name", Arc::new(MemTable::try_new(Arc::new(lacus::arrow::datatypes::Schema::empty()), vec![vec![]])?))
+            .is_err()
+    );
     Ok(())
 }
 

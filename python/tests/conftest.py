@@ -1,0 +1,76 @@
+"""The servers that the tests run against: a real S3 server, and `lacus serve` over the lake of testdata."""
+
+import os
+import pathlib
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import lacus
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TESTDATA = ROOT / "testdata"
+BIN = os.environ.get("LACUS_BIN", "lacus")
+TESTBED = os.environ.get("LACUS_TESTBED", "lacus-testbed")
+
+
+def started(command: list[str], sign: str, environment: dict[str, str] | None = None) -> tuple[subprocess.Popen, str]:
+    """Starts a server and waits for the line that says where it is."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **(environment or {})})
+    begin = time.monotonic()
+    assert process.stdout
+    while time.monotonic() - begin < 60:
+        line = process.stdout.readline()
+        if sign in line:
+            return process, line.split()[-1]
+        if not line and process.poll() is not None:
+            break
+    process.kill()
+    raise RuntimeError(f"{command[0]} did not start")
+
+
+@pytest.fixture(scope="session")
+def lake_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which testdata/lacus.toml resolves."""
+    objects = tmp_path_factory.mktemp("objects")
+    command = [TESTBED, "127.0.0.1:0", str(objects), "--put", f"beamline-data/={TESTDATA / 'bucket'}"]
+    process, endpoint = started(command, "serving")
+    environment = {
+        "LACUS_DEMO_S3": endpoint,
+        "LACUS_DEMO_KEY": "LACUSTESTKEY",
+        "LACUS_DEMO_SECRET": "lacus-test-secret",
+        "LACUS_DEMO_STATE": str(tmp_path_factory.mktemp("state")),
+    }
+    os.environ.update(environment)
+    yield environment
+    process.kill()
+
+
+@pytest.fixture(scope="session")
+def server(lake_environment: dict[str, str]) -> Iterator[str]:
+    """The address of `lacus serve`: grpc://host:port."""
+    process, uri = started([BIN, "--lake", str(TESTDATA), "serve", "--listen", "127.0.0.1:0"], "serving lake")
+    yield uri
+    process.terminate()
+    assert process.wait(timeout=60) == 0, "the server did not stop when asked"
+
+
+@pytest.fixture(params=["embedded", "remote"])
+def lake(request: pytest.FixtureRequest, lake_environment: dict[str, str]) -> lacus.Lake:
+    """The same lake through both doors."""
+    if request.param == "embedded":
+        return lacus.open(TESTDATA)
+    return lacus.connect(request.getfixturevalue("server"))
+
+
+@pytest.fixture
+def cli(lake_environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs the command."""
+
+    def run(*arguments: str, lake: pathlib.Path | None = TESTDATA, **options: object) -> subprocess.CompletedProcess:
+        where = ["--lake", str(lake)] if lake else []
+        return subprocess.run([BIN, *where, *arguments], capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload]
+
+    return run

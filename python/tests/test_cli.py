@@ -1,0 +1,128 @@
+"""The `lacus` command."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import time
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import BIN, TESTDATA
+
+TEN = "SELECT id, value, name FROM ten WHERE id < 2 ORDER BY id"
+
+
+def test_formats(cli, tmp_path: pathlib.Path) -> None:
+    assert cli("sql", TEN).stdout.splitlines()[1] == "| id | value | name |"
+    assert cli("sql", TEN, "--format", "csv").stdout == "id,value,name\n0,0.0,n0\n1,0.25,n1\n"
+    rows = [{"id": 0, "value": 0.0, "name": "n0"}, {"id": 1, "value": 0.25, "name": "n1"}]
+    assert json.loads(cli("sql", TEN, "--format", "json").stdout) == rows
+    assert [json.loads(line) for line in cli("sql", TEN, "--format", "ndjson").stdout.splitlines()] == rows
+    for ending in ("csv", "json", "ndjson", "arrow", "parquet"):
+        out = tmp_path / f"out.{ending}"
+        assert cli("sql", TEN, "-o", str(out)).returncode == 0
+        assert out.stat().st_size > 0
+    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == rows
+    assert pa.ipc.open_file(tmp_path / "out.arrow").read_all().to_pylist() == rows
+    assert cli("sql", "SELECT id FROM ten WHERE id < 0", "--format", "csv").stdout == "id\n"
+
+
+def test_a_failed_query_leaves_no_file(cli, tmp_path: pathlib.Path) -> None:
+    out = tmp_path / "out.csv"
+    failed = cli("sql", "SELECT 10 / (id - 5) AS x FROM ten", "-o", str(out))
+    assert failed.returncode == 3 and list(tmp_path.iterdir()) == []
+
+
+def test_text_file_and_standard_input(cli, tmp_path: pathlib.Path) -> None:
+    script = tmp_path / "script.sql"
+    script.write_text("CREATE VIEW v AS SELECT 1 AS one; -- a view\nSELECT one FROM v;\n")
+    assert cli("sql", "-f", str(script), "--format", "csv").stdout == "one\n1\n"
+    assert cli("sql", "--format", "csv", input="SELECT 2 AS two").stdout == "two\n2\n"
+    assert cli("sql", "SELECT ? AS a, ? AS b", "-p", "-3", "-p", "x", "--format", "csv").stdout == "a,b\n-3,x\n"
+
+
+def test_a_server_answers_the_same(cli, server: str) -> None:
+    here = cli("sql", TEN)
+    there = cli("sql", TEN, "--connect", server, lake=None)
+    assert there.returncode == 0 and there.stdout == here.stdout
+    assert cli("sql", "SELECT ? + 1 AS n", "-p", "41", "--connect", server, "--format", "csv", lake=None).stdout == "n\n42\n"
+
+
+def test_long_tables_say_that_they_are_cut(cli) -> None:
+    shown = cli("sql", "SELECT x FROM generate_series(1, 50) AS t(x)", "--rows", "3")
+    assert len(shown.stdout.splitlines()) == 7 and "only the first 3 rows" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("sql", "SELECT * FROM shot"), 4, "no table `shot`; did you mean `shots`?"),
+        (("sql", "SELEC"), 3, "syntax error"),
+        (("sql", "SELECT * FROM 'broken/truncated.parquet'"), 6, "truncated.parquet"),
+        (("sql", "SELECT * FROM 'broken/ragged.csv'"), 6, "line 3"),
+        (("sql", "INSERT INTO ten VALUES (1)"), 9, "not supported"),
+        (("sql", "SELECT 1", "-o", "/nowhere/x.csv"), 4, "/nowhere/x.csv"),
+        (("sql", "SELECT 1", "-o", "x.xyz"), 2, "tells no format"),
+        (("serve", "--listen", "0.0.0.0:0"), 5, "refusing to listen on 0.0.0.0:0"),
+        (("--no-such-flag",), 2, "--no-such-flag"),
+    ],
+)
+def test_exit_codes(cli, arguments: tuple[str, ...], code: int, words: str) -> None:
+    done = cli(*arguments)
+    assert done.returncode == code and words in done.stderr, done.stderr
+    if code != 2 or "format" in words:
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_typo_in_the_lake_file(cli) -> None:
+    done = cli("check", lake=TESTDATA / "broken")
+    assert done.returncode == 2
+    assert "unknown key `endpiont` (at: line 3, column 1" in done.stderr and "did you mean `endpoint`?" in done.stderr
+
+
+def test_check_masks_secrets_and_finds_what_is_wrong(cli, tmp_path: pathlib.Path) -> None:
+    fine = cli("check")
+    assert fine.returncode == 0, fine.stderr
+    assert 'secret_access_key = "***"' in fine.stdout and "lacus-test-secret" not in fine.stdout
+    (tmp_path / "lacus.toml").write_text('[dataset.gone]\npath = "gone.parquet"\n[dataset.odd]\npath = "x.csv"\noptions = { heder = true }\n')
+    wrong = cli("check", lake=tmp_path)
+    assert wrong.returncode == 2
+    assert "no file matches `gone.parquet`" in wrong.stderr and "did you mean `header`?" in wrong.stderr
+    assert "2 problems in this lake" in wrong.stderr
+
+
+def test_add_describe_and_datasets(cli, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "lacus.toml").write_text("# mine\n[lake]\nname = 'mine'\n")
+    data = TESTDATA / "formats" / "ten.csv"
+    assert cli("add", "ten", str(data), "--description", 'Ten "rows"', lake=tmp_path).returncode == 0
+    text = (tmp_path / "lacus.toml").read_text()
+    assert text.startswith("# mine\n") and "[dataset.ten]" in text
+    assert cli("sql", "SELECT count(*) AS n FROM mine.main.ten", "--format", "csv", lake=tmp_path).stdout == "n\n10\n"
+    assert 'Ten "rows"' in cli("datasets", lake=tmp_path).stdout
+    described = cli("describe", "ten", lake=tmp_path).stdout
+    assert 'description: Ten "rows"' in described and "| value " in described
+    assert cli("add", "ten", str(data), lake=tmp_path).returncode == 4
+    assert cli("add", "Bad-Name", str(data), lake=tmp_path).returncode == 2
+    assert cli("add", "gone", "nothing.csv", lake=tmp_path).returncode == 4
+    assert (tmp_path / "lacus.toml").read_text() == text
+
+
+def test_the_lake_file_is_found_upward_and_none_is_needed(cli, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "lacus.toml").write_text("[dataset.ten]\npath = 'ten.csv'\n")
+    (tmp_path / "ten.csv").write_text("a\n1\n")
+    below = tmp_path / "deep" / "er"
+    below.mkdir(parents=True)
+    assert cli("sql", "SELECT a FROM ten", "--format", "csv", lake=None, cwd=below).stdout == "a\n1\n"
+    elsewhere = TESTDATA / "formats"
+    assert cli("sql", "SELECT count(*) AS n FROM 'ten.parquet'", "--format", "csv", lake=None, cwd=elsewhere).stdout == "n\n10\n"
+
+
+def test_ctrl_c_cancels() -> None:
+    endless = "SELECT count(*) FROM generate_series(1, 100000000) a(x), generate_series(1, 100000) b(y) WHERE x * y = 7"
+    process = subprocess.Popen([BIN, "sql", endless], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "cancelled" in said
