@@ -42,8 +42,7 @@ test: build wheel ## Everything that CI runs
 	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_PYTHON=$(PYTHON) bash testdata/demo > /dev/null
 	LACUS_DOORS=embedded,flight,python,cli LACUS_PYTHON=$(PYTHON) LACUS_BIN=$(BIN)/lacus LACUS_TPCH=$(TPCH)/sf0.01 \
 	  cargo test --workspace --locked --quiet
-	cd python && LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_TPCH=$(TPCH)/sf0.01 \
-	  $(PYTHON) -m pytest -q -p no:cacheprovider
+	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed $(VENV)/bin/pytest -q -p no:cacheprovider python/tests
 
 sql: setup ## Run one SQL test: make sql FILE=files/hive
 	LACUS_TPCH=$(TPCH)/sf0.01 cargo test --workspace --locked --quiet --test sql -- $(FILE)

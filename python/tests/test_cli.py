@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
@@ -109,13 +110,14 @@ def test_add_describe_and_datasets(cli, tmp_path: pathlib.Path) -> None:
     assert (tmp_path / "lacus.toml").read_text() == text
 
 
-def test_the_lake_file_is_found_upward_and_none_is_needed(cli, tmp_path: pathlib.Path) -> None:
+def test_the_lake_file_is_found_upward_and_none_is_needed(cli, tmp_path: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     (tmp_path / "lacus.toml").write_text("[dataset.ten]\npath = 'ten.csv'\n")
     (tmp_path / "ten.csv").write_text("a\n1\n")
     below = tmp_path / "deep" / "er"
     below.mkdir(parents=True)
     assert cli("sql", "SELECT a FROM ten", "--format", "csv", lake=None, cwd=below).stdout == "a\n1\n"
-    elsewhere = TESTDATA / "formats"
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    shutil.copy(TESTDATA / "formats" / "ten.parquet", elsewhere)
     assert cli("sql", "SELECT count(*) AS n FROM 'ten.parquet'", "--format", "csv", lake=None, cwd=elsewhere).stdout == "n\n10\n"
 
 

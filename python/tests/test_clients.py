@@ -31,8 +31,8 @@ def test_statements_and_types(connection) -> None:
 
 
 def test_parameters_in_both_styles(connection) -> None:
-    assert ask(connection, "SELECT count(*) FROM shots WHERE shot > ? AND gas = ?", (1100, "D2")) == [(6,)]
-    assert ask(connection, "SELECT count(*) FROM shots WHERE gas = $2 AND shot > $1", (1100, "D2")) == [(6,)]
+    assert ask(connection, "SELECT count(*) FROM shots WHERE shot > ? AND gas = ?", (1100, "D2")) == [(7,)]
+    assert ask(connection, "SELECT count(*) FROM shots WHERE gas = $2 AND shot > $1", (1100, "D2")) == [(7,)]
     assert ask(connection, "SELECT ? AS a, ? AS b", (None, 2.5)) == [(None, 2.5)]
     numbers = list(range(11))
     assert ask(connection, "SELECT " + ", ".join(f"${n + 1} AS c{n}" for n in numbers), numbers) == [tuple(numbers)]
@@ -64,7 +64,8 @@ def test_metadata(connection) -> None:
     assert {"shots", "logbook", "ten"} <= set(tables)
     columns = {column["column_name"]: column for column in tables["shots"]["table_columns"]}
     assert columns["te"]["xdbc_type_name"] == "Float64"
-    assert columns["te"]["remarks"] == "Electron temperature on the axis [eV]"
+    described = connection.adbc_get_table_schema("shots").field("te").metadata
+    assert described[b"ARROW:FLIGHT:SQL:REMARKS"] == b"Electron temperature on the axis [eV]"
     tables_only = connection.adbc_get_objects(depth="tables", table_name_filter="sho%", db_schema_filter="main").read_all().to_pylist()
     assert [table["table_name"] for schema in tables_only[0]["catalog_db_schemas"] for table in schema["db_schema_tables"]] == ["shots"]
     assert connection.adbc_get_table_types() == ["SYSTEM TABLE", "TABLE", "VIEW"]

@@ -112,10 +112,8 @@ impl Output {
             Writer::Ndjson(writer) => writer.finish()?,
             Writer::ArrowFile(writer) => writer.finish()?,
             Writer::ArrowStream(writer) => writer.finish()?,
-            Writer::Parquet(writer) => {
-                writer.finish()?;
-            }
-            Writer::Csv(_) => {}
+            // These two have nothing to complete, or complete when their sink is taken back.
+            Writer::Csv(_) | Writer::Parquet(_) => {}
         }
         let flushed: std::io::Result<()> = match self.writer {
             Writer::Csv(writer) => writer.into_inner().flush(),
