@@ -1,8 +1,8 @@
 //! The Lacus engine from Python: this crate only converts.
 //!
-//! One file a class: [`lake`] is the lake, embedded or remote; [`result`] a result; [`batch`] one batch of it. [`capsule`] hands Arrow
-//! data to and from Python without copying, [`value`] converts parameters, [`error`] is the one place where an error becomes an
-//! exception, [`runtime`] waits for the engine so that Ctrl-C works.
+//! One file a class: `lake` is the lake, embedded or remote; `result` a result; `batch` one batch of it. `capsule` hands Arrow
+//! data to and from Python without copying, `value` converts parameters, `error` is the one place where an error becomes an
+//! exception, `runtime` waits for the engine so that Ctrl-C works.
 
 mod batch;
 mod capsule;

@@ -6,14 +6,14 @@
 //!
 //! The life of a query, one module a step:
 //!
-//! 1. [`statement`] reads the text: one statement, `?` numbered by position;
-//! 2. [`calls`] opens `read_parquet('...')` and its kind;
-//! 3. [`catalog`] resolves the names that the query uses, and no others; [`planner`] plans over them;
-//! 4. [`ddl`] applies `CREATE` and `DROP`; everything else becomes a [`Query`] with a known schema;
-//! 5. [`query`] runs it: deadline, memory limit, cancel by drop.
+//! 1. `statement` reads the text: one statement, `?` numbered by position;
+//! 2. `calls` opens `read_parquet('...')` and its kind;
+//! 3. `catalog` resolves the names that the query uses, and no others; `planner` plans over them;
+//! 4. `ddl` applies `CREATE` and `DROP`; everything else becomes a [`Query`] with a known schema;
+//! 5. `query` runs it: deadline, memory limit, cancel by drop.
 //!
-//! [`settings`] holds the defaults of a session, each with its reason; [`information_schema`] and [`describe`] say what there is;
-//! [`explain`] adds what was read to EXPLAIN.
+//! `settings` holds the defaults of a session, each with its reason; `information_schema` and `describe` say what there is;
+//! `explain` adds what was read to EXPLAIN.
 
 mod calls;
 mod catalog;

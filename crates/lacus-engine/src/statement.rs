@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn positions_in_errors_are_those_of_the_text() {
-        let error = parse("SELECT ?,\n  FROM FROM").err().map(|error| error.to_string()).unwrap_or_default();
+        let error = parse("SELECT ? +\n  )").err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains("Line: 2"), "{error}");
     }
 }

@@ -3,13 +3,13 @@
 //! A dataset is opened in the steps that the modules are named after:
 //!
 //! 1. the location becomes a list of objects (`lacus-storage`);
-//! 2. [`format`] picks the reader by declaration or by the endings of the files;
-//! 3. [`partitions`] finds the columns that stand in the paths (`year=2024/`);
-//! 4. [`union`] makes one schema of the schemas of all files, or names the file that disagrees;
-//! 5. [`layout`] groups files whose readers go by position, so that columns are matched by name;
-//! 6. [`table`] scans: it prunes files by their partition values, attaches statistics and groups files for the cores.
+//! 2. `format` picks the reader by declaration or by the endings of the files;
+//! 3. `partitions` finds the columns that stand in the paths (`year=2024/`);
+//! 4. `union` makes one schema of the schemas of all files, or names the file that disagrees;
+//! 5. `layout` groups files whose readers go by position, so that columns are matched by name;
+//! 6. `table` scans: it prunes files by their partition values, attaches statistics and groups files for the cores.
 //!
-//! [`named`] stands around every reader, so that EXPLAIN shows the selection and an error names its file.
+//! `named` stands around every reader, so that EXPLAIN shows the selection and an error names its file.
 
 mod format;
 mod layout;

@@ -3,10 +3,10 @@
 //! A statement is planned once, at `GetFlightInfo`; its plan is kept under a random handle, and `DoGet` runs that plan once. A command
 //! (`CREATE`, `DROP`) runs at `GetFlightInfo`, because clients need not fetch its result.
 //!
-//! * [`wire`] is the one function behind advertised, prepared and streamed schemas;
-//! * [`encode`] splits batches by their encoded size;
-//! * [`handles`] keeps plans and prepared statements, bounded in number and time;
-//! * [`status`] is the one place where an error becomes a gRPC status.
+//! * `wire` is the one function behind advertised, prepared and streamed schemas;
+//! * `encode` splits batches by their encoded size;
+//! * `handles` keeps plans and prepared statements, bounded in number and time;
+//! * `status` is the one place where an error becomes a gRPC status.
 
 mod bind;
 mod encode;

@@ -1,4 +1,5 @@
 //! An engine with a table, a function and a store of the program's own: `cargo run --example embed`.
+#![expect(clippy::print_stdout, reason = "an example shows its result")]
 
 use std::sync::Arc;
 
@@ -19,11 +20,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 
     let limits = RecordBatch::try_from_iter([("most", Arc::new(Float64Array::from(vec![0.09])) as _)])?;
     let table = MemTable::try_new(limits.schema(), vec![vec![limits]])?;
-    let kelvin = create_udf("ev_to_mk", vec![DataType::Float64], DataType::Float64, Volatility::Immutable, Arc::new(|arguments| {
-        let ev = arguments[0].to_array(1)?;
-        let megakelvin: Float64Array = ev.as_primitive::<Float64Type>().unary(|ev| ev * 0.011_604_518);
-        Ok(ColumnarValue::Array(Arc::new(megakelvin)))
-    }));
+    let kelvin = create_udf(
+        "ev_to_mk",
+        vec![DataType::Float64],
+        DataType::Float64,
+        Volatility::Immutable,
+        Arc::new(|arguments| {
+            let ev = arguments[0].to_array(1)?;
+            let megakelvin: Float64Array = ev.as_primitive::<Float64Type>().unary(|ev| ev * 0.011_604_518);
+            Ok(ColumnarValue::Array(Arc::new(megakelvin)))
+        }),
+    );
 
     let engine = builder.table("limits", Arc::new(table)).scalar_function(kelvin).build()?;
     let sql = "SELECT shot, ev_to_mk(te) AS mk FROM 'memory:runs/*.csv' JOIN limits ON te > most ORDER BY shot";

@@ -1,6 +1,6 @@
 //! The lake file: written -> resolved.
 //!
-//! [`written`] declares every option once: its type, its default and its line in the reference. [`resolve`] is the only place where
+//! `written` declares every option once: its type, its default and its line in the reference. `resolve` is the only place where
 //! defaults, the environment and paths are decided; from there on only [`Config`] travels, and nothing in it is optional that an
 //! engine needs.
 
