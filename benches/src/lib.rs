@@ -1,1 +1,0 @@
-//! Measurements of Lacus beside its peers.
