@@ -59,8 +59,8 @@ fmt: ## Format the Rust code
 bench: setup ## Measure beside DuckDB, Polars and plain DataFusion; writes benches/results
 	bash benches/run "$(CACHE)"
 
-soak: ## Long-running load: comes with the issue on limits
-	@echo "no soak yet: the fixed part of the limits' tests runs in make test"; exit 1
+soak: build wheel ## Ten minutes of mixed load on a server, which must end as it began (SECONDS=600)
+	LACUS_BIN=$(BIN)/lacus $(PYTHON) benches/soak.py --seconds $(or $(SECONDS),600)
 
-fuzz: ## Fuzzing of parsers: comes with the formats of our own
-	@echo "no parsers of our own yet: nothing to fuzz"; exit 1
+fuzz: setup ## Mutated SQL, locations and lake files, a million rounds (ROUNDS=1000000)
+	LACUS_FUZZ_ROUNDS=$(or $(ROUNDS),1000000) cargo test --workspace --locked --test fuzz

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use lacus::arrow::array::RecordBatch;
 use lacus::arrow::datatypes::SchemaRef;
 use lacus::arrow::ipc::writer::{FileWriter, StreamWriter};
-use lacus::arrow::util::display::FormatOptions;
+use lacus::arrow::util::display::{ArrayFormatter, FormatOptions};
 use lacus::arrow::util::pretty::pretty_format_batches_with_options;
 use lacus::arrow::{csv, json};
 use lacus::{Error, Kind, Result};
@@ -99,10 +99,7 @@ impl Output {
         let full = self.is_full();
         match &mut self.writer {
             Writer::Table { schema, rows, held, sink, .. } => {
-                let options = FormatOptions::default().with_null("NULL").with_display_error(true);
-                if !schema.fields().is_empty() {
-                    writeln!(sink, "{}", pretty_format_batches_with_options(held, &options)?).map_err(|error| unwritable(&error))?;
-                }
+                writeln!(sink, "{}", shown(schema, held)?).map_err(|error| unwritable(&error))?;
                 sink.flush().map_err(|error| unwritable(&error))?;
                 if full {
                     terminal::say(&format!("only the first {rows} rows are shown; --rows 0 shows all, -o FILE writes them"));
@@ -138,6 +135,23 @@ impl Output {
             let _ = std::fs::remove_file(partial);
         }
     }
+}
+
+/// Batches for reading: aligned columns; a plan line by line, since its lines are longer than any screen.
+fn shown(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<String> {
+    let options = FormatOptions::default().with_null("NULL").with_display_error(true);
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    if names != ["plan_type", "plan"] {
+        return Ok(pretty_format_batches_with_options(batches, &options)?.to_string());
+    }
+    let mut parts = Vec::new();
+    for batch in batches {
+        let title = ArrayFormatter::try_new(batch.column(0), &options)?;
+        let plan = ArrayFormatter::try_new(batch.column(1), &options)?;
+        let part = |row| format!("-- {}\n{}", title.value(row), plan.value(row).to_string().trim_end());
+        parts.extend((0..batch.num_rows()).map(part));
+    }
+    Ok(parts.join("\n"))
 }
 
 fn finish_line(mut sink: Sink) -> std::io::Result<()> {

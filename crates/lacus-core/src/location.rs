@@ -13,7 +13,7 @@ pub const RESERVED_STORE_NAMES: [&str; 19] = [
 
 /// Where a dataset lies, as a person writes it: `store:path`, a URL, or a path.
 ///
-/// Parsing is syntax alone: whether the store exists is for the stores to say. A path that begins with `/`, `./`, `../` or `~`
+/// Parsing is syntax alone: whether the store exists is for the stores to say. A path that begins with `/`, `./` or `../`
 /// is always a path, so a file whose name holds a colon can be named too.
 ///
 /// ```
@@ -50,7 +50,7 @@ impl Location {
         if text.contains("://") {
             return parse_url(text);
         }
-        let explicit_path = ["/", "./", "../", "~"].iter().any(|start| text.starts_with(start));
+        let explicit_path = ["/", "./", "../"].iter().any(|start| text.starts_with(start));
         match text.split_once(':') {
             Some((store, path)) if !explicit_path => match StoreName::new(store) {
                 Ok(store) => Ok(Self::Store { store, path: path.trim_start_matches('/').to_owned() }),

@@ -146,3 +146,27 @@ async fn the_deadline_stops_tasks_and_reads() -> TestResult {
     assert!(server.faults().sent() - sent < size, "everything was read all the same");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disconnect_stops_tasks_and_reads() -> TestResult {
+    let (server, size) = slow_lab().await?;
+    let mut patient = bucket("lab", &server, "data")?;
+    patient.timeout = Duration::from_secs(60);
+    let engine = engine(vec![patient])?;
+    let door = lacus_server::Server::bind("127.0.0.1:0").await?;
+    let uri = format!("grpc://{}", door.address());
+    let serving = tokio::spawn(door.serve(engine.clone(), std::future::pending()));
+    let before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let query = lacus_remote::Remote::connect(&uri).await?.query("SELECT text, n FROM 'lab:a.parquet' ORDER BY text", None).await?;
+    server.faults().inject("a.parquet", Fault::Trickle(Duration::from_millis(100)), 1000);
+    let sent = server.faults().sent();
+    let mut stream = query.stream()?;
+    let reading = tokio::time::timeout(Duration::from_secs(2), stream.try_next()).await;
+    assert!(reading.is_err(), "the read was to be slow");
+    drop(stream);
+    all_is_quiet(&server, before).await?;
+    assert!(server.faults().sent() - sent < size, "everything was read all the same");
+    eventually("memory is given back", || engine.memory_held() == 0).await?;
+    serving.abort();
+    Ok(())
+}
