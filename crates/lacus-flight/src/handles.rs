@@ -7,14 +7,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use lacus_core::{Error, Kind, Principal, Result};
 
-/// How many plans, and how many prepared statements, may wait at once.
-const MOST: usize = 10_000;
-
 /// Values under random handles, each bound to the principal that made it.
 #[derive(Debug)]
 pub(crate) struct Handles<T> {
     what: &'static str,
     lifetime: Duration,
+    most: usize,
     entries: Mutex<HashMap<Bytes, Entry<T>>>,
 }
 
@@ -26,8 +24,9 @@ struct Entry<T> {
 }
 
 impl<T> Handles<T> {
-    pub(crate) fn new(what: &'static str, lifetime: Duration) -> Self {
-        Self { what, lifetime, entries: Mutex::default() }
+    /// Keeps at most `most` values, each for `lifetime`; `what` names one in messages.
+    pub(crate) fn new(what: &'static str, lifetime: Duration, most: usize) -> Self {
+        Self { what, lifetime, most, entries: Mutex::default() }
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<Bytes, Entry<T>>> {
@@ -40,8 +39,8 @@ impl<T> Handles<T> {
         let now = Instant::now();
         let mut entries = self.entries();
         entries.retain(|_, entry| entry.expires > now);
-        if entries.len() >= MOST {
-            return Err(Error::new(Kind::LimitExceeded, format!("{MOST} {}s wait already", self.what))
+        if entries.len() >= self.most {
+            return Err(Error::new(Kind::LimitExceeded, format!("{} {}s wait already", self.most, self.what))
                 .hint("fetch or close what was asked for, then try again")
                 .retryable(true));
         }
@@ -91,12 +90,13 @@ mod tests {
     #[test]
     fn a_value_is_taken_once_and_expires() -> Result<()> {
         let owner = Principal::owner();
-        let kept = Handles::new("result", Duration::from_secs(60));
+        let kept = Handles::new("result", Duration::from_secs(60), 1);
         let handle = kept.keep(7, &owner)?;
         assert_eq!(kept.with(&handle, &owner, |value| *value)?, 7);
+        assert_eq!(kept.keep(8, &owner).map_err(|error| error.kind()), Err(Kind::LimitExceeded));
         assert_eq!(kept.take(&handle, &owner)?, 7);
         assert_eq!(kept.take(&handle, &owner).map_err(|error| error.kind()), Err(Kind::NotFound));
-        let gone = Handles::new("result", Duration::ZERO);
+        let gone = Handles::new("result", Duration::ZERO, 1);
         let handle = gone.keep(7, &owner)?;
         assert!(gone.take(&handle, &owner).is_err());
         Ok(())

@@ -29,6 +29,10 @@ use crate::{bind, encode, metadata, wire};
 
 /// How long a plan waits to be fetched. Files may change meanwhile, which the fetch would report, so not for long.
 const PLAN_LIFETIME: Duration = Duration::from_secs(300);
+/// How many plans may wait to be fetched: each holds its session, about 0.2 MB.
+const MOST_PLANS: usize = 1000;
+/// How many prepared statements may be open: each holds its text and two schemas.
+const MOST_STATEMENTS: usize = 10_000;
 /// How long a prepared statement lives after its last use.
 const PREPARED_LIFETIME: Duration = Duration::from_secs(3600);
 
@@ -59,7 +63,8 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new(engine: Engine) -> Result<Self> {
         let sql_info = metadata::sql_info(&engine)?;
-        let (waiting, statements) = (Handles::new("result", PLAN_LIFETIME), Handles::new("prepared statement", PREPARED_LIFETIME));
+        let waiting = Handles::new("result", PLAN_LIFETIME, MOST_PLANS);
+        let statements = Handles::new("prepared statement", PREPARED_LIFETIME, MOST_STATEMENTS);
         Ok(Self { engine, sql_info, waiting, statements })
     }
 
