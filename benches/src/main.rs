@@ -29,7 +29,7 @@ async fn main() -> Result<()> {
     let mut times = Vec::new();
     for _ in 0..WARM_UP + ROUNDS {
         let begin = Instant::now();
-        let _: Vec<_> = remote.query("SELECT 1", None).await?.stream()?.try_collect().await?;
+        let _: Vec<_> = remote.query("SELECT 1", &[]).await?.stream()?.try_collect().await?;
         times.push(begin.elapsed());
     }
     row("Rust, Flight SQL", times);

@@ -41,7 +41,7 @@ impl Planned {
     async fn ask(door: &Door, text: &str, parameters: &[ScalarValue]) -> lacus::Result<Self> {
         match door {
             Door::Embedded(engine) => Ok(Self::Here(engine.query(text, parameters, &Principal::owner()).await?)),
-            Door::Remote(remote) => Ok(Self::There(remote.query(text, crate::value::row(parameters)?).await?)),
+            Door::Remote(remote) => Ok(Self::There(remote.query(text, parameters).await?)),
         }
     }
 

@@ -1,8 +1,6 @@
 //! Parameters: Python values to the engine's.
 
 use lacus::ScalarValue;
-use lacus::arrow::array::{RecordBatch, RecordBatchOptions};
-use lacus::arrow::datatypes::{Field, Schema};
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString};
@@ -94,16 +92,4 @@ fn decimal(value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
     let unsigned =
         digits.iter().copied().chain(std::iter::repeat_n(0, zeros)).fold(0_i128, |number, digit| number * 10 + i128::from(digit));
     Ok(ScalarValue::Decimal128(Some(if sign == 1 { -unsigned } else { unsigned }), PRECISION as u8, scale))
-}
-
-/// The parameters as the one row that Flight SQL binds.
-pub(crate) fn row(parameters: &[ScalarValue]) -> lacus::Result<Option<RecordBatch>> {
-    if parameters.is_empty() {
-        return Ok(None);
-    }
-    let columns = parameters.iter().map(ScalarValue::to_array).collect::<Result<Vec<_>, _>>()?;
-    let field = |(position, value): (usize, &ScalarValue)| Field::new((position + 1).to_string(), value.data_type(), true);
-    let schema = Schema::new(parameters.iter().enumerate().map(field).collect::<Vec<_>>());
-    let options = RecordBatchOptions::new().with_row_count(Some(1));
-    Ok(Some(RecordBatch::try_new_with_options(schema.into(), columns, &options)?))
 }

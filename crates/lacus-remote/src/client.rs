@@ -3,11 +3,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::{FlightInfo, Ticket};
+use datafusion_common::ScalarValue;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use lacus_core::{Error, Kind, Result};
@@ -54,17 +55,17 @@ impl Remote {
         &self.uri
     }
 
-    /// Asks one statement; `parameters` holds one row, a column for each `?` or `$n`. A command has run when this returns.
+    /// Asks one statement, with a value for each `?` or `$n` by position. A command has run when this returns.
     ///
     /// # Errors
     /// What the server says, by its kind.
-    pub async fn query(&self, sql: &str, parameters: Option<RecordBatch>) -> Result<RemoteQuery> {
+    pub async fn query(&self, sql: &str, parameters: &[ScalarValue]) -> Result<RemoteQuery> {
         let mut client = self.client.clone();
         let info = match parameters {
-            None => client.execute(sql.to_owned(), None).await.map_err(from_flight)?,
-            Some(parameters) => {
+            [] => client.execute(sql.to_owned(), None).await.map_err(from_flight)?,
+            parameters => {
                 let mut prepared = client.prepare(sql.to_owned(), None).await.map_err(from_flight)?;
-                prepared.set_parameters(parameters).map_err(from_flight)?;
+                prepared.set_parameters(row(parameters)?).map_err(from_flight)?;
                 let info = prepared.execute().await.map_err(from_flight);
                 // The server forgets the statement in time; what a failed close says would hide what the execution says.
                 let _ = prepared.close().await;
@@ -77,6 +78,14 @@ impl Remote {
         };
         Ok(RemoteQuery { client: self.client.clone(), schema: schema.into(), info: Box::new(info) })
     }
+}
+
+/// The parameters as the one row that Flight SQL binds.
+fn row(parameters: &[ScalarValue]) -> Result<RecordBatch> {
+    let columns = parameters.iter().map(ScalarValue::to_array).collect::<Result<Vec<_>, _>>()?;
+    let field = |(position, value): (usize, &ScalarValue)| Field::new((position + 1).to_string(), value.data_type(), true);
+    let schema = Schema::new(parameters.iter().enumerate().map(field).collect::<Vec<_>>());
+    Ok(RecordBatch::try_new(schema.into(), columns)?)
 }
 
 /// An answer that waits on the server.

@@ -4,7 +4,7 @@
 //! # async fn run() -> lacus_core::Result<()> {
 //! use futures::TryStreamExt;
 //! let remote = lacus_remote::Remote::connect("grpc://127.0.0.1:50051").await?;
-//! let batches: Vec<_> = remote.query("SELECT count(*) FROM shots", None).await?.stream()?.try_collect().await?;
+//! let batches: Vec<_> = remote.query("SELECT count(*) FROM shots", &[]).await?.stream()?.try_collect().await?;
 //! # Ok(())
 //! # }
 //! ```

@@ -1,11 +1,10 @@
 use std::io::{IsTerminal, Read};
 use std::path::Path;
-use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use lacus::arrow::array::{RecordBatch, RecordBatchOptions};
-use lacus::arrow::datatypes::{Field, Schema, SchemaRef};
+use lacus::arrow::array::RecordBatch;
+use lacus::arrow::datatypes::SchemaRef;
 use lacus::{Engine, Error, Kind, Principal, Result, ScalarValue, split};
 use lacus_remote::Remote;
 
@@ -123,7 +122,7 @@ async fn ask(door: &Door, statement: &str, parameters: &[ScalarValue]) -> Result
             Ok(Some(Answer { schema, batches: batches.boxed() }))
         }
         Door::There(remote) => {
-            let query = remote.query(statement, row(parameters)?).await?;
+            let query = remote.query(statement, parameters).await?;
             if query.is_command() {
                 return Ok(None);
             }
@@ -131,16 +130,4 @@ async fn ask(door: &Door, statement: &str, parameters: &[ScalarValue]) -> Result
             Ok(Some(Answer { schema, batches: query.stream()?.map_ok(|batch| (batch, None)).boxed() }))
         }
     }
-}
-
-/// The parameters as the one row that Flight SQL binds.
-fn row(parameters: &[ScalarValue]) -> Result<Option<RecordBatch>> {
-    if parameters.is_empty() {
-        return Ok(None);
-    }
-    let columns = parameters.iter().map(ScalarValue::to_array).collect::<Result<Vec<_>, _>>()?;
-    let field = |(position, value): (usize, &ScalarValue)| Field::new(format!("{}", position + 1), value.data_type(), true);
-    let schema = Schema::new(parameters.iter().enumerate().map(field).collect::<Vec<_>>());
-    let options = RecordBatchOptions::new().with_row_count(Some(1));
-    Ok(Some(RecordBatch::try_new_with_options(Arc::new(schema), columns, &options)?))
 }

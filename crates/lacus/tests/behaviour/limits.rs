@@ -157,7 +157,7 @@ async fn a_disconnect_stops_tasks_and_reads() -> TestResult {
     let uri = format!("grpc://{}", door.address());
     let serving = tokio::spawn(door.serve(engine.clone(), std::future::pending()));
     let before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    let query = lacus_remote::Remote::connect(&uri).await?.query("SELECT text, n FROM 'lab:a.parquet' ORDER BY text", None).await?;
+    let query = lacus_remote::Remote::connect(&uri).await?.query("SELECT text, n FROM 'lab:a.parquet' ORDER BY text", &[]).await?;
     server.faults().inject("a.parquet", Fault::Trickle(Duration::from_millis(100)), 1000);
     let sent = server.faults().sent();
     let mut stream = query.stream()?;

@@ -89,7 +89,7 @@ impl Door {
                 (query.stream()?.try_collect().await?, columns)
             }
             Self::Flight { remote, .. } => {
-                let query = remote.query(sql, None).await?;
+                let query = remote.query(sql, &[]).await?;
                 if query.is_command() {
                     return Ok(DBOutput::StatementComplete(0));
                 }
