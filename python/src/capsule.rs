@@ -53,6 +53,8 @@ pub(crate) fn read(data: &Bound<'_, PyAny>) -> PyResult<(SchemaRef, Vec<RecordBa
     // consumes; `from_raw` moves the structure out and marks the original as released.
     let reader = unsafe { ArrowArrayStreamReader::from_raw(pointer.as_ptr()) }.map_err(Error::from).or_raise(py)?;
     let schema = reader.schema();
-    let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|error| Error::new(Kind::InvalidQuery, error.to_string())).or_raise(py)?;
+    // The producer may need the interpreter on another thread.
+    let batches = py.detach(|| reader.collect::<Result<Vec<_>, _>>());
+    let batches = batches.map_err(|error| Error::new(Kind::InvalidQuery, error.to_string())).or_raise(py)?;
     Ok((schema, batches))
 }

@@ -68,7 +68,7 @@ impl Result {
     }
 
     /// Starts a reading.
-    fn start(&self, py: Python<'_>) -> PyResult<Batches> {
+    fn start(&self, py: Python<'_>) -> PyResult<(SchemaRef, Batches)> {
         let planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner).take();
         let planned = match planned {
             Some(planned) => planned,
@@ -76,24 +76,26 @@ impl Result {
         };
         // The operators spawn their tasks when they start, so that must happen on the runtime.
         let _entered = runtime().or_raise(py)?.enter();
-        planned.stream().or_raise(py)
+        // What is asked again may have another schema by now, and batches must leave under their own.
+        let schema = planned.schema();
+        Ok((schema, planned.stream().or_raise(py)?))
     }
 
-    fn collect(&self, py: Python<'_>) -> PyResult<Vec<RecordBatch>> {
-        let batches = self.start(py)?;
-        wait(py, batches.try_collect())
+    fn collect(&self, py: Python<'_>) -> PyResult<(SchemaRef, Vec<RecordBatch>)> {
+        let (schema, batches) = self.start(py)?;
+        Ok((schema, wait(py, batches.try_collect())?))
     }
 
     fn collected_stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let batches = self.collect(py)?;
-        let reader = RecordBatchIterator::new(batches.into_iter().map(Ok), self.schema.clone());
+        let (schema, batches) = self.collect(py)?;
+        let reader = RecordBatchIterator::new(batches.into_iter().map(Ok), schema);
         Ok(Bound::new(py, Stream { reader: Mutex::new(Some(Box::new(reader))) })?.into_any())
     }
 
     /// The texts of the first column.
     pub(crate) fn first_column(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         let mut texts = Vec::new();
-        for batch in self.collect(py)? {
+        for batch in self.collect(py)?.1 {
             let column = cast(batch.column(0), &DataType::Utf8).map_err(Error::from).or_raise(py)?;
             texts.extend(column.as_string::<i32>().iter().flatten().map(str::to_owned));
         }
@@ -124,7 +126,7 @@ impl Result {
     }
 
     fn batches(&self, py: Python<'_>) -> PyResult<BatchIterator> {
-        Ok(BatchIterator { batches: Mutex::new(self.start(py)?) })
+        Ok(BatchIterator { batches: Mutex::new(self.start(py)?.1) })
     }
 
     fn __iter__(&self, py: Python<'_>) -> PyResult<BatchIterator> {
@@ -133,7 +135,7 @@ impl Result {
 
     #[pyo3(signature = (rows=20))]
     fn show(&self, py: Python<'_>, rows: usize) -> PyResult<()> {
-        let mut batches = self.start(py)?;
+        let (schema, mut batches) = self.start(py)?;
         let shown = wait(py, async move {
             let (mut shown, mut count) = (Vec::new(), 0);
             while count <= rows
@@ -145,7 +147,7 @@ impl Result {
             Ok((shown, count > rows))
         })?;
         let (batches, more) = shown;
-        let batches = if batches.is_empty() { vec![RecordBatch::new_empty(self.schema.clone())] } else { batches };
+        let batches = if batches.is_empty() { vec![RecordBatch::new_empty(schema)] } else { batches };
         let table = pretty_format_batches(&batches).map_err(Error::from).or_raise(py)?.to_string();
         let note = if more { format!("\nonly the first {rows} rows are shown; show(rows=...) shows more") } else { String::new() };
         py.import("builtins")?.call_method1("print", (format!("{table}{note}"),))?;
@@ -165,8 +167,8 @@ impl Result {
     fn __arrow_c_stream__<'py>(&self, py: Python<'py>, requested_schema: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyCapsule>> {
         // The interface lets a producer keep its own types, so a requested schema is a wish that is not met.
         drop(requested_schema);
-        let batches = self.start(py)?;
-        capsule::stream(py, Box::new(BlockingReader { schema: self.schema.clone(), batches }))
+        let (schema, batches) = self.start(py)?;
+        capsule::stream(py, Box::new(BlockingReader { schema, batches }))
     }
 }
 

@@ -8,7 +8,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString};
 /// The parameters of a query, by position.
 pub(crate) fn parameters(params: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<ScalarValue>> {
     let Some(params) = params else { return Ok(Vec::new()) };
-    if params.is_instance_of::<PyString>() || params.is_instance_of::<PyDict>() {
+    if params.is_instance_of::<PyString>() || params.is_instance_of::<PyDict>() || params.try_iter().is_err() {
         return Err(PyTypeError::new_err("params is a list or tuple with one value for each `?` or `$n`, in order"));
     }
     params.try_iter()?.enumerate().map(|(position, value)| scalar(&value?, position + 1)).collect()
@@ -75,9 +75,20 @@ fn other(value: &Bound<'_, PyAny>) -> PyResult<Option<ScalarValue>> {
         return decimal(value).map(Some);
     }
     if value.hasattr("dtype")? && value.hasattr("item")? {
-        return scalar(&value.call_method0("item")?, 0).map(Some);
+        return numpy_scalar(value);
     }
     Ok(None)
+}
+
+/// numpy's scalars know their Python value, but for times finer than a microsecond, and for types that Python lacks.
+fn numpy_scalar(value: &Bound<'_, PyAny>) -> PyResult<Option<ScalarValue>> {
+    let kind: String = value.getattr("dtype")?.getattr("kind")?.extract()?;
+    let item = match kind.as_str() {
+        "M" => value.call_method1("astype", ("datetime64[us]",))?.call_method0("item")?,
+        "m" => value.call_method1("astype", ("timedelta64[us]",))?.call_method0("item")?,
+        _ => value.call_method0("item")?,
+    };
+    if item.hasattr("dtype")? { Ok(None) } else { scalar(&item, 0).map(Some) }
 }
 
 fn decimal(value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {

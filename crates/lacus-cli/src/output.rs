@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use lacus::arrow::array::RecordBatch;
-use lacus::arrow::datatypes::SchemaRef;
+use lacus::arrow::array::{RecordBatch, RecordBatchOptions};
+use lacus::arrow::compute::cast;
+use lacus::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use lacus::arrow::ipc::writer::{FileWriter, StreamWriter};
 use lacus::arrow::util::display::{ArrayFormatter, FormatOptions};
 use lacus::arrow::util::pretty::pretty_format_batches_with_options;
@@ -62,14 +64,19 @@ impl Output {
             Format::Csv => Writer::Csv(csv::WriterBuilder::new().with_header(true).build(sink)),
             Format::Json => Writer::Json(json::WriterBuilder::new().with_explicit_nulls(true).build(sink)),
             Format::Ndjson => Writer::Ndjson(json::WriterBuilder::new().with_explicit_nulls(true).build(sink)),
-            Format::Arrow if file.is_some() => Writer::ArrowFile(FileWriter::try_new(sink, schema)?),
+            Format::Arrow if file.is_some() => Writer::ArrowFile(FileWriter::try_new(sink, &unpacked(schema))?),
             Format::Arrow => Writer::ArrowStream(StreamWriter::try_new(sink, schema)?),
             Format::Parquet => Writer::Parquet(ArrowWriter::try_new(sink, schema.clone(), None)?),
         };
         let mut output = Self { writer, file };
         // A result without rows still has a header.
-        output.write(&RecordBatch::new_empty(schema.clone()))?;
-        Ok(output)
+        match output.write(&RecordBatch::new_empty(schema.clone())) {
+            Ok(()) => Ok(output),
+            Err(error) => {
+                output.abandon();
+                Err(error)
+            }
+        }
     }
 
     /// Whether the output takes no more rows: a table that is full.
@@ -79,6 +86,10 @@ impl Output {
 
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         match &mut self.writer {
+            Writer::Csv(_) if batch.schema().fields().iter().any(|field| field.data_type().is_nested()) => {
+                return Err(Error::new(Kind::Unsupported, "CSV holds no nested values")
+                    .hint("write json or parquet, or take the columns apart in SQL"));
+            }
             Writer::Table { rows, held, count, .. } => {
                 let room = if *rows == 0 { batch.num_rows() } else { rows.saturating_sub(*count).min(batch.num_rows()) };
                 held.push(batch.slice(0, room));
@@ -87,7 +98,7 @@ impl Output {
             Writer::Csv(writer) => writer.write(batch)?,
             Writer::Json(writer) => writer.write(batch)?,
             Writer::Ndjson(writer) => writer.write(batch)?,
-            Writer::ArrowFile(writer) => writer.write(batch)?,
+            Writer::ArrowFile(writer) => writer.write(&unpack(batch)?)?,
             Writer::ArrowStream(writer) => writer.write(batch)?,
             Writer::Parquet(writer) => writer.write(batch)?,
         }
@@ -152,6 +163,22 @@ fn shown(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<String> {
         parts.extend((0..batch.num_rows()).map(part));
     }
     Ok(parts.join("\n"))
+}
+
+/// The schema of a file: it holds one dictionary a column where a result may have one a batch, so dictionaries are written as values.
+fn unpacked(schema: &SchemaRef) -> SchemaRef {
+    let field = |field: &Arc<Field>| match field.data_type() {
+        DataType::Dictionary(_, values) => Arc::new(Field::clone(field).with_data_type(values.as_ref().clone())),
+        _ => Arc::clone(field),
+    };
+    Arc::new(Schema::new_with_metadata(schema.fields().iter().map(field).collect::<Vec<_>>(), schema.metadata().clone()))
+}
+
+fn unpack(batch: &RecordBatch) -> Result<RecordBatch> {
+    let schema = unpacked(batch.schema_ref());
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| cast(column, field.data_type()));
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), columns.collect::<std::result::Result<_, _>>()?, &options)?)
 }
 
 fn finish_line(mut sink: Sink) -> std::io::Result<()> {

@@ -63,8 +63,21 @@ fn classify(error: &DataFusionError) -> Error {
         DataFusionError::IoError(inner) => io_error(inner),
         DataFusionError::External(inner) => external(inner.as_ref()),
         DataFusionError::ExecutionJoin(inner) => Error::new(Kind::Internal, format!("a task of the query stopped: {inner}")),
+        DataFusionError::Internal(message) => internal(message),
         other => Error::new(Kind::Internal, other.strip_backtrace()),
     }
+}
+
+/// A call with wrong types is told as a defect by DataFusion, with an invitation to report it.
+fn internal(message: &str) -> Error {
+    let said = message.split("This issue was likely caused by").next().unwrap_or(message).trim_end();
+    let signature =
+        ["failed to match any signature", "No function matches", "expects", "coercion from"].iter().any(|words| said.contains(words));
+    if signature && said.contains("unction") {
+        let first = said.split(". ").next().unwrap_or(said);
+        return Error::new(Kind::InvalidQuery, first).hint("check the types of the arguments with DESCRIBE, and CAST where they differ");
+    }
+    Error::new(Kind::Internal, said)
 }
 
 fn external(error: &(dyn std::error::Error + 'static)) -> Error {
@@ -96,10 +109,19 @@ fn schema_error(error: &SchemaError) -> Error {
         return missing.hint(format!("did you mean `\"{exact}\"`? Names with capitals are written in double quotes"));
     }
     match nearest(&field.name, known.iter().copied()) {
-        Some(name) => missing.hint(format!("did you mean `{name}`?")),
+        Some(name) if name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_') && name.chars().all(is_plain) => {
+            missing.hint(format!("did you mean `{name}`?"))
+        }
+        Some(name) => {
+            missing.hint(format!("did you mean `\"{name}\"`? Names with other than lower-case letters are written in double quotes"))
+        }
         None if known.is_empty() => missing,
         None => missing.hint(format!("the columns are {}", listed(&known))),
     }
+}
+
+fn is_plain(next: char) -> bool {
+    next.is_ascii_lowercase() || next.is_ascii_digit() || next == '_'
 }
 
 /// At most a dozen names, so that an error stays a line that can be read.

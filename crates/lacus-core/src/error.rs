@@ -212,7 +212,8 @@ impl StdError for Error {
 }
 
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    // A NUL would end the message early wherever it passes through C.
+    text.replace('\0', "\u{FFFD}").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use url::Url;
-
 use crate::{Error, Kind, Result, StoreName};
 
 /// URL schemes, which can't name a store.
@@ -19,7 +17,7 @@ pub const RESERVED_STORE_NAMES: [&str; 19] = [
 /// ```
 /// use lacus_core::Location;
 /// assert_eq!(Location::parse("beamline:shots/**/*.parquet")?.to_string(), "beamline:shots/**/*.parquet");
-/// assert!(matches!(Location::parse("s3://bucket/x.parquet")?, Location::Url(_)));
+/// assert!(matches!(Location::parse("s3://bucket/x.parquet")?, Location::Url { .. }));
 /// assert!(matches!(Location::parse("runs/a.csv")?, Location::Path(_)));
 /// # Ok::<(), lacus_core::Error>(())
 /// ```
@@ -32,8 +30,13 @@ pub enum Location {
         /// The path below it, possibly a glob.
         path: String,
     },
-    /// An absolute URL, possibly with a glob in its path.
-    Url(Url),
+    /// `scheme://rest`, taken literally: keys of objects hold spaces, `?`, `#` and `%`, and `?` is a glob besides.
+    Url {
+        /// What stands before `://`, in lower case.
+        scheme: String,
+        /// What stands behind it, possibly with a glob.
+        rest: String,
+    },
     /// A local path, relative to the lake file or to the working folder.
     Path(PathBuf),
 }
@@ -62,14 +65,17 @@ impl Location {
 }
 
 fn parse_url(text: &str) -> Result<Location> {
-    let url = Url::parse(text)
-        .map_err(|error| Error::new(Kind::InvalidConfiguration, format!("not a URL: {error}")).with("location", without_user_info(text)))?;
-    if !url.username().is_empty() || url.password().is_some() {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let plain = |next: char| next.is_ascii_alphanumeric() || ['+', '-', '.'].contains(&next);
+    if !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) || !scheme.chars().all(plain) || rest.is_empty() {
+        return Err(Error::new(Kind::InvalidConfiguration, "not a URL").with("location", without_user_info(text)));
+    }
+    if rest.split('/').next().is_some_and(|authority| authority.contains('@')) {
         return Err(Error::new(Kind::InvalidConfiguration, "a location may not carry credentials")
             .with("location", without_user_info(text))
             .hint("declare a [store.NAME] with `credentials` in the lake file"));
     }
-    Ok(Location::Url(url))
+    Ok(Location::Url { scheme: scheme.to_ascii_lowercase(), rest: rest.to_owned() })
 }
 
 fn without_user_info(text: &str) -> String {
@@ -83,7 +89,7 @@ impl fmt::Display for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Store { store, path } => write!(formatter, "{store}:{path}"),
-            Self::Url(url) => formatter.write_str(url.as_str()),
+            Self::Url { scheme, rest } => write!(formatter, "{scheme}://{rest}"),
             Self::Path(path) => write!(formatter, "{}", path.display()),
         }
     }

@@ -175,7 +175,9 @@ impl Catalog {
         let error = Error::new(Kind::NotFound, format!("no table `{name}`"));
         match nearest(name, entries.keys().map(String::as_str)) {
             Some(near) => error.hint(format!("did you mean `{near}`?")),
-            None => error.hint("SHOW TABLES lists the tables; a file is named in quotes, as in FROM 'store:path/x.parquet'"),
+            None => {
+                error.hint("SHOW TABLES lists the tables; files are named in quotes, as in FROM 'store:path/x.parquet' or FROM './folder/'")
+            }
         }
     }
 

@@ -200,11 +200,17 @@ impl Engine {
 
     async fn plan(&self, parsed: Parsed) -> Result<Planned> {
         ddl::refuse_writes(&parsed.statement)?;
+        let parameters = parsed.parameters;
         let scope = Arc::new(ReadScope::default());
         let state = session::query_state(&self.shared.state, &self.shared.stores, &scope);
         let text = parsed.statement.to_string();
         let plan = Planner { state: &state, catalog: &self.shared.catalog }.plan(parsed.statement).await?;
         let is_command = ddl::is_command(&plan)?;
+        if is_command && parameters > 0 {
+            return Err(
+                Error::new(Kind::InvalidQuery, "a command can't have parameters: what it makes outlives them").hint("write the values out")
+            );
+        }
         let plan = describe::rewrite(plan)?;
         Ok(Planned { plan, state, scope, text, is_command })
     }

@@ -9,6 +9,7 @@ use datafusion_datasource_json::JsonFormat;
 use datafusion_datasource_parquet::ParquetFormat;
 use lacus_core::{DatasetSpec, Error, Kind, OptionValue, Result, nearest};
 use object_store::ObjectMeta;
+use object_store::path::Path;
 
 /// A format of single files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,16 @@ impl Format {
         }
     }
 
+    /// Whether values are text, which is parsed as whatever type is wanted.
+    pub(crate) fn is_text(self) -> bool {
+        matches!(self, Self::Csv | Self::Tsv)
+    }
+
+    /// Whether numbers are written as people write them, without a type of their own.
+    pub(crate) fn is_written(self) -> bool {
+        self.is_text() || self == Self::Json
+    }
+
     pub(crate) fn named(name: &str) -> Option<Self> {
         [Self::Parquet, Self::Csv, Self::Tsv, Self::Json, Self::Arrow].into_iter().find(|format| format.name() == name)
     }
@@ -53,10 +64,9 @@ impl Format {
     /// The options that this format knows, each with its meaning.
     fn options(self) -> &'static [&'static str] {
         match self {
-            Self::Parquet | Self::Arrow => &[],
+            Self::Parquet | Self::Arrow | Self::Json => &[],
             Self::Csv => &["header", "delimiter", "quote", "escape", "comment", "newlines_in_values", "infer_rows"],
             Self::Tsv => &["header", "quote", "escape", "comment", "newlines_in_values", "infer_rows"],
-            Self::Json => &["infer_rows"],
         }
     }
 
@@ -71,11 +81,8 @@ impl Format {
             Self::Arrow => Ok(Arc::new(ArrowFormat)),
             Self::Csv => separated(spec, b','),
             Self::Tsv => separated(spec, b'\t'),
-            Self::Json => {
-                // A key that first appears after the rows looked at would be left out silently, so all rows are looked at.
-                let rows = option(spec, "infer_rows", OptionValue::count)?.unwrap_or(usize::MAX);
-                Ok(Arc::new(JsonFormat::default().with_schema_infer_max_rec(rows)))
-            }
+            // A key that first appears after the rows looked at would be left out silently, so all rows are looked at.
+            Self::Json => Ok(Arc::new(JsonFormat::default().with_schema_infer_max_rec(usize::MAX))),
         }
     }
 
@@ -114,20 +121,20 @@ fn separated(spec: &DatasetSpec, delimiter: u8) -> Result<Arc<dyn FileFormat>> {
 }
 
 /// The format of a dataset: declared, or told by the endings of its files, which must agree.
-pub(crate) fn choose(spec: &DatasetSpec, objects: &[ObjectMeta]) -> Result<Format> {
+pub(crate) fn choose(spec: &DatasetSpec, objects: &[ObjectMeta], shown: &dyn Fn(&Path) -> String) -> Result<Format> {
     if let Some(name) = &spec.format {
         return declared(name);
     }
     let mut found: Option<(Format, &ObjectMeta)> = None;
     for object in objects {
-        let Some(format) = Format::of(object.location.as_ref()) else { return Err(unknown_ending(object)) };
+        let Some(format) = Format::of(object.location.as_ref()) else { return Err(unknown_ending(&shown(&object.location))) };
         match found {
             None => found = Some((format, object)),
             Some((first, _)) if first == format => {}
             Some((first, example)) => {
                 return Err(Error::new(Kind::InvalidConfiguration, "files of several formats lie there")
-                    .with(first.name(), &example.location)
-                    .with(format.name(), &object.location)
+                    .with(first.name(), shown(&example.location))
+                    .with(format.name(), shown(&object.location))
                     .hint(format!("narrow the path, such as `**/*.{}`", first.name())));
             }
         }
@@ -147,15 +154,14 @@ fn declared(name: &str) -> Result<Format> {
     })
 }
 
-fn unknown_ending(object: &ObjectMeta) -> Error {
-    let path = object.location.as_ref();
+fn unknown_ending(path: &str) -> Error {
     let compressed = [".gz", ".zst", ".bz2", ".xz"].iter().any(|ending| path.ends_with(ending));
     if compressed {
         return Error::new(Kind::Unsupported, "compressed files can't be read yet").with("file", path).hint("unpack the file");
     }
     Error::new(Kind::InvalidConfiguration, "the file's ending tells no format")
         .with("file", path)
-        .hint(format!("say `format = ` (one of {}) or narrow the path", Format::NAMES.join(", ")))
+        .hint("narrow the path, or name the format: read_csv('...') in SQL, `format = \"csv\"` in the lake file")
 }
 
 #[cfg(test)]

@@ -156,6 +156,9 @@ impl FileName {
 
 /// A text that is not of its column's type is the file's fault, not the query's; and arrow counts its line from zero.
 fn value_error(error: Error) -> Error {
+    if error.message().contains("unterminated string") {
+        return Error::new(Kind::CorruptData, "a quoted value doesn't end").hint("mend the file, or say another `quote`");
+    }
     let Some(rest) = error.message().strip_prefix("Parser error: Error while parsing value ") else { return error };
     let counted = rest.split_once(" at line ").and_then(|(what, line)| {
         let (digits, rest) = line.split_once('.').unwrap_or((line, ""));

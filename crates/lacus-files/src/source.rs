@@ -8,7 +8,7 @@ use datafusion_common::Statistics;
 use datafusion_datasource::file_format::FileFormat;
 use datafusion_execution::object_store::ObjectStoreUrl;
 use futures::{StreamExt, TryStreamExt, stream};
-use lacus_core::{DatasetSpec, Error, Result, Source, describe_field};
+use lacus_core::{DatasetSpec, Error, Kind, Result, Source, describe_field};
 use lacus_storage::{Stores, lake_url, same_version};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
@@ -17,7 +17,7 @@ use crate::format::{self, Format};
 use crate::layout::Layouts;
 use crate::partitions::Partitions;
 use crate::table::{Files, FilesTable};
-use crate::union::unite;
+use crate::union::{declared_fits, unite};
 
 /// How many files are opened at once to learn their schemas: remote latency is hidden, a small server is not flooded.
 const CONCURRENT_OPENS: usize = 32;
@@ -60,7 +60,7 @@ impl FilesSource {
                 return Ok(schema);
             }
             let learned = opening.reader.infer_schema(opening.session, &opening.store, std::slice::from_ref(&object)).await;
-            let schema = learned.map_err(|error| Error::from(error).with("file", self.stores.shown(&object.location)))?;
+            let schema = learned.map_err(|error| ragged(Error::from(error)).with("file", self.stores.shown(&object.location)))?;
             self.schemas.put(key, &object, Arc::clone(&schema));
             Ok::<_, Error>(schema)
         };
@@ -100,7 +100,7 @@ impl Source for FilesSource {
     fn check(&self, spec: &DatasetSpec) -> Result<()> {
         let pattern = self.stores.resolve(&spec.location)?;
         let known = match &spec.format {
-            Some(_) => Some(format::choose(spec, &[])?),
+            Some(_) => Some(format::choose(spec, &[], &|path| self.stores.shown(path))?),
             None => pattern.ending().and_then(Format::of),
         };
         match known {
@@ -113,30 +113,52 @@ impl Source for FilesSource {
         let pattern = self.stores.resolve(&spec.location)?;
         let store = session.runtime_env().object_store(ObjectStoreUrl::parse(lake_url())?)?;
         let mut objects = pattern.list(store.as_ref()).await?;
-        self.forget_replaced(session, &objects);
-        let format = format::choose(spec, &objects)?;
         if objects.len() > 1 {
-            // Writers leave empty files behind as marks; a lone empty file is a mistake worth an error.
+            // Tools leave empty objects behind as marks of folders; a lone empty file is a mistake worth an error.
             objects.retain(|object| object.size > 0);
         }
+        if objects.is_empty() {
+            return Err(Error::new(Kind::NotFound, format!("only empty files match `{}`", pattern.shown())));
+        }
+        self.forget_replaced(session, &objects);
+        let format = format::choose(spec, &objects, &|path| self.stores.shown(path))?;
         let reader = format.reader(spec)?;
         let options = format!("{} {:?}", format.name(), spec.options);
         let opening = Opening { session, store, reader, options };
+        let schemas = self.schemas(&opening, &objects).await?;
+        let shown: Vec<String> = objects.iter().map(|object| self.stores.shown(&object.location)).collect();
+        let files = || shown.iter().map(String::as_str).zip(&schemas);
+        let by_position =
+            format.is_text() && spec.options.get("header").is_some_and(|header| header.boolean("header").is_ok_and(|header| !header));
         let (stored, layouts) = match &spec.schema {
-            Some(declared) => (Arc::new(described(declared.as_ref().clone(), spec)), Layouts::one(declared, objects.len())),
+            Some(declared) if by_position => (Arc::clone(declared), Layouts::one(declared, objects.len())),
+            Some(declared) => {
+                declared_fits(declared, files(), format)?;
+                (Arc::clone(declared), Layouts::of(format, &schemas, declared))
+            }
             None => {
-                let schemas = self.schemas(&opening, &objects).await?;
-                let shown: Vec<String> = objects.iter().map(|object| self.stores.shown(&object.location)).collect();
-                let stored = unite(shown.iter().map(String::as_str).zip(&schemas))?;
-                let stored = Arc::new(described(stored, spec));
-                let layouts = Layouts::of(format, &schemas, &stored);
-                (stored, layouts)
+                let united = Arc::new(unite(files(), format)?);
+                let layouts = Layouts::of(format, &schemas, &united);
+                (united, layouts)
             }
         };
+        let stored = Arc::new(described(stored.as_ref().clone(), spec));
         let paths: Vec<&Path> = objects.iter().map(|object| &object.location).collect();
-        let partitions = Partitions::find(pattern.prefix(), &paths, spec.partitions.as_deref())?.without(&stored);
+        let partitions = Partitions::find(pattern.prefix(), &paths, spec.partitions.as_deref())
+            .map_err(|error| error.with("dataset", &spec.name))?
+            .without(&stored);
         let files = Files { objects, layouts, partitions };
         Ok(Arc::new(FilesTable::new(Arc::clone(&self.stores), opening.reader, stored, files, Arc::clone(&self.statistics))))
+    }
+}
+
+/// What helps against the commonest reasons for rows of different lengths.
+fn ragged(error: Error) -> Error {
+    let unequal = ["unequal lengths", "incorrect number of fields"].iter().any(|words| error.message().contains(words));
+    if unequal {
+        error.hint("mend the row; other separators and lines of comment are told by the options `delimiter` and `comment`")
+    } else {
+        error
     }
 }
 

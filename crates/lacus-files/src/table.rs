@@ -3,7 +3,8 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion_catalog::{Session, TableProvider};
-use datafusion_common::{DataFusionError, Result, Statistics, project_schema};
+use datafusion_common::stats::Precision;
+use datafusion_common::{ColumnStatistics, DataFusionError, Result, ScalarValue, Statistics, project_schema};
 use datafusion_datasource::file_format::FileFormat;
 use datafusion_datasource::file_groups::FileGroup;
 use datafusion_datasource::file_scan_config::{FileScanConfig, FileScanConfigBuilder};
@@ -12,6 +13,7 @@ use datafusion_datasource::{PartitionedFile, TableSchema, compute_all_files_stat
 use datafusion_execution::object_store::ObjectStoreUrl;
 use datafusion_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion_physical_plan::ExecutionPlan;
+use datafusion_physical_plan::empty::EmptyExec;
 use datafusion_physical_plan::union::UnionExec;
 use futures::{StreamExt, TryStreamExt, stream};
 use lacus_core::Error;
@@ -134,12 +136,12 @@ impl FilesTable {
                     None => {
                         let learned = self.reader.infer_stats(session, store, Arc::clone(layout), &file.object_meta).await;
                         let learned = learned.map_err(|error| self.name(error, &file.object_meta))?;
-                        let learned = Arc::new(learned);
+                        let learned = Arc::new(without_lost_bounds(learned));
                         self.statistics.put(key, &file.object_meta, Arc::clone(&learned));
                         learned
                     }
                 };
-                Ok::<_, DataFusionError>(file.with_statistics(statistics))
+                Ok::<_, DataFusionError>(with_partition_statistics(file, statistics, layout.fields().len()))
             }
         };
         stream::iter(files).map(learn).buffered(CONCURRENT_FOOTERS).try_collect().await
@@ -161,6 +163,39 @@ impl FilesTable {
     }
 }
 
+/// DataFusion can't take the bounds of a column whose stored type is narrower than the table's, and then says that they are exactly
+/// NULL: `max` would be answered from the other files alone.
+fn without_lost_bounds(mut statistics: Statistics) -> Statistics {
+    let rows = statistics.num_rows;
+    for column in &mut statistics.column_statistics {
+        let all_null = matches!((column.null_count, rows), (Precision::Exact(nulls), Precision::Exact(rows)) if nulls == rows);
+        for bound in [&mut column.min_value, &mut column.max_value] {
+            if !all_null && bound.get_value().is_some_and(ScalarValue::is_null) {
+                *bound = Precision::Absent;
+            }
+        }
+    }
+    statistics
+}
+
+/// Attaches statistics to a file. DataFusion takes every partition value for present and every file for one with rows; a NULL value is
+/// missing in all rows, and a file without rows holds no value.
+fn with_partition_statistics(file: PartitionedFile, stored: Arc<Statistics>, columns: usize) -> PartitionedFile {
+    let rows = stored.num_rows;
+    let mut file = file.with_statistics(stored);
+    let Some(statistics) = &mut file.statistics else { return file };
+    let statistics = Arc::make_mut(statistics);
+    for (value, column) in file.partition_values.iter().zip(statistics.column_statistics.iter_mut().skip(columns)) {
+        if value.is_null() || !matches!(rows, Precision::Exact(rows) if rows > 0) {
+            *column = ColumnStatistics::new_unknown();
+        }
+        if value.is_null() {
+            column.null_count = rows;
+        }
+    }
+    file
+}
+
 #[async_trait]
 impl TableProvider for FilesTable {
     fn schema(&self) -> SchemaRef {
@@ -179,9 +214,14 @@ impl TableProvider for FilesTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let wanted = project_schema(&self.whole, projection)?;
+        let nothing_to_plan = || Arc::new(EmptyExec::new(Arc::clone(&wanted)));
         let mut scans = Vec::new();
         let selected = self.select(session, filters)?;
         let nothing = selected.iter().all(Vec::is_empty);
+        // The Arrow format looks into its first file to tell a file from a stream.
+        if nothing && self.reader.get_ext() == "arrow" {
+            return Ok(nothing_to_plan());
+        }
         for (layout, files) in self.files.layouts.schemas.iter().zip(selected) {
             if !files.is_empty() || (nothing && scans.is_empty()) {
                 scans.push(self.scan_layout(session, layout, files, &wanted, limit).await?);

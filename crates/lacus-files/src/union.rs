@@ -7,10 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use lacus_core::{Error, Kind, Result};
+use lacus_core::{Error, Kind, Result, nearest};
+
+use crate::format::Format;
 
 /// The union of the schemas of `files`, in the order in which columns first appear.
-pub(crate) fn unite<'a>(files: impl Iterator<Item = (&'a str, &'a SchemaRef)>) -> Result<Schema> {
+pub(crate) fn unite<'a>(files: impl Iterator<Item = (&'a str, &'a SchemaRef)>, format: Format) -> Result<Schema> {
     let mut fields: Vec<(FieldRef, &str)> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut previous: Option<&SchemaRef> = None;
@@ -31,7 +33,7 @@ pub(crate) fn unite<'a>(files: impl Iterator<Item = (&'a str, &'a SchemaRef)>) -
         for field in schema.fields() {
             match places.get(field.name()) {
                 Some(place) => {
-                    fields[*place].0 = Arc::new(widened(&fields[*place], (field, file))?);
+                    fields[*place].0 = Arc::new(widened(&fields[*place], (field, file), format)?);
                     present[*place] += 1;
                 }
                 None => {
@@ -42,16 +44,53 @@ pub(crate) fn unite<'a>(files: impl Iterator<Item = (&'a str, &'a SchemaRef)>) -
             }
         }
     }
+    // A column that was empty as far as one looked is text: a reader of NULLs would drop what stands further down.
+    let typed = fields.into_iter().map(|(field, file)| match field.data_type() {
+        DataType::Null if format.is_text() => (Arc::new(Field::clone(&field).with_data_type(DataType::Utf8)), file),
+        _ => (field, file),
+    });
     // A column that some files lack holds NULL there, whatever the other files promise.
-    let complete = fields.into_iter().zip(present).map(|((field, _), seen)| {
+    let complete = typed.zip(present).map(|((field, _), seen)| {
         if seen < count && !field.is_nullable() { Arc::new(field.as_ref().clone().with_nullable(true)) } else { field }
     });
     Ok(Schema::new(complete.collect::<Vec<_>>()))
 }
 
-fn widened((known, first): &(FieldRef, &str), (field, file): (&FieldRef, &str)) -> Result<Field> {
+/// Checks that declared columns are in the files, and hold what the files hold: a narrower type would cut values off silently.
+pub(crate) fn declared_fits<'a>(
+    declared: &Schema,
+    files: impl Iterator<Item = (&'a str, &'a SchemaRef)> + Clone,
+    format: Format,
+) -> Result<()> {
+    for field in declared.fields() {
+        let mut found = false;
+        for (file, schema) in files.clone() {
+            let Ok(stored) = schema.field_with_name(field.name()) else { continue };
+            found = true;
+            let parsed = format.is_text() || matches!(stored.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+            if !parsed && common(stored.data_type(), field.data_type(), format).as_ref() != Some(field.data_type()) {
+                return Err(Error::new(Kind::InvalidQuery, format!("column `{}` can't be declared {}", field.name(), field.data_type()))
+                    .with("file", file)
+                    .with("type", stored.data_type())
+                    .hint("declare a type that holds its values, and CAST in the query"));
+            }
+        }
+        if !found {
+            let names: Vec<&str> =
+                files.clone().flat_map(|(_, schema)| schema.fields().iter().map(|field| field.name().as_str())).collect();
+            let error = Error::new(Kind::InvalidQuery, format!("no file has the declared column `{}`", field.name()));
+            return Err(match nearest(field.name(), names.iter().copied()) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint("columns are matched by the names in the header; without a header say OPTIONS (header 'false')"),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn widened((known, first): &(FieldRef, &str), (field, file): (&FieldRef, &str), format: Format) -> Result<Field> {
     let nullable = known.is_nullable() || field.is_nullable();
-    let data_type = common(known.data_type(), field.data_type()).ok_or_else(|| {
+    let data_type = common(known.data_type(), field.data_type(), format).ok_or_else(|| {
         Error::new(Kind::CorruptData, format!("the files disagree on column `{}`", field.name()))
             .with("file", file)
             .with("type", field.data_type())
@@ -63,7 +102,7 @@ fn widened((known, first): &(FieldRef, &str), (field, file): (&FieldRef, &str)) 
 }
 
 /// The type that holds every value of both, if there is one.
-fn common(left: &DataType, right: &DataType) -> Option<DataType> {
+fn common(left: &DataType, right: &DataType, format: Format) -> Option<DataType> {
     use DataType::{Binary, BinaryView, Float16, Float32, Float64, LargeBinary, LargeUtf8, Null, Utf8, Utf8View};
     if left == right {
         return Some(left.clone());
@@ -79,11 +118,16 @@ fn common(left: &DataType, right: &DataType) -> Option<DataType> {
         (Float16 | Float32 | Float64, Float16 | Float32 | Float64) => {
             Some(if [left, right].contains(&&Float64) { Float64 } else { Float32 })
         }
-        // The text `1` in one file and `1.5` in another are both decimal numbers as people write them.
-        (Float64, integer) | (integer, Float64) if integer.is_integer() => Some(Float64),
+        // The text `1` in one file and `1.5` in another are both decimal numbers as people write them; stored integers are exact.
+        (Float64, integer) | (integer, Float64) if integer.is_integer() && (format.is_written() || is_short(integer)) => Some(Float64),
         (left, right) if left.is_integer() && right.is_integer() => wider_integer(left, right),
         _ => None,
     }
+}
+
+/// Whether every value of an integer type has a place among the 64-bit floats.
+fn is_short(integer: &DataType) -> bool {
+    integer.primitive_width().is_some_and(|bytes| bytes <= 4)
 }
 
 fn wider_integer(left: &DataType, right: &DataType) -> Option<DataType> {
@@ -118,7 +162,7 @@ mod tests {
         let first = schema(&[("a", DataType::Int32), ("b", DataType::Utf8)]);
         let second = schema(&[("b", DataType::Utf8), ("c", DataType::Float64)]);
         let third = schema(&[("a", DataType::Int64), ("b", DataType::Utf8)]);
-        let united = unite([("1", &first), ("2", &second), ("3", &third), ("4", &third)].into_iter())?;
+        let united = unite([("1", &first), ("2", &second), ("3", &third), ("4", &third)].into_iter(), Format::Parquet)?;
         let shown: Vec<String> =
             united.fields().iter().map(|field| format!("{} {} {}", field.name(), field.data_type(), field.is_nullable())).collect();
         assert_eq!(shown, ["a Int64 true", "b Utf8 false", "c Float64 true"]);
@@ -129,15 +173,21 @@ mod tests {
     fn types_that_lose_values_are_refused_and_named() {
         let first = schema(&[("a", DataType::Int64)]);
         let second = schema(&[("a", DataType::Utf8)]);
-        let error = unite([("1.csv", &first), ("2.csv", &second)].into_iter()).err().map(|error| error.to_string()).unwrap_or_default();
+        let error = unite([("1.csv", &first), ("2.csv", &second)].into_iter(), Format::Csv)
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default();
         assert!(error.contains("file: 2.csv, type: Utf8, first file: 1.csv, its type: Int64"), "{error}");
     }
 
     #[test]
     fn integers_widen_without_loss() {
-        assert_eq!(common(&DataType::UInt8, &DataType::Int8), Some(DataType::Int16));
-        assert_eq!(common(&DataType::UInt32, &DataType::Int64), Some(DataType::Int64));
-        assert_eq!(common(&DataType::UInt64, &DataType::Int64), None);
-        assert_eq!(common(&DataType::UInt16, &DataType::UInt64), Some(DataType::UInt64));
+        assert_eq!(common(&DataType::UInt8, &DataType::Int8, Format::Parquet), Some(DataType::Int16));
+        assert_eq!(common(&DataType::UInt32, &DataType::Int64, Format::Parquet), Some(DataType::Int64));
+        assert_eq!(common(&DataType::UInt64, &DataType::Int64, Format::Parquet), None);
+        assert_eq!(common(&DataType::UInt16, &DataType::UInt64, Format::Parquet), Some(DataType::UInt64));
+        assert_eq!(common(&DataType::Int64, &DataType::Float64, Format::Parquet), None);
+        assert_eq!(common(&DataType::Int32, &DataType::Float64, Format::Parquet), Some(DataType::Float64));
+        assert_eq!(common(&DataType::Int64, &DataType::Float64, Format::Json), Some(DataType::Float64));
     }
 }

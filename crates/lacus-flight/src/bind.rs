@@ -1,7 +1,6 @@
-//! Parameters from a client: by position, one row a value each, cast to the types that the text tells.
+//! Parameters from a client: by position, one value each in a row.
 
 use arrow::array::RecordBatch;
-use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
@@ -22,16 +21,16 @@ pub(crate) fn schema(types: &[Option<DataType>]) -> Schema {
 }
 
 /// The rows that a client binds.
-pub(crate) async fn rows(stream: PeekableFlightDataStream, types: &[Option<DataType>]) -> Result<Vec<Vec<ScalarValue>>> {
+pub(crate) async fn rows(stream: PeekableFlightDataStream, count: usize) -> Result<Vec<Vec<ScalarValue>>> {
     let messages = stream.into_peekable().map_err(|status| FlightError::Tonic(Box::new(status)));
     let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
     let mut rows = Vec::new();
     while let Some(batch) = batches.try_next().await.map_err(unreadable)? {
-        if batch.num_columns() != types.len() {
-            let message = format!("the query has {} parameters, {} were given", types.len(), batch.num_columns());
+        if batch.num_columns() != count {
+            let message = format!("the query has {count} parameters, {} were given", batch.num_columns());
             return Err(Error::new(Kind::InvalidQuery, message).hint("give one value for each `?` or `$n`, in order"));
         }
-        rows.extend(values(&batch, types)?);
+        rows.extend(values(&batch)?);
         if rows.len() > MOST_ROWS {
             return Err(Error::new(Kind::LimitExceeded, format!("more than {MOST_ROWS} rows of parameters")).hint("bind them in parts"));
         }
@@ -43,13 +42,8 @@ fn unreadable(error: FlightError) -> Error {
     Error::new(Kind::InvalidQuery, format!("the parameters can't be read: {error}"))
 }
 
-fn values(batch: &RecordBatch, types: &[Option<DataType>]) -> Result<Vec<Vec<ScalarValue>>> {
-    let columns = batch.columns().iter().zip(types).enumerate().map(|(position, (column, data_type))| match data_type {
-        Some(data_type) if data_type != column.data_type() => cast(column, data_type)
-            .map_err(|error| Error::new(Kind::InvalidQuery, format!("parameter {} can't be {data_type}: {error}", position + 1))),
-        _ => Ok(column.clone()),
-    });
-    let columns = columns.collect::<Result<Vec<_>>>()?;
-    let row = |row| columns.iter().map(|column| Ok(ScalarValue::try_from_array(column, row)?)).collect::<Result<Vec<_>>>();
+/// The values as the client sent them: the engine coerces them as it does values from any other door.
+fn values(batch: &RecordBatch) -> Result<Vec<Vec<ScalarValue>>> {
+    let row = |row| batch.columns().iter().map(|column| Ok(ScalarValue::try_from_array(column, row)?)).collect::<Result<Vec<_>>>();
     (0..batch.num_rows()).map(row).collect()
 }

@@ -188,8 +188,8 @@ impl FlightSqlService for Service {
         let principal = Self::principal(&request);
         let handle = query.prepared_statement_handle;
         let bound = async {
-            let types = self.statements.with(&handle, &principal, |statement| statement.prepared.parameters.clone())?;
-            let rows = bind::rows(request.into_inner(), &types).await?;
+            let count = self.statements.with(&handle, &principal, |statement| statement.prepared.parameters.len())?;
+            let rows = bind::rows(request.into_inner(), count).await?;
             self.statements.with(&handle, &principal, |statement| statement.rows = Some(rows))
         };
         bound.await.map_err(|error| to_status(&error))?;
@@ -217,9 +217,9 @@ impl FlightSqlService for Service {
         let principal = Self::principal(&request);
         let handle = query.prepared_statement_handle;
         let updated = async {
-            let (sql, types) =
-                self.statements.with(&handle, &principal, |statement| (statement.sql.clone(), statement.prepared.parameters.clone()))?;
-            let rows = if types.is_empty() { vec![Vec::new()] } else { bind::rows(request.into_inner(), &types).await? };
+            let (sql, count) =
+                self.statements.with(&handle, &principal, |statement| (statement.sql.clone(), statement.prepared.parameters.len()))?;
+            let rows = if count == 0 { vec![Vec::new()] } else { bind::rows(request.into_inner(), count).await? };
             self.update(&sql, &rows, &principal).await
         };
         updated.await.map_err(|error: Error| to_status(&error))

@@ -13,6 +13,8 @@ pub struct Pattern {
     prefix: Path,
     glob: Option<GlobMatcher>,
     folder_only: bool,
+    /// The object that the text would name if it were no glob.
+    named: Option<Path>,
 }
 
 impl Pattern {
@@ -26,13 +28,21 @@ impl Pattern {
         let shown = shown.into();
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         let literal = segments.iter().take_while(|segment| !segment.contains(['*', '?', '[', '{'])).count();
-        let parts = root.parts().chain(segments[..literal].iter().map(|segment| PathPart::from(*segment)));
-        let prefix = Path::from_iter(parts);
+        let below = |segments: &[&str]| {
+            let text = std::iter::once(root.as_ref()).chain(segments.iter().copied()).collect::<Vec<_>>().join("/");
+            // Taken as it stands: a key is not a URL.
+            Path::parse(text).map_err(|error| {
+                Error::new(Kind::InvalidConfiguration, format!("the path can't be read: {error}")).with("location", &shown)
+            })
+        };
+        let prefix = below(&segments[..literal])?;
         let glob = match &segments[literal..] {
             [] => None,
             rest => Some(matcher(&shown, &rest.join("/"))?),
         };
-        Ok(Self { folder_only: path.is_empty() || path.ends_with('/'), shown, prefix, glob })
+        // `[` stands in the names of files more often than in globs, so the name comes first.
+        let named = if glob.is_some() && path.contains('[') { Some(below(&segments)?) } else { None };
+        Ok(Self { folder_only: path.is_empty() || path.ends_with('/'), shown, prefix, glob, named })
     }
 
     /// What the person wrote.
@@ -58,8 +68,9 @@ impl Pattern {
     /// # Errors
     /// `NotFound` when nothing matches, or what the store says.
     pub async fn list(&self, store: &dyn ObjectStore) -> Result<Vec<ObjectMeta>> {
-        if self.glob.is_none() && !self.folder_only {
-            match store.head(&self.prefix).await {
+        let single = if self.glob.is_none() && !self.folder_only { Some(&self.prefix) } else { self.named.as_ref() };
+        if let Some(single) = single {
+            match store.head(single).await {
                 Ok(object) => return Ok(vec![object]),
                 Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -79,10 +90,15 @@ impl Pattern {
     pub fn matches(&self, path: &Path) -> bool {
         let Some(rest) = path.prefix_match(&self.prefix) else { return false };
         let rest: Vec<PathPart<'_>> = rest.collect();
-        let hidden = rest.iter().any(|part| part.as_ref().starts_with(['.', '_']));
+        let hidden = rest.iter().any(|part| is_hidden(part.as_ref()));
         let relative = rest.iter().map(AsRef::as_ref).collect::<Vec<_>>().join("/");
         !hidden && !rest.is_empty() && self.glob.as_ref().is_none_or(|glob| glob.is_match(&relative))
     }
+}
+
+/// `_date=2024-01-01` is a partition, `_SUCCESS` and `.snapshot` are marks.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with('.') || (name.starts_with('_') && !name.contains('='))
 }
 
 fn matcher(shown: &str, glob: &str) -> Result<GlobMatcher> {
@@ -110,6 +126,17 @@ mod tests {
         assert!(!matches("shots", "lab/shots/_temporary/x.csv")?);
         assert!(matches("y={1,2}/*.csv", "lab/y=2/x.csv")?);
         assert!(Pattern::new("a[", &Path::from("lab"), "a[").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn names_are_taken_as_they_stand() -> Result<()> {
+        for name in ["M\u{e4}rz 1.csv", "a%20b#c+d~.csv", "x/{.csv"] {
+            if let Ok(pattern) = Pattern::new(name, &Path::from("lab"), name) {
+                assert!(name.contains('{') || pattern.prefix().as_ref() == format!("lab/{name}"), "{name}");
+            }
+        }
+        assert!(matches("M\u{e4}rz/*.csv", "lab/M\u{e4}rz/x.csv").is_ok());
         Ok(())
     }
 

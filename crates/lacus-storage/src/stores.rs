@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::{Component, Path as FilePath, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -15,7 +15,6 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result,
 };
-use url::Url;
 
 use crate::{Pattern, Place, S3Spec, StoreSpec, local, s3};
 
@@ -94,16 +93,23 @@ impl Stores {
                 Pattern::new(shown, &Path::from(store.as_str()), path)
             }
             Location::Path(path) => self.resolve_file(shown, path),
-            Location::Url(url) if url.scheme() == LOCAL => {
-                let path = url.to_file_path().map_err(|()| {
-                    Error::new(Kind::InvalidConfiguration, "not a local path").with("location", &shown).hint("write file:///path")
-                })?;
-                self.resolve_file(shown, &path)
-            }
-            Location::Url(url) if url.scheme() == "s3" || url.scheme() == "s3a" => self.resolve_bucket(shown, url),
-            Location::Url(url) => Err(Error::new(Kind::Unsupported, format!("`{}://` can't be read yet", url.scheme()))
+            Location::Url { scheme, rest } if scheme == LOCAL => self.resolve_file(shown, FilePath::new(rest)),
+            Location::Url { scheme, rest } if scheme == "s3" || scheme == "s3a" => self.resolve_bucket(shown, rest),
+            Location::Url { scheme, .. } => Err(Error::new(Kind::Unsupported, format!("`{scheme}://` can't be read yet"))
                 .with("location", &shown)
                 .hint("use an S3-compatible server, a local path, or copy the file")),
+        }
+    }
+
+    /// Whether a store can be used at all: its folder is there, its credentials are.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, name: &str) -> lacus_core::Result<()> {
+        self.known(name)?;
+        match &self.mount(name)?.store {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.clone().with("store", name)),
         }
     }
 
@@ -120,22 +126,32 @@ impl Stores {
     }
 
     fn resolve_file(&self, shown: String, path: &FilePath) -> lacus_core::Result<Pattern> {
-        let whole = local::absolute(&self.base, path);
-        let text = whole.to_str().ok_or_else(|| Error::new(Kind::Unsupported, format!("the path `{shown}` is not UTF-8")))?;
+        let text = |path: &FilePath| {
+            let text = path.to_str().map(|text| text.trim_matches('/').to_owned());
+            text.ok_or_else(|| Error::new(Kind::Unsupported, format!("the path `{shown}` is not UTF-8")))
+        };
         let folder = if shown.ends_with('/') { "/" } else { "" };
-        Pattern::new(shown, &Path::from(LOCAL), &format!("{text}{folder}"))
+        let inside = path.is_relative() && path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        // Only what the person wrote can be a glob, not the folder that it stands in.
+        let (root, below) = match inside {
+            true => (text(&local::absolute(&self.base, FilePath::new("")))?, text(&local::absolute(FilePath::new(""), path))?),
+            false => (String::new(), text(&local::absolute(&self.base, path))?),
+        };
+        let root = Path::parse(format!("{LOCAL}/{root}"))
+            .map_err(|error| Error::new(Kind::Unsupported, format!("the folder can't be read: {error}")).with("location", &shown))?;
+        Pattern::new(shown, &root, &format!("{below}{folder}"))
     }
 
-    fn resolve_bucket(&self, shown: String, url: &Url) -> lacus_core::Result<Pattern> {
-        let bucket = url.host_str().unwrap_or_default();
-        let key = url.path().trim_start_matches('/');
+    fn resolve_bucket(&self, shown: String, rest: &str) -> lacus_core::Result<Pattern> {
+        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
         let mounts = self.mounts.read().unwrap_or_else(PoisonError::into_inner);
         let covering: Vec<(&str, &str)> = mounts
             .iter()
             .filter_map(|(name, mount)| match &mount.spec.place {
                 Place::S3(spec) if spec.bucket == bucket && !name.contains('/') => {
                     let rest = key.strip_prefix(spec.prefix.as_str())?;
-                    Some((name.as_str(), rest))
+                    let whole = spec.prefix.is_empty() || rest.is_empty() || rest.starts_with('/');
+                    whole.then_some((name.as_str(), rest))
                 }
                 _ => None,
             })
@@ -206,7 +222,10 @@ impl Stores {
 impl Mount {
     fn open(spec: StoreSpec) -> Self {
         let (store, inside) = match &spec.place {
-            Place::S3(s3) => (s3::open(s3, spec.timeout, spec.retries), Path::from(s3.prefix.as_str())),
+            Place::S3(s3) => match Path::parse(&s3.prefix) {
+                Ok(prefix) => (s3::open(s3, spec.timeout, spec.retries), prefix),
+                Err(error) => (Err(Error::new(Kind::InvalidConfiguration, error.to_string())), Path::default()),
+            },
             Place::Folder(folder) => (local::open(folder), Path::default()),
             Place::Custom(store) => (Ok(Arc::clone(store)), Path::default()),
             Place::Broken(error) => (Err(error.clone()), Path::default()),

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use lacus::{Engine, Error, Kind, Place, Principal, Result};
+use lacus::{DatasetSpec, Engine, Error, Kind, Principal, Result, nearest};
 
 use crate::arguments::CheckArguments;
 use crate::terminal;
@@ -11,13 +11,11 @@ pub(crate) async fn run(lake: Option<&Path>, arguments: &CheckArguments) -> Resu
     let engine = config.engine()?;
     let mut problems = Vec::new();
     for store in &config.stores {
-        if let Place::Broken(error) = &store.place {
-            problems.push(error.clone().with("store", &store.name));
-        }
+        problems.extend(engine.stores().check(store.name.as_str()).err());
     }
     for (name, spec) in &config.datasets {
         let checked = match engine.check(spec) {
-            Ok(()) if !arguments.offline => open(&engine, name.as_str()).await,
+            Ok(()) if !arguments.offline => open(&engine, name.as_str(), spec).await,
             other => other,
         };
         problems.extend(checked.err());
@@ -27,10 +25,22 @@ pub(crate) async fn run(lake: Option<&Path>, arguments: &CheckArguments) -> Resu
     }
     match problems.len() {
         0 => Ok(()),
+        1 => Err(Error::new(Kind::InvalidConfiguration, "1 problem in this lake")),
         count => Err(Error::new(Kind::InvalidConfiguration, format!("{count} problems in this lake"))),
     }
 }
 
-async fn open(engine: &Engine, name: &str) -> Result<()> {
-    engine.query(&format!("DESCRIBE \"{name}\""), &[], &Principal::owner()).await.map(|_| ())
+/// Opens a dataset, and looks for columns that are described but not there.
+async fn open(engine: &Engine, name: &str, spec: &DatasetSpec) -> Result<()> {
+    let owner = Principal::owner();
+    let Some(table) = engine.tables(&owner).into_iter().find(|table| table.name == name) else { return Err(engine.unknown_table(name)) };
+    let schema = engine.table_schema(&table, &owner).await?;
+    for column in spec.columns.keys().filter(|column| schema.field_with_name(column).is_err()) {
+        let error = Error::new(Kind::InvalidConfiguration, format!("`{column}` is described, but is no column")).with("dataset", name);
+        return Err(match nearest(column, schema.fields().iter().map(|field| field.name().as_str())) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => error.hint(format!("`lacus describe {name}` lists the columns")),
+        });
+    }
+    Ok(())
 }

@@ -35,8 +35,9 @@ pub(crate) async fn run(lake: Option<&Path>, arguments: SqlArguments) -> Result<
         Some(uri) => Door::There(Remote::connect(uri).await?),
         None => Door::Here(super::config(lake)?.engine()?),
     };
+    let mut shown = 0;
     for statement in &statements {
-        let work = show(&door, statement, &parameters, &arguments);
+        let work = show(&door, statement, &parameters, &arguments, &mut shown);
         tokio::select! {
             done = work => done?,
             interrupted = tokio::signal::ctrl_c() => {
@@ -83,9 +84,14 @@ fn value(text: &str) -> ScalarValue {
     }
 }
 
-async fn show(door: &Door, statement: &str, parameters: &[ScalarValue], arguments: &SqlArguments) -> Result<()> {
+async fn show(door: &Door, statement: &str, parameters: &[ScalarValue], arguments: &SqlArguments, shown: &mut usize) -> Result<()> {
     let mut progress = Progress::start(arguments.quiet);
     let Some(mut answer) = ask(door, statement, parameters).await? else { return Ok(()) };
+    *shown += 1;
+    if *shown > 1 && arguments.output.is_some() {
+        return Err(Error::new(Kind::InvalidConfiguration, "a file holds one result, and the text has several")
+            .hint("run the statements one by one"));
+    }
     let mut output = Output::open(arguments.format, arguments.output.as_deref(), &answer.schema, arguments.rows)?;
     while !output.is_full() {
         let written = match answer.batches.try_next().await {

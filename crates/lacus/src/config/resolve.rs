@@ -30,7 +30,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         file: None,
         limits: limits(&written.limits, state.as_deref())?,
         listen: expand(&written.serve.listen, "serve.listen")?.unwrap_or_else(|| LISTEN.to_owned()),
-        buckets: buckets(environment),
+        buckets: buckets(environment)?,
         base,
         lake,
         state,
@@ -73,12 +73,13 @@ fn store(name: &str, section: &StoreSection, base: &Path, environment: Environme
         Error::new(Kind::InvalidConfiguration, format!("store `{name}` has no `url`")).hint("write `url = \"s3://bucket\"` or a folder")
     })?;
     let place = match Location::parse(&url).map_err(|error| error.with("key", key("url")))? {
-        Location::Url(url) if url.scheme() == "s3" => {
-            let endpoint = text(&section.endpoint, "endpoint")?;
+        Location::Url { scheme, rest } if scheme == "s3" => {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((&rest, ""));
+            let endpoint = text(&section.endpoint, "endpoint")?.map(|endpoint| server(endpoint, &key("endpoint"))).transpose()?;
             let region = text(&section.region, "region")?.or_else(|| environment("AWS_REGION")).unwrap_or_else(|| REGION.to_owned());
             let spec = |credentials| S3Spec {
-                bucket: url.host_str().unwrap_or_default().to_owned(),
-                prefix: url.path().trim_matches('/').to_owned(),
+                bucket: bucket.to_owned(),
+                prefix: prefix.trim_matches('/').to_owned(),
                 path_style: section.path_style.unwrap_or(endpoint.is_some()),
                 endpoint: endpoint.clone(),
                 region: region.clone(),
@@ -91,9 +92,9 @@ fn store(name: &str, section: &StoreSection, base: &Path, environment: Environme
                 Err(error) => return Err(error),
             }
         }
-        Location::Url(url) if url.scheme() == "file" => Place::Folder(PathBuf::from(url.path())),
-        Location::Url(url) => {
-            return Err(Error::new(Kind::Unsupported, format!("`{}://` can't be a store yet", url.scheme()))
+        Location::Url { scheme, rest } if scheme == "file" => Place::Folder(PathBuf::from(rest)),
+        Location::Url { scheme, .. } => {
+            return Err(Error::new(Kind::Unsupported, format!("`{scheme}://` can't be a store yet"))
                 .with("key", key("url"))
                 .hint("use s3:// with any S3-compatible server, or a folder"));
         }
@@ -169,16 +170,30 @@ fn from_environment(prefix: &str, environment: Environment<'_>) -> Option<Creden
 }
 
 /// How an `s3://` URL is read that no store covers: as the AWS tools would, anonymously when there are no keys.
-fn buckets(environment: Environment<'_>) -> S3Spec {
-    let endpoint = environment("AWS_ENDPOINT_URL_S3").or_else(|| environment("AWS_ENDPOINT_URL")).or_else(|| environment("AWS_ENDPOINT"));
-    S3Spec {
+fn buckets(environment: Environment<'_>) -> Result<S3Spec> {
+    let named = |name: &'static str| environment(name).filter(|value| !value.is_empty()).map(|value| (name, value));
+    let endpoint = named("AWS_ENDPOINT_URL_S3").or_else(|| named("AWS_ENDPOINT_URL")).or_else(|| named("AWS_ENDPOINT"));
+    let endpoint = endpoint.map(|(name, endpoint)| server(endpoint, name)).transpose()?;
+    Ok(S3Spec {
         bucket: String::new(),
         prefix: String::new(),
         path_style: endpoint.is_some(),
         endpoint,
         region: environment("AWS_REGION").or_else(|| environment("AWS_DEFAULT_REGION")).unwrap_or_else(|| REGION.to_owned()),
         credentials: from_environment("AWS", environment).unwrap_or(Credentials::Anonymous),
+    })
+}
+
+/// An endpoint with its scheme: without one, the S3 client can't tell whether to encrypt.
+fn server(endpoint: String, key: &str) -> Result<String> {
+    let host = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://")).unwrap_or_default();
+    let plain = |next: char| next.is_ascii_alphanumeric() || ".-_:/[]".contains(next);
+    if host.is_empty() || host.starts_with('/') || !host.chars().all(plain) {
+        return Err(Error::new(Kind::InvalidConfiguration, format!("`{endpoint}` is no address of an S3 server"))
+            .with("key", key)
+            .hint("write it as https://s3.lab.example"));
     }
+    Ok(endpoint)
 }
 
 fn dataset(name: &str, section: &DatasetSection, stores: &[StoreSpec], environment: Environment<'_>) -> Result<(DatasetName, DatasetSpec)> {

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use lacus_core::{Error, Kind, Result};
 
-/// Replaces each `${NAME}` in `text`. The value never appears in an error.
+/// Replaces each `${NAME}` in `text`, and `${NAME:-default}`. The value never appears in an error.
 pub(crate) fn expand(text: &str, key: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<String> {
     let mut expanded = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
         let (name, after) =
             after.split_once('}').ok_or_else(|| Error::new(Kind::InvalidConfiguration, "`${` without `}`").with("key", key))?;
-        let value = environment(name).ok_or_else(|| {
+        let (name, default) = name.split_once(":-").map_or((name, None), |(name, default)| (name, Some(default.to_owned())));
+        let value = environment(name).or(default).ok_or_else(|| {
             Error::new(Kind::InvalidConfiguration, format!("the environment variable `{name}` is not set"))
                 .with("key", key)
                 .hint(format!("export {name}, or write the value"))
@@ -46,6 +47,7 @@ pub(crate) fn bytes(text: &str, key: &str) -> Result<u64> {
 pub(crate) fn memory(text: &str, key: &str) -> Result<usize> {
     let bytes = match number(text) {
         Some((percent, "%")) if percent > 0. && percent <= 100. => (machine_memory() as f64 * percent / 100.) as u64,
+        Some((_, "%")) => return Err(wrong(text, key, "a size such as `8 GiB`, or a share up to `100%`")),
         _ => bytes(text, key)?,
     };
     usize::try_from(bytes).ok().filter(|bytes| *bytes > 0).ok_or_else(|| wrong(text, key, "a size above zero"))
@@ -106,6 +108,7 @@ mod tests {
     fn variables_expand_or_are_named() -> Result<()> {
         let environment = |name: &str| (name == "A").then(|| "x".to_owned());
         assert_eq!(expand("1${A}2${A}", "k", &environment)?, "1x2x");
+        assert_eq!(expand("${B:-y}${A:-y}", "k", &environment)?, "yx");
         assert!(expand("${B}", "k", &environment).is_err());
         assert!(expand("${A", "k", &environment).is_err());
         Ok(())

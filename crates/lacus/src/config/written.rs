@@ -98,7 +98,7 @@ section! {
         path: Option<String> = "required",
         /// `parquet`, `csv`, `tsv`, `json` (lines) or `arrow`.
         format: Option<String> = "by the endings of the files",
-        /// Options of the format. CSV and TSV: `header`, `delimiter`, `quote`, `escape`, `comment`, `newlines_in_values`, `infer_rows`; JSON: `infer_rows`.
+        /// Options of the format. CSV and TSV: `header`, `delimiter`, `quote`, `escape`, `comment`, `newlines_in_values`, `infer_rows`.
         options: BTreeMap<String, toml::Value> = "none",
         /// The columns that stand in the paths (`year=2024/`); an empty list for none.
         partitions: Option<Vec<String>> = "found in the paths",
