@@ -34,6 +34,9 @@ def test_parameters_in_both_styles(connection) -> None:
     assert ask(connection, "SELECT count(*) FROM shots WHERE shot > ? AND gas = ?", (1100, "D2")) == [(7,)]
     assert ask(connection, "SELECT count(*) FROM shots WHERE gas = $2 AND shot > $1", (1100, "D2")) == [(7,)]
     assert ask(connection, "SELECT ? AS a, ? AS b", (None, 2.5)) == [(None, 2.5)]
+    # A value that is wider than its column is compared, not cut.
+    assert ask(connection, "SELECT count(*) FROM ten WHERE CAST(id AS INT) < ?", (3_000_000_000,)) == [(10,)]
+    assert ask(connection, "SELECT count(*) FROM ten WHERE id < ?", (2.5,)) == [(3,)]
     numbers = list(range(11))
     assert ask(connection, "SELECT " + ", ".join(f"${n + 1} AS c{n}" for n in numbers), numbers) == [tuple(numbers)]
 

@@ -115,6 +115,21 @@ def test_any_arrow_data_is_a_table(lake_environment: dict[str, str]) -> None:
         lake.register("not a name", pa.table(data))
 
 
+def test_a_result_that_is_read_again_has_the_schema_of_now() -> None:
+    lake = lacus.open()
+    lake.register("mine", pa.table({"x": pa.array([1, 2], pa.int64())}))
+    result = lake.sql("SELECT x FROM mine")
+    assert result.to_arrow().column("x").type == pa.int64()
+    lake.register("mine", pa.table({"x": pa.array([3], pa.int32())}))
+    again = result.to_arrow()
+    assert again.column("x").type == pa.int32() and again.column("x").to_pylist() == [3]
+
+
+def test_a_view_can_not_have_parameters(lake: lacus.Lake) -> None:
+    with pytest.raises(lacus.QueryError, match="a command can't have parameters"):
+        lake.sql("CREATE VIEW v AS SELECT * FROM ten WHERE id = ?", [5])
+
+
 def test_a_server_keeps_no_tables(server: str) -> None:
     with pytest.raises(lacus.UnsupportedError, match=r"lacus\.open"):
         lacus.connect(server).register("mine", pa.table({"x": [1]}))

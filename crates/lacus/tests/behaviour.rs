@@ -8,6 +8,8 @@ mod limits;
 mod parquet_file;
 #[path = "behaviour/queries.rs"]
 mod queries;
+#[path = "behaviour/values.rs"]
+mod values;
 #[path = "behaviour/versions.rs"]
 mod versions;
 

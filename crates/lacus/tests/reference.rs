@@ -36,7 +36,7 @@ fn the_kinds_of_errors() -> TestResult {
     let status = |kind| format!("{:?}", lacus_flight::to_status(&lacus::Error::new(kind, "")).code());
     let mut page = String::from("# Errors\n\nEvery kind, and what it becomes at each edge. Generated from the code by `make docs`.\n\n");
     page.push_str(
-        "The code is `x-error-code` in the headers of Flight SQL and `.code` in Python; the exit code is that of the `lacus` command.\n\n",
+        "The code is `x-error-code` in the headers of Flight SQL and `.code` in Python; `lacus --help` lists the exit codes.\n\n",
     );
     page.push_str("| code | gRPC status |\n|---|---|\n");
     for kind in Kind::ALL {

@@ -22,3 +22,11 @@ fn noise(row: i64, place: usize) -> u64 {
     let mixed = (row as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (place as u64).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     (mixed ^ (mixed >> 29)).wrapping_mul(0x94D0_49BB_1331_11EB) >> 33
 }
+
+/// A file with one column `x`.
+pub(crate) fn column(values: lacus::arrow::array::ArrayRef) -> lacus::Result<Vec<u8>> {
+    let batch = RecordBatch::try_from_iter_with_nullable([("x", values, true)])?;
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None)?;
+    writer.write(&batch)?;
+    Ok(writer.into_inner()?)
+}
