@@ -35,7 +35,7 @@ async fn open(engine: &Engine, name: &str, spec: &DatasetSpec) -> Result<()> {
     let owner = Principal::owner();
     let Some(table) = engine.tables(&owner).into_iter().find(|table| table.name == name) else { return Err(engine.unknown_table(name)) };
     let schema = engine.table_schema(&table, &owner).await?;
-    for column in spec.columns.keys().filter(|column| schema.field_with_name(column).is_err()) {
+    if let Some(column) = spec.columns.keys().find(|column| schema.field_with_name(column).is_err()) {
         let error = Error::new(Kind::InvalidConfiguration, format!("`{column}` is described, but is no column")).with("dataset", name);
         return Err(match nearest(column, schema.fields().iter().map(|field| field.name().as_str())) {
             Some(near) => error.hint(format!("did you mean `{near}`?")),
