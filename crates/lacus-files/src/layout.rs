@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use datafusion_common::metadata::FieldMetadata;
 use datafusion_common::{Result, ScalarValue};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{CastExpr, Column, Literal};
@@ -47,12 +48,14 @@ impl Layouts {
     }
 }
 
-/// Text is parsed as the table's type at once; an Arrow file keeps its own types.
+/// Text is parsed as the table's type at once; an Arrow file keeps its own types. The rest of a field is the table's, so that what is
+/// read has the units and descriptions that were planned.
 fn layout(format: Format, schema: &SchemaRef, stored: &SchemaRef) -> SchemaRef {
-    if format == Format::Arrow {
-        return Arc::clone(schema);
-    }
-    let field = |field: &FieldRef| stored.field_with_name(field.name()).map_or_else(|_| Arc::clone(field), |known| Arc::new(known.clone()));
+    let field = |field: &FieldRef| match stored.field_with_name(field.name()) {
+        Err(_) => Arc::clone(field),
+        Ok(known) if format == Format::Arrow => Arc::new(known.clone().with_data_type(field.data_type().clone())),
+        Ok(known) => Arc::new(known.clone()),
+    };
     Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
 }
 
@@ -70,7 +73,10 @@ pub(crate) fn aligned(scan: Arc<dyn ExecutionPlan>, wanted: &SchemaRef) -> Resul
     }
     let column = |field: &Arc<Field>| -> Result<ProjectionExpr> {
         let expr: Arc<dyn PhysicalExpr> = match read.column_with_name(field.name()) {
-            None => Arc::new(Literal::new(ScalarValue::try_from(field.data_type())?)),
+            None => {
+                let metadata = Some(FieldMetadata::from(field.as_ref())).filter(|metadata| !metadata.is_empty());
+                Arc::new(Literal::new_with_metadata(ScalarValue::try_from(field.data_type())?, metadata))
+            }
             Some((position, stored)) if stored.data_type() == field.data_type() => Arc::new(Column::new(field.name(), position)),
             Some((position, _)) => Arc::new(CastExpr::new(Arc::new(Column::new(field.name(), position)), field.data_type().clone(), None)),
         };

@@ -130,19 +130,19 @@ impl Source for FilesSource {
         let files = || shown.iter().map(String::as_str).zip(&schemas);
         let by_position =
             format.is_text() && spec.options.get("header").is_some_and(|header| header.boolean("header").is_ok_and(|header| !header));
-        let (stored, layouts) = match &spec.schema {
-            Some(declared) if by_position => (Arc::clone(declared), Layouts::one(declared, objects.len())),
+        let stored = match &spec.schema {
+            Some(declared) => declared.as_ref().clone(),
+            None => unite(files(), format)?,
+        };
+        let stored = Arc::new(described(stored, spec));
+        let layouts = match &spec.schema {
+            Some(_) if by_position => Layouts::one(&stored, objects.len()),
             Some(declared) => {
                 declared_fits(declared, files(), format)?;
-                (Arc::clone(declared), Layouts::of(format, &schemas, declared))
+                Layouts::of(format, &schemas, &stored)
             }
-            None => {
-                let united = Arc::new(unite(files(), format)?);
-                let layouts = Layouts::of(format, &schemas, &united);
-                (united, layouts)
-            }
+            None => Layouts::of(format, &schemas, &stored),
         };
-        let stored = Arc::new(described(stored.as_ref().clone(), spec));
         let paths: Vec<&Path> = objects.iter().map(|object| &object.location).collect();
         let partitions = Partitions::find(pattern.prefix(), &paths, spec.partitions.as_deref())
             .map_err(|error| error.with("dataset", &spec.name))?

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use lacus::Kind;
-use lacus::arrow::array::{Float64Array, Int32Array, Int64Array};
+use lacus::arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch};
+use lacus::arrow::datatypes::{DataType, Field, Schema};
+use lacus::arrow::ipc::writer::FileWriter;
 use lacus_testbed::S3Server;
 
 use crate::parquet_file::column;
@@ -121,5 +123,32 @@ async fn marks_of_folders_are_no_data() -> TestResult {
     server.put("data", "shots/_SUCCESS", "x").await?;
     let engine = engine(vec![bucket("lab", &server, "data")?])?;
     assert_eq!(ask(&engine, "SELECT n, _date FROM 'lab:shots/'").await?, "1,2024-01-01");
+    Ok(())
+}
+
+/// Arrow files keep their own types, order and units; the table has one of each.
+#[tokio::test(flavor = "multi_thread")]
+async fn arrow_files_of_several_layouts_unite() -> TestResult {
+    let described = |name: &str, kind, unit| lacus_core::describe_field(Field::new(name, kind, false), Some("what"), unit);
+    let file = |fields: Vec<Field>, columns: Vec<ArrayRef>| -> lacus::Result<Vec<u8>> {
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+        let mut writer = FileWriter::try_new(Vec::new(), &batch.schema())?;
+        writer.write(&batch)?;
+        Ok(writer.into_inner()?)
+    };
+    let first = file(
+        vec![described("a", DataType::Int32, Some("K")), Field::new("b", DataType::Float64, false)],
+        vec![Arc::new(Int32Array::from(vec![1])), Arc::new(Float64Array::from(vec![0.5]))],
+    )?;
+    let second = file(
+        vec![Field::new("b", DataType::Float64, true), described("c", DataType::Int64, Some("s")), Field::new("a", DataType::Int64, false)],
+        vec![Arc::new(Float64Array::from(vec![1.5])), Arc::new(Int64Array::from(vec![7])), Arc::new(Int64Array::from(vec![2]))],
+    )?;
+    let files = folder(&[("y=1/a.arrow", first), ("y=2/b.arrow", second)])?;
+    let engine = engine(Vec::new())?;
+    let from = format!("FROM '{}/**/*.arrow'", files.path().display());
+    assert_eq!(ask(&engine, &format!("SELECT a, b, c, y {from} ORDER BY a")).await?, "1,0.5,NULL,1\n2,1.5,7,2");
+    assert_eq!(ask(&engine, &format!("SELECT y, c, count(*) {from} WHERE a > 1 GROUP BY y, c")).await?, "2,7,1");
+    assert_eq!(ask(&engine, &format!("SELECT count(*) {from} WHERE y = 1900")).await?, "0");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The lakes that SQL tests run in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lacus::Config;
 use lacus_testbed::{ACCESS_KEY, S3Server, SECRET_KEY};
@@ -34,7 +34,9 @@ impl Lakes {
         let server = S3Server::start().await?;
         let testdata = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata");
         server.put_folder("beamline-data", "", &testdata.join("bucket")).await?;
-        Ok(Self { server, state: tempfile::tempdir()? })
+        let state = tempfile::tempdir()?;
+        write_tpch(state.path())?;
+        Ok(Self { server, state })
     }
 
     /// The lake of `testdata/`.
@@ -55,12 +57,15 @@ impl Lakes {
     }
 
     /// A lake over the TPC-H tables.
-    pub(crate) fn tpch(&self) -> TestResult<LakeSource> {
-        const TABLES: [&str; 8] = ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"];
-        let data = std::env::var("LACUS_TPCH")?;
-        let file = self.state.path().join("tpch.toml");
-        let datasets: String = TABLES.iter().map(|table| format!("[dataset.{table}]\npath = \"{data}/{table}.parquet\"\n")).collect();
-        std::fs::write(&file, format!("[lake]\nname = \"tpch\"\nstate = \"state\"\n{datasets}"))?;
-        Ok(LakeSource { file, environment: Vec::new() })
+    pub(crate) fn tpch(&self) -> LakeSource {
+        LakeSource { file: self.state.path().join("tpch.toml"), environment: Vec::new() }
     }
+}
+
+/// Written once, before any test reads it.
+fn write_tpch(folder: &Path) -> TestResult<()> {
+    const TABLES: [&str; 8] = ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"];
+    let Ok(data) = std::env::var("LACUS_TPCH") else { return Ok(()) };
+    let datasets: String = TABLES.iter().map(|table| format!("[dataset.{table}]\npath = \"{data}/{table}.parquet\"\n")).collect();
+    Ok(std::fs::write(folder.join("tpch.toml"), format!("[lake]\nname = \"tpch\"\nstate = \"state\"\n{datasets}"))?)
 }
