@@ -127,22 +127,7 @@ impl Source for FilesSource {
         let opening = Opening { session, store, reader, options };
         let schemas = self.schemas(&opening, &objects).await?;
         let shown: Vec<String> = objects.iter().map(|object| self.stores.shown(&object.location)).collect();
-        let files = || shown.iter().map(String::as_str).zip(&schemas);
-        let by_position =
-            format.is_text() && spec.options.get("header").is_some_and(|header| header.boolean("header").is_ok_and(|header| !header));
-        let stored = match &spec.schema {
-            Some(declared) => declared.as_ref().clone(),
-            None => unite(files(), format)?,
-        };
-        let stored = Arc::new(described(stored, spec));
-        let layouts = match &spec.schema {
-            Some(_) if by_position => Layouts::one(&stored, objects.len()),
-            Some(declared) => {
-                declared_fits(declared, files(), format)?;
-                Layouts::of(format, &schemas, &stored)
-            }
-            None => Layouts::of(format, &schemas, &stored),
-        };
+        let (stored, layouts) = table_schema(spec, format, &shown, &schemas)?;
         let paths: Vec<&Path> = objects.iter().map(|object| &object.location).collect();
         let partitions = Partitions::find(pattern.prefix(), &paths, spec.partitions.as_deref())
             .map_err(|error| error.with("dataset", &spec.name))?
@@ -150,6 +135,30 @@ impl Source for FilesSource {
         let files = Files { objects, layouts, partitions };
         Ok(Arc::new(FilesTable::new(Arc::clone(&self.stores), opening.reader, stored, files, Arc::clone(&self.statistics))))
     }
+}
+
+/// The stored columns of the table, and how each file lays them out.
+fn table_schema(spec: &DatasetSpec, format: Format, shown: &[String], schemas: &[SchemaRef]) -> Result<(SchemaRef, Layouts)> {
+    let files = || shown.iter().map(String::as_str).zip(schemas);
+    let stored = match &spec.schema {
+        Some(declared) => declared.as_ref().clone(),
+        None => unite(files(), format)?,
+    };
+    if stored.fields().is_empty() {
+        let error = Error::new(Kind::CorruptData, "the files hold no columns");
+        return Err(match shown.first() {
+            Some(first) => error.with("file", first),
+            None => error,
+        });
+    }
+    let stored = Arc::new(described(stored, spec));
+    let Some(declared) = &spec.schema else { return Ok((Arc::clone(&stored), Layouts::of(format, schemas, &stored))) };
+    let header = spec.options.get("header").map_or(Ok(true), |header| header.boolean("header"))?;
+    if format.is_text() && !header {
+        return Ok((Arc::clone(&stored), Layouts::one(&stored, schemas.len())));
+    }
+    declared_fits(declared, files(), format)?;
+    Ok((Arc::clone(&stored), Layouts::of(format, schemas, &stored)))
 }
 
 /// What helps against the commonest reasons for rows of different lengths.

@@ -33,8 +33,10 @@ pub struct Config {
     pub base: PathBuf,
     /// The name of the lake.
     pub lake: String,
-    /// The folder for what Lacus keeps, if one can be written.
+    /// The folder for what Lacus keeps: none without a lake file.
     pub state: Option<PathBuf>,
+    /// Whether the lake file names that folder, so that it must be had.
+    pub state_is_written: bool,
     /// What queries may use of the machine.
     pub limits: Limits,
     /// The address on which `lacus serve` listens.
@@ -90,9 +92,18 @@ impl Config {
     /// A builder for the engine of this lake, to which a program can add its own.
     pub fn builder(&self) -> EngineBuilder {
         let stores = Arc::new(Stores::new(&self.base, self.buckets.clone(), self.stores.clone()));
-        let builder = Engine::builder(stores).lake(&self.lake).limits(self.limits.clone());
+        let limits = Limits { spill_directory: self.spill_directory(), ..self.limits.clone() };
+        let builder = Engine::builder(stores).lake(&self.lake).limits(limits);
         let builder = crate::register_defaults(builder);
         self.datasets.iter().fold(builder, |builder, (name, spec)| builder.dataset(name.clone(), spec.clone()))
+    }
+
+    /// Where data may spill. Data often lies in folders that can't be written, and reading it must work: without a state folder of its
+    /// own, a lake spills where the system keeps temporary files.
+    fn spill_directory(&self) -> Option<PathBuf> {
+        let spill = self.state.as_ref()?.join("spill");
+        let usable = self.state_is_written || std::fs::create_dir_all(&spill).is_ok();
+        usable.then_some(spill)
     }
 
     /// The engine of this lake.

@@ -54,7 +54,8 @@ fn mutated(random: &mut Random) -> String {
 fn what_people_write_never_panics() -> Result<(), Box<dyn std::error::Error>> {
     let rounds: u64 = std::env::var("LACUS_FUZZ_ROUNDS").map_or(Ok(3000), |rounds| rounds.parse())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let config = Config::parse("[store.lab]\nurl = '/nowhere'", "/nowhere".into(), &|_| None)?;
+    let folder = tempfile::tempdir()?;
+    let config = Config::parse("[store.lab]\nurl = '/nowhere'", folder.path().to_owned(), &|_| None)?;
     let engine = config.engine()?;
     let stores = std::sync::Arc::clone(engine.stores());
     for round in 1..=rounds {
@@ -68,7 +69,7 @@ fn what_people_write_never_panics() -> Result<(), Box<dyn std::error::Error>> {
         if let Ok(location) = Location::parse(&text) {
             let _ = stores.resolve(&location);
         }
-        let _ = Config::parse(&text, "/nowhere".into(), &|name| (name == "HOME").then(|| "home".to_owned()));
+        let _ = Config::parse(&text, folder.path().to_owned(), &|name| (name == "HOME").then(|| "home".to_owned()));
         // Planning may fail in any way that is an error; what it names does not exist.
         let _ = runtime.block_on(engine.prepare(&text, &lacus::Principal::owner()));
     }

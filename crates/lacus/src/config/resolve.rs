@@ -20,7 +20,10 @@ type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment<'_>) -> Result<Config> {
     let expand = |text: &Option<String>, key: &str| text.as_deref().map(|text| values::expand(text, key, environment)).transpose();
     let has_file = !written.lake.is_empty() || !written.store.is_empty() || !written.dataset.is_empty();
-    let state = state(expand(&written.lake.state, "lake.state")?, &base, has_file)?;
+    let written_state = expand(&written.lake.state, "lake.state")?;
+    let state_is_written = written_state.is_some();
+    let beside = has_file.then(|| STATE.to_owned());
+    let state = written_state.or(beside).map(|state| base.join(state));
     let stores = written.store.iter().map(|(name, section)| store(name, section, &base, environment)).collect::<Result<Vec<_>>>()?;
     let datasets =
         written.dataset.iter().map(|(name, section)| dataset(name, section, &stores, environment)).collect::<Result<Vec<_>>>()?;
@@ -28,12 +31,13 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
     DatasetName::new(&lake).map_err(|error| error.with("key", "lake.name"))?;
     Ok(Config {
         file: None,
-        limits: limits(&written.limits, state.as_deref())?,
+        limits: limits(&written.limits)?,
         listen: expand(&written.serve.listen, "serve.listen")?.unwrap_or_else(|| LISTEN.to_owned()),
         buckets: buckets(environment)?,
         base,
         lake,
         state,
+        state_is_written,
         stores,
         datasets,
     })
@@ -45,20 +49,11 @@ impl super::written::LakeSection {
     }
 }
 
-/// The state folder: as written, or beside the lake file where that can be written. Data is often read-only, and reading it must work.
-fn state(written: Option<String>, base: &Path, has_file: bool) -> Result<Option<PathBuf>> {
-    if let Some(written) = written {
-        return Ok(Some(base.join(written)));
-    }
-    let beside = base.join(STATE);
-    Ok((has_file && std::fs::create_dir_all(&beside).is_ok()).then_some(beside))
-}
-
-fn limits(written: &LimitsSection, state: Option<&Path>) -> Result<Limits> {
+fn limits(written: &LimitsSection) -> Result<Limits> {
     let defaults = Limits::default();
     Ok(Limits {
         memory: values::memory(written.memory.as_deref().unwrap_or("60%"), "limits.memory")?,
-        spill_directory: state.map(|state| state.join("spill")),
+        spill_directory: None,
         spill: written.spill.as_deref().map_or(Ok(defaults.spill), |text| values::bytes(text, "limits.spill"))?,
         deadline: written.deadline.as_deref().map_or(Ok(defaults.deadline), |text| values::duration(text, "limits.deadline"))?,
     })

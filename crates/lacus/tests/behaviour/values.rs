@@ -66,8 +66,10 @@ async fn missing_partition_values_and_files_without_rows_are_counted_right() -> 
 async fn a_column_that_begins_empty_keeps_its_values() -> TestResult {
     let mut text = String::from("n,note\n");
     (0..1500).for_each(|row| text.push_str(&format!("{row},{}\n", if row < 1200 { "" } else { "late" })));
-    let files = folder(&[("late.csv", text.into_bytes())])?;
+    let files = folder(&[("late.csv", text.into_bytes()), ("empty.csv", Vec::new())])?;
     let engine = engine(Vec::new())?;
+    let nothing = failure(&engine, &format!("SELECT * FROM '{}/empty.csv'", files.path().display())).await;
+    assert!(nothing.kind() == Kind::CorruptData && nothing.to_string().contains("no columns (file: "), "{nothing}");
     let sql = format!("SELECT count(note), count(*) FROM '{}/late.csv'", files.path().display());
     assert_eq!(ask(&engine, &sql).await?, "300,1500");
     Ok(())
