@@ -18,7 +18,7 @@ pub(crate) fn session_config(lake: &str) -> SessionConfig {
         // Row counts and ranges of files decide which side of a join is built.
         .with_collect_statistics(true);
     let options = config.options_mut();
-    // Decoding filter columns first loses 11% on TPC-H as DataFusion 55 does it; `make bench` measures it again.
+    // Decoding filter columns first loses 11% on TPC-H as DataFusion 55 does it.
     options.execution.parquet.pushdown_filters = false;
     // Field metadata holds units and descriptions.
     options.execution.parquet.skip_metadata = false;
@@ -27,8 +27,8 @@ pub(crate) fn session_config(lake: &str) -> SessionConfig {
     config
 }
 
-/// Two partitions a core where cores are few: one decodes while the other waits for its page. Measured on TPC-H with two cores as
-/// 8 to 11% (`make bench`); on many cores the exchange between partitions costs more than it hides.
+/// Two partitions a core where cores are few: one decodes while the other waits for its page. On TPC-H with two cores that was
+/// 8 to 11% of the time of plain DataFusion; on many cores the exchange between partitions costs more than it hides.
 fn partitions() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     if cores <= FEW_CORES { cores * 2 } else { cores }
