@@ -213,10 +213,6 @@ impl Stores {
         let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(mounts.entry(name.to_owned()).or_insert(Arc::new(mount))))
     }
-
-    fn explain(&self, error: object_store::Error, location: &Path) -> object_store::Error {
-        explain(error, &self.shown(location))
-    }
 }
 
 impl Mount {
@@ -391,7 +387,7 @@ impl ObjectStore for Stores {
             return Err(store_error(Error::new(Kind::Unsupported, "an object can't be copied from store to store")));
         }
         let call = source.store()?.copy_opts(&source.path, &target.path, options);
-        within(source.mount.patience(), &self.shown(from), call).await.map_err(|error| self.explain(error, from))
+        within(source.mount.patience(), &self.shown(from), call).await
     }
 }
 

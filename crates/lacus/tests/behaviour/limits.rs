@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lacus::datafusion::datasource::MemTable;
-use lacus::{Kind, Limits, Principal, TryStreamExt};
+use lacus::{Kind, Limits, Principal, StoreSpec, TryStreamExt};
 use lacus_testbed::{Fault, S3Server};
 
 use crate::parquet_file::numbers;
@@ -97,21 +97,20 @@ async fn all_is_quiet(server: &S3Server, before: usize) -> TestResult {
     Err("bytes are still sent".into())
 }
 
-/// A bucket whose one object takes minutes to read.
-async fn slow_lab() -> Result<(S3Server, u64), Box<dyn std::error::Error + Send + Sync>> {
+/// A store whose one object takes minutes to read, with the patience to wait for it, and the object's size.
+async fn slow_lab() -> Result<(S3Server, StoreSpec, u64), Box<dyn std::error::Error + Send + Sync>> {
     let server = S3Server::start().await?;
     let file = numbers(0, 20_000, 1000)?;
     let size = file.len() as u64;
     server.put("data", "a.parquet", file).await?;
-    Ok((server, size))
+    let store = StoreSpec { timeout: Duration::from_secs(60), ..bucket("lab", &server, "data")? };
+    Ok((server, store, size))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dropping_the_stream_stops_tasks_and_reads() -> TestResult {
-    let (server, size) = slow_lab().await?;
-    let mut patient = bucket("lab", &server, "data")?;
-    patient.timeout = Duration::from_secs(60);
-    let engine = engine(vec![patient])?;
+    let (server, store, size) = slow_lab().await?;
+    let engine = engine(vec![store])?;
     let before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let query = engine.query("SELECT text, n FROM 'lab:a.parquet' ORDER BY text", &[], &Principal::owner()).await?;
     server.faults().inject("a.parquet", Fault::Trickle(Duration::from_millis(100)), 1000);
@@ -128,12 +127,10 @@ async fn dropping_the_stream_stops_tasks_and_reads() -> TestResult {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_deadline_stops_tasks_and_reads() -> TestResult {
-    let (server, size) = slow_lab().await?;
+    let (server, store, size) = slow_lab().await?;
     let (mut limits, _folder) = small(1 << 30)?;
     limits.deadline = Duration::from_secs(3);
-    let mut patient = bucket("lab", &server, "data")?;
-    patient.timeout = Duration::from_secs(60);
-    let engine = limited(vec![patient], limits)?;
+    let engine = limited(vec![store], limits)?;
     let before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let query = engine.query("SELECT text, n FROM 'lab:a.parquet' ORDER BY text", &[], &Principal::owner()).await?;
     server.faults().inject("a.parquet", Fault::Trickle(Duration::from_millis(100)), 1000);
@@ -149,10 +146,8 @@ async fn the_deadline_stops_tasks_and_reads() -> TestResult {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disconnect_stops_tasks_and_reads() -> TestResult {
-    let (server, size) = slow_lab().await?;
-    let mut patient = bucket("lab", &server, "data")?;
-    patient.timeout = Duration::from_secs(60);
-    let engine = engine(vec![patient])?;
+    let (server, store, size) = slow_lab().await?;
+    let engine = engine(vec![store])?;
     let door = lacus_server::Server::bind("127.0.0.1:0").await?;
     let uri = format!("grpc://{}", door.address());
     let serving = tokio::spawn(door.serve(engine.clone(), std::future::pending()));
