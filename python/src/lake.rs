@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lacus::datafusion::datasource::MemTable;
-use lacus::{Engine, Error, Kind, Principal, ScalarValue, TableKind};
+use lacus::{Engine, Error, Kind, ScalarValue};
 use lacus_remote::Remote;
 use pyo3::prelude::*;
 
@@ -60,17 +60,9 @@ impl Lake {
     }
 
     fn tables(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        match &self.door {
-            Door::Embedded(engine) => {
-                let own = engine.tables(&Principal::owner()).into_iter().filter(|table| table.kind != TableKind::System);
-                Ok(own.map(|table| table.name).collect())
-            }
-            Door::Remote(_) => {
-                let text =
-                    "SELECT table_name FROM information_schema.tables WHERE table_schema <> 'information_schema' ORDER BY table_name";
-                Result::plan(py, self.door.clone(), text.to_owned(), Vec::new())?.first_column(py)
-            }
-        }
+        let text = "SELECT CASE table_schema WHEN 'main' THEN table_name ELSE table_schema || '.' || table_name END AS name \
+                    FROM information_schema.tables WHERE table_schema NOT IN ('information_schema', 'system') ORDER BY name";
+        Result::plan(py, self.door.clone(), text.to_owned(), Vec::new())?.first_column(py)
     }
 
     fn __repr__(&self) -> String {

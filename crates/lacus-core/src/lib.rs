@@ -7,7 +7,8 @@
 //! * [`Location`]: where a dataset lies, as a person writes it;
 //! * [`DatasetSpec`]: what a person says about a dataset;
 //! * [`Source`]: the trait that turns a specification into a table;
-//! * [`Principal`]: on whose behalf a query runs.
+//! * [`Principal`]: on whose behalf a query runs;
+//! * [`Notices`]: what a query wants its reader to know beside the rows.
 //!
 //! An extension needs only this crate and DataFusion's table traits.
 
@@ -16,14 +17,18 @@ mod error;
 mod location;
 mod metadata;
 mod name;
+mod notices;
 mod principal;
 mod source;
 mod spec;
+mod types;
 
 pub use error::{Error, Kind, Result};
 pub use location::{Location, RESERVED_STORE_NAMES};
 pub use metadata::{DESCRIPTION_KEY, UNIT_KEY, describe_field, description_of, unit_of};
 pub use name::{DatasetName, StoreName, nearest};
+pub use notices::Notices;
 pub use principal::Principal;
-pub use source::Source;
+pub use source::{Source, TableInfo};
 pub use spec::{ColumnSpec, DatasetSpec, OptionValue};
+pub use types::wider_type;

@@ -16,7 +16,7 @@ pub trait Source: Debug + Send + Sync {
     fn name(&self) -> &'static str;
 
     /// The formats that this source opens, as they stand after `format =` and `read_`.
-    fn formats(&self) -> &'static [&'static str];
+    fn formats(&self) -> &[&'static str];
 
     /// The format that this source would read `path` as, judged by its ending; `None` when it doesn't know.
     fn format_of(&self, path: &str) -> Option<&'static str>;
@@ -32,4 +32,55 @@ pub trait Source: Debug + Send + Sync {
     /// # Errors
     /// `NotFound` when nothing is there, `CorruptData` when a file can't be read, naming the file.
     async fn open(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Arc<dyn TableProvider>>;
+
+    /// Whether datasets of this kind hold several tables: the dataset's name is a schema then, and also the table that
+    /// [`Source::open`] gives.
+    fn has_tables(&self) -> bool {
+        false
+    }
+
+    /// The tables of a dataset that holds several. Reads metadata only.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    async fn tables(&self, _spec: &DatasetSpec, _session: &dyn Session) -> Result<Vec<TableInfo>> {
+        Ok(Vec::new())
+    }
+
+    /// The tables of the schema `system` that this source fills.
+    fn system_tables(&self) -> &[&'static str] {
+        &[]
+    }
+
+    /// One of [`Source::system_tables`], over the given datasets of this source. A dataset that can't be opened has a row that says why.
+    ///
+    /// # Errors
+    /// When the table can't be made.
+    async fn system_table(
+        &self,
+        _table: &str,
+        _specs: &[Arc<DatasetSpec>],
+        _session: &dyn Session,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(None)
+    }
+
+    /// Opens one table of a dataset that holds several; `None` when it has no such table.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    async fn open_table(&self, _spec: &DatasetSpec, _table: &str, _session: &dyn Session) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(None)
+    }
+}
+
+/// A table of a dataset that holds several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableInfo {
+    /// The name.
+    pub name: String,
+    /// What it holds, in a few words.
+    pub description: Option<String>,
+    /// Whether listings show it; tables of metadata and of bounds can be asked for by name alone.
+    pub listed: bool,
 }

@@ -5,10 +5,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{ResolvedTableReference, TableReference};
+use futures::{FutureExt, StreamExt, stream};
 use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Location, Result, Source, nearest};
 
 use crate::information_schema::INFORMATION_SCHEMA;
-use crate::settings::MAIN;
+use crate::settings::{MAIN, SYSTEM};
+
+/// How many datasets are opened at once for listings.
+const CONCURRENT_OPENS: usize = 8;
 
 /// What one name of the lake means.
 #[derive(Debug, Clone)]
@@ -153,17 +157,41 @@ impl Catalog {
         Ok(resolved.table.to_string())
     }
 
+    /// The dataset whose tables stand in a schema of its name, and the source that opens them.
+    pub(crate) fn dataset_schema(&self, schema: &str) -> Option<(Arc<DatasetSpec>, Arc<dyn Source>)> {
+        let Some(Entry::Dataset { spec, .. }) = self.entry(schema) else { return None };
+        let source = self.source_of(&spec).ok().filter(|source| source.has_tables())?;
+        let source = Arc::clone(source);
+        Some((spec, source))
+    }
+
+    /// All schemas: those of every lake, and one for each dataset that holds several tables.
+    pub(crate) fn schemas(&self) -> Vec<String> {
+        let fixed = [INFORMATION_SCHEMA, MAIN, SYSTEM].map(str::to_owned);
+        let of_datasets = self.entries().into_keys().filter(|name| self.dataset_schema(name).is_some());
+        fixed.into_iter().chain(of_datasets).collect()
+    }
+
+    /// The datasets that a source opens.
+    pub(crate) fn datasets_of(&self, source: &Arc<dyn Source>) -> Vec<Arc<DatasetSpec>> {
+        let spec = |entry: Entry| match entry {
+            Entry::Dataset { spec, .. } => self.source_of(&spec).is_ok_and(|known| Arc::ptr_eq(known, source)).then_some(spec),
+            Entry::View { .. } | Entry::Table { .. } => None,
+        };
+        self.entries().into_values().filter_map(spec).collect()
+    }
+
     pub(crate) fn check_schema(&self, resolved: &ResolvedTableReference) -> Result<()> {
         if resolved.catalog.as_ref() != self.lake {
             let error = Error::new(Kind::NotFound, format!("no catalog `{}`", resolved.catalog));
             return Err(error.hint(format!("the catalog is `{}`", self.lake)));
         }
-        let schemas = [MAIN, INFORMATION_SCHEMA];
-        if !schemas.contains(&resolved.schema.as_ref()) {
+        let schemas = self.schemas();
+        if !schemas.iter().any(|schema| *schema == *resolved.schema) {
             let error = Error::new(Kind::NotFound, format!("no schema `{}`", resolved.schema));
-            return Err(match nearest(&resolved.schema, schemas) {
+            return Err(match nearest(&resolved.schema, schemas.iter().map(String::as_str)) {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),
-                None => error.hint(format!("the schemas are `{MAIN}` and `{INFORMATION_SCHEMA}`")),
+                None => error.hint(format!("the schemas are {}", schemas.join(", "))),
             });
         }
         Ok(())
@@ -183,7 +211,12 @@ impl Catalog {
 
     /// The error for a reference that means nothing: its catalog, its schema or its name.
     pub(crate) fn unknown(&self, resolved: &ResolvedTableReference) -> Error {
-        self.check_schema(resolved).err().unwrap_or_else(|| self.unknown_table(&resolved.table))
+        let unknown = || match resolved.schema.as_ref() {
+            MAIN => self.unknown_table(&resolved.table),
+            schema => Error::new(Kind::NotFound, format!("no table `{}` in `{schema}`", resolved.table))
+                .hint(format!("SELECT table_name FROM information_schema.tables WHERE table_schema = '{schema}' lists them")),
+        };
+        self.check_schema(resolved).err().unwrap_or_else(unknown)
     }
 
     /// The dataset that a quoted location names: `FROM 's3://bucket/x.parquet'`.
@@ -209,6 +242,36 @@ impl Catalog {
         claimed.or_else(|| self.sources.first()).ok_or_else(|| {
             Error::new(Kind::InvalidConfiguration, "no source is registered").hint("call `lacus::register_defaults`, or add a source")
         })
+    }
+
+    /// All tables of all schemas. Datasets that hold several tables are opened for it; one that can't be opened has no other tables
+    /// than the one of its name, and the query that uses it says why.
+    pub(crate) async fn all_tables(&self, session: &dyn Session) -> Vec<TableEntry> {
+        let mut all = self.tables();
+        let mut opening = Vec::new();
+        for name in self.entries().into_keys() {
+            if let Some((spec, source)) = self.dataset_schema(&name) {
+                opening.push(async move { (name, source.tables(&spec, session).await.unwrap_or_default()) }.boxed());
+            }
+        }
+        let opened = stream::iter(opening).buffered(CONCURRENT_OPENS).collect::<Vec<_>>();
+        for (schema, tables) in opened.await {
+            all.extend(tables.into_iter().filter(|table| table.listed).map(|table| TableEntry {
+                catalog: self.lake.clone(),
+                schema: schema.clone(),
+                name: table.name,
+                kind: TableKind::Table,
+                description: table.description,
+            }));
+        }
+        all.extend(self.sources.iter().flat_map(|source| source.system_tables()).map(|name| TableEntry {
+            catalog: self.lake.clone(),
+            schema: SYSTEM.to_owned(),
+            name: (*name).to_owned(),
+            kind: TableKind::System,
+            description: None,
+        }));
+        all
     }
 
     /// All tables of `main`, by name.

@@ -6,11 +6,12 @@ use datafusion::common::{ParamValues, ScalarValue, TableReference};
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::{AggregateUDF, LogicalPlan, ScalarUDF, WindowUDF};
 use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Principal, Result, Source};
-use lacus_storage::{ReadScope, Stores};
+use lacus_storage::Stores;
 
 use crate::catalog::{Catalog, Entry, Origin, TableEntry};
 use crate::planner::Planner;
 use crate::query::{Deadline, Query, Work};
+use crate::session::Scope;
 use crate::statement::{self, Parsed};
 use crate::{Limits, ddl, describe, explain, information_schema, session};
 
@@ -151,7 +152,7 @@ impl EngineBuilder {
 struct Planned {
     plan: LogicalPlan,
     state: SessionState,
-    scope: Arc<ReadScope>,
+    scope: Scope,
     text: String,
     is_command: bool,
 }
@@ -201,7 +202,7 @@ impl Engine {
     async fn plan(&self, parsed: Parsed) -> Result<Planned> {
         ddl::refuse_writes(&parsed.statement)?;
         let parameters = parsed.parameters;
-        let scope = Arc::new(ReadScope::default());
+        let scope = Scope::default();
         let state = session::query_state(&self.shared.state, &self.shared.stores, &scope);
         let text = parsed.statement.to_string();
         let plan = Planner { state: &state, catalog: &self.shared.catalog }.plan(parsed.statement).await?;
@@ -235,10 +236,26 @@ impl Engine {
         &self.shared.catalog.lake
     }
 
-    /// All tables, those of `information_schema` last. Nothing is opened.
-    pub fn tables(&self, _principal: &Principal) -> Vec<TableEntry> {
+    /// The schemas of the lake. Nothing is opened.
+    pub fn schemas(&self, _principal: &Principal) -> Vec<String> {
+        self.shared.catalog.schemas()
+    }
+
+    /// All tables, those of `information_schema` last. Datasets that hold several tables are opened for it.
+    ///
+    /// # Errors
+    /// `DeadlineExceeded` when that takes too long.
+    pub async fn tables(&self, _principal: &Principal) -> Result<Vec<TableEntry>> {
         let catalog = &self.shared.catalog;
-        catalog.tables().into_iter().chain(information_schema::entries(catalog)).collect()
+        let state = session::query_state(&self.shared.state, &self.shared.stores, &Scope::default());
+        let listing = async { Ok(catalog.all_tables(&state).await) };
+        let listed = Deadline::after(self.shared.limits.deadline).bound(listing).await?;
+        Ok(listed.into_iter().chain(information_schema::entries(catalog)).collect())
+    }
+
+    /// The table of `main` of this name. Nothing is opened.
+    pub fn table(&self, name: &str) -> Option<TableEntry> {
+        self.shared.catalog.tables().into_iter().find(|table| table.name == name)
     }
 
     /// The schema of one table, which is opened for it.
@@ -246,8 +263,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::query`].
     pub async fn table_schema(&self, table: &TableEntry, _principal: &Principal) -> Result<SchemaRef> {
-        let scope = Arc::new(ReadScope::default());
-        let state = session::query_state(&self.shared.state, &self.shared.stores, &scope);
+        let state = session::query_state(&self.shared.state, &self.shared.stores, &Scope::default());
         let reference = TableReference::full(table.catalog.as_str(), table.schema.as_str(), table.name.as_str());
         let planner = Planner { state: &state, catalog: &self.shared.catalog };
         let opened = Deadline::after(self.shared.limits.deadline).bound(planner.table(reference)).await?;

@@ -1,6 +1,6 @@
 //! What there is, as tables: `information_schema`, with descriptions.
 //!
-//! `tables`, `schemata` and `views` are known without opening anything. `columns` opens the datasets that the query asks for by
+//! `schemata` and `views` are known without opening anything. `tables` opens the datasets that hold several; `columns` opens the datasets that the query asks for by
 //! `table_name = '...'`, or all; a dataset that can't be opened has one row that says why, so it isn't missing.
 
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const CONCURRENT_OPENS: usize = 8;
 
 pub(crate) async fn table(name: &str, catalog: &Arc<Catalog>, state: &SessionState) -> Result<Arc<dyn TableProvider>> {
     match name {
-        "tables" => in_memory(tables(catalog)?),
+        "tables" => in_memory(tables(catalog, catalog.all_tables(state).await)?),
         "schemata" => in_memory(schemata(catalog)?),
         "views" => in_memory(views(catalog)?),
         "columns" => Ok(Arc::new(Columns { catalog: Arc::clone(catalog) })),
@@ -74,8 +74,8 @@ fn texts(names: &[(&str, bool)]) -> SchemaRef {
     Arc::new(Schema::new(names.iter().map(|(name, nullable)| Field::new(*name, DataType::Utf8, *nullable)).collect::<Vec<_>>()))
 }
 
-fn tables(catalog: &Catalog) -> Result<RecordBatch> {
-    let all: Vec<TableEntry> = catalog.tables().into_iter().chain(entries(catalog)).collect();
+fn tables(catalog: &Catalog, listed: Vec<TableEntry>) -> Result<RecordBatch> {
+    let all: Vec<TableEntry> = listed.into_iter().chain(entries(catalog)).collect();
     let schema =
         texts(&[("table_catalog", false), ("table_schema", false), ("table_name", false), ("table_type", false), ("table_comment", true)]);
     // The standard's word for a table is `BASE TABLE` here; Flight SQL's is `TABLE`.
@@ -92,7 +92,8 @@ fn tables(catalog: &Catalog) -> Result<RecordBatch> {
 
 fn schemata(catalog: &Catalog) -> Result<RecordBatch> {
     let schema = texts(&[("catalog_name", false), ("schema_name", false)]);
-    let columns = vec![text([Some(&catalog.lake), Some(&catalog.lake)]), text([Some(INFORMATION_SCHEMA), Some(MAIN)])];
+    let schemas = catalog.schemas();
+    let columns = vec![text(schemas.iter().map(|_| Some(&catalog.lake))), text(schemas.iter().map(Some))];
     Ok(RecordBatch::try_new(schema, columns)?)
 }
 
@@ -198,7 +199,8 @@ impl TableProvider for Columns {
             .downcast_ref::<SessionState>()
             .ok_or_else(|| Error::new(Kind::Internal, "the session of a query is not DataFusion's"))?;
         let wanted = |entry: &TableEntry| filters.iter().all(|filter| may_hold(filter, entry));
-        let entries: Vec<TableEntry> = self.catalog.tables().into_iter().chain(entries(&self.catalog)).filter(wanted).collect();
+        let listed = self.catalog.all_tables(session).await;
+        let entries: Vec<TableEntry> = listed.into_iter().chain(entries(&self.catalog)).filter(wanted).collect();
         let rows: Vec<Column> =
             stream::iter(entries).map(|entry| self.of(entry, state)).buffered(CONCURRENT_OPENS).flat_map(stream::iter).collect().await;
         let columns: Vec<ArrayRef> = vec![

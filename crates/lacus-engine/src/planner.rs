@@ -23,6 +23,7 @@ use lacus_core::{Error, Kind, Result};
 
 use crate::catalog::{Catalog, Entry};
 use crate::information_schema::{self, INFORMATION_SCHEMA};
+use crate::settings::{MAIN, SYSTEM};
 use crate::{calls, statement};
 
 /// How many views may stand on one another: a view that names itself ends here.
@@ -93,6 +94,14 @@ impl Planner<'_> {
         if resolved.schema.as_ref() == INFORMATION_SCHEMA {
             return information_schema::table(name, self.catalog, self.state).await.map(Some);
         }
+        if resolved.schema.as_ref() == SYSTEM {
+            return self.system_table(name).await;
+        }
+        if resolved.schema.as_ref() != MAIN {
+            let Some((spec, source)) = self.catalog.dataset_schema(&resolved.schema) else { return Ok(None) };
+            let opened = source.open_table(&spec, name, self.state).await;
+            return opened.map_err(|error| error.with("dataset", &spec.name));
+        }
         match self.catalog.entry(name) {
             Some(Entry::Dataset { spec, .. }) => self.catalog.open(&spec, self.state).await.map(Some),
             Some(Entry::Table { provider }) => Ok(Some(provider)),
@@ -102,6 +111,12 @@ impl Planner<'_> {
                 None => Ok(None),
             },
         }
+    }
+
+    async fn system_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let source = self.catalog.sources().iter().find(|source| source.system_tables().contains(&name));
+        let Some(source) = source else { return Ok(None) };
+        source.system_table(name, &self.catalog.datasets_of(source), self.state).await
     }
 
     /// A view is planned anew by every query, so it sees its datasets as they are now.

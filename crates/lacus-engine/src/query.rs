@@ -10,10 +10,11 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::Stream;
 use lacus_core::{Error, Kind, Result};
-use lacus_storage::{ReadScope, StoreReads};
+use lacus_storage::StoreReads;
 use tokio::time::{Instant, Sleep};
 
 use crate::explain;
+use crate::session::Scope;
 
 /// One SQL text, planned: its schema is known, and nothing but metadata was read.
 ///
@@ -23,7 +24,7 @@ pub struct Query {
     pub(crate) id: String,
     pub(crate) schema: SchemaRef,
     pub(crate) work: Work,
-    pub(crate) scope: Arc<ReadScope>,
+    pub(crate) scope: Scope,
     pub(crate) deadline: Deadline,
 }
 
@@ -75,6 +76,11 @@ impl Query {
         matches!(self.work, Work::Done)
     }
 
+    /// What the reader should know beside the rows, as far as planning tells.
+    pub fn notices(&self) -> Vec<String> {
+        self.scope.notices.all()
+    }
+
     /// Runs the query, on the tokio runtime that calls it. Dropping the stream cancels it: all tasks and reads stop.
     ///
     /// # Errors
@@ -99,7 +105,7 @@ impl Query {
 pub struct ResultStream {
     schema: SchemaRef,
     batches: Option<SendableRecordBatchStream>,
-    scope: Arc<ReadScope>,
+    scope: Scope,
     deadline: Deadline,
     alarm: Pin<Box<Sleep>>,
     explains: bool,
@@ -117,15 +123,20 @@ impl ResultStream {
         Arc::clone(&self.schema)
     }
 
+    /// What the reader should know beside the rows, so far; all of it once the stream has ended.
+    pub fn notices(&self) -> Vec<String> {
+        self.scope.notices.all()
+    }
+
     /// What the query has read so far, store by store.
     pub fn reads(&self) -> Vec<StoreReads> {
-        self.scope.reads()
+        self.scope.reads.reads()
     }
 
     fn end(&mut self) -> Option<Result<RecordBatch>> {
         self.batches = None;
         let explains = std::mem::take(&mut self.explains);
-        explains.then(|| explain::reads(&self.schema, &self.scope))
+        explains.then(|| explain::reads(&self.schema, &self.scope.reads))
     }
 }
 

@@ -9,7 +9,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
-use lacus_core::{Error, Kind, Result};
+use lacus_core::{Error, Kind, Notices, Result};
 use lacus_storage::{ReadScope, ScopedStore, Stores};
 use object_store::ObjectStore;
 
@@ -46,11 +46,18 @@ pub(crate) fn base_state(lake: &str, limits: &Limits) -> Result<SessionState> {
     Ok(SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build())
 }
 
+/// What belongs to one query: what it reads, and what it wants its reader to know.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scope {
+    pub(crate) reads: Arc<ReadScope>,
+    pub(crate) notices: Arc<Notices>,
+}
+
 /// The session of one query, which reads within `scope`.
-pub(crate) fn query_state(base: &SessionState, stores: &Arc<Stores>, scope: &Arc<ReadScope>) -> SessionState {
-    let store = Arc::new(ScopedStore::new(Arc::clone(stores), Arc::clone(scope)));
+pub(crate) fn query_state(base: &SessionState, stores: &Arc<Stores>, scope: &Scope) -> SessionState {
+    let store = Arc::new(ScopedStore::new(Arc::clone(stores), Arc::clone(&scope.reads)));
     let runtime = RuntimeEnv { object_store_registry: Arc::new(QueryStores { store }), ..base.runtime_env().as_ref().clone() };
-    let config = base.config().clone().with_extension(Arc::clone(scope));
+    let config = base.config().clone().with_extension(Arc::clone(&scope.reads)).with_extension(Arc::clone(&scope.notices));
     SessionStateBuilder::new_from_existing(base.clone()).with_config(config).with_runtime_env(Arc::new(runtime)).build()
 }
 

@@ -4,6 +4,8 @@ use datafusion::prelude::SessionConfig;
 
 /// The default schema of a lake.
 pub(crate) const MAIN: &str = "main";
+/// The schema of tables about the lake itself.
+pub(crate) const SYSTEM: &str = "system";
 
 /// More partitions than cores pay as long as there are few cores.
 const FEW_CORES: usize = 8;

@@ -1,5 +1,4 @@
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -9,7 +8,7 @@ use datafusion_datasource::file_format::FileFormat;
 use datafusion_execution::object_store::ObjectStoreUrl;
 use futures::{StreamExt, TryStreamExt, stream};
 use lacus_core::{DatasetSpec, Error, Kind, Result, Source, describe_field};
-use lacus_storage::{Stores, lake_url, same_version};
+use lacus_storage::{Known, Stores, lake_url};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
@@ -21,6 +20,11 @@ use crate::union::{declared_fits, unite};
 
 /// How many files are opened at once to learn their schemas: remote latency is hidden, a small server is not flooded.
 const CONCURRENT_OPENS: usize = 32;
+/// Enough for every dataset of a large lake.
+const MOST: usize = 500_000;
+
+/// A file, and the options with which it was looked at.
+pub(crate) type Key = (Path, String);
 
 /// Single files in folders and buckets as datasets.
 ///
@@ -29,15 +33,15 @@ const CONCURRENT_OPENS: usize = 32;
 #[derive(Debug)]
 pub struct FilesSource {
     stores: Arc<Stores>,
-    schemas: Arc<Known<SchemaRef>>,
-    statistics: Arc<Known<Arc<Statistics>>>,
-    versions: Known<()>,
+    schemas: Known<Key, SchemaRef>,
+    statistics: Arc<Known<Key, Arc<Statistics>>>,
+    versions: Known<Key, ()>,
 }
 
 impl FilesSource {
     /// A source over `stores`.
     pub fn new(stores: Arc<Stores>) -> Self {
-        Self { stores, schemas: Arc::default(), statistics: Arc::default(), versions: Known::default() }
+        Self { stores, schemas: Known::new(MOST), statistics: Arc::new(Known::new(MOST)), versions: Known::new(MOST) }
     }
 
     /// DataFusion keeps footers by path, size and time. An object that was replaced within the second by one of the same size is another
@@ -89,7 +93,7 @@ impl Source for FilesSource {
         "files"
     }
 
-    fn formats(&self) -> &'static [&'static str] {
+    fn formats(&self) -> &[&'static str] {
         &Format::NAMES
     }
 
@@ -177,34 +181,4 @@ fn described(schema: Schema, spec: &DatasetSpec) -> Schema {
         None => Arc::clone(field),
     });
     Schema::new(fields.collect::<Vec<Arc<Field>>>())
-}
-
-/// What was learned about files, each entry valid for one version of its file.
-#[derive(Debug)]
-pub(crate) struct Known<T> {
-    entries: Mutex<HashMap<(Path, String), (ObjectMeta, T)>>,
-}
-
-impl<T> Default for Known<T> {
-    fn default() -> Self {
-        Self { entries: Mutex::default() }
-    }
-}
-
-impl<T: Clone> Known<T> {
-    /// Enough for every dataset of a large lake; past it everything is learned again.
-    const MOST: usize = 500_000;
-
-    pub(crate) fn get(&self, key: &(Path, String), object: &ObjectMeta) -> Option<T> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.get(key).filter(|(known, _)| same_version(known, object)).map(|(_, value)| value.clone())
-    }
-
-    pub(crate) fn put(&self, key: (Path, String), object: &ObjectMeta, value: T) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if entries.len() >= Self::MOST {
-            entries.clear();
-        }
-        entries.insert(key, (object.clone(), value));
-    }
 }

@@ -17,13 +17,13 @@ use datafusion_physical_plan::empty::EmptyExec;
 use datafusion_physical_plan::union::UnionExec;
 use futures::{StreamExt, TryStreamExt, stream};
 use lacus_core::Error;
-use lacus_storage::{ReadScope, Stores, lake_url};
+use lacus_storage::{Known, ReadScope, Stores, lake_url};
 use object_store::{ObjectMeta, ObjectStore};
 
 use crate::layout::{Layouts, aligned, columns_to_read};
 use crate::named::{NamedSource, Selection};
 use crate::partitions::Partitions;
-use crate::source::Known;
+use crate::source::Key;
 
 /// How many footers are read at once for statistics.
 const CONCURRENT_FOOTERS: usize = 32;
@@ -43,7 +43,7 @@ pub(crate) struct FilesTable {
     reader: Arc<dyn FileFormat>,
     whole: SchemaRef,
     files: Files,
-    statistics: Arc<Known<Arc<Statistics>>>,
+    statistics: Arc<Known<Key, Arc<Statistics>>>,
 }
 
 impl FilesTable {
@@ -52,7 +52,7 @@ impl FilesTable {
         reader: Arc<dyn FileFormat>,
         stored: SchemaRef,
         files: Files,
-        statistics: Arc<Known<Arc<Statistics>>>,
+        statistics: Arc<Known<Key, Arc<Statistics>>>,
     ) -> Self {
         let whole = Schema::new(stored.fields().iter().chain(&files.partitions.fields).cloned().collect::<Vec<_>>());
         Self { stores, reader, whole: Arc::new(whole), files, statistics }

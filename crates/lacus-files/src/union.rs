@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use lacus_core::{Error, Kind, Result, nearest};
+use lacus_core::{Error, Kind, Result, nearest, wider_type};
 
 use crate::format::Format;
 
@@ -68,7 +68,7 @@ pub(crate) fn declared_fits<'a>(
             let Ok(stored) = schema.field_with_name(field.name()) else { continue };
             found = true;
             let parsed = format.is_text() || matches!(stored.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-            if !parsed && common(stored.data_type(), field.data_type(), format).as_ref() != Some(field.data_type()) {
+            if !parsed && wider_type(stored.data_type(), field.data_type(), format.is_written()).as_ref() != Some(field.data_type()) {
                 return Err(Error::new(Kind::InvalidQuery, format!("column `{}` can't be declared {}", field.name(), field.data_type()))
                     .with("file", file)
                     .with("type", stored.data_type())
@@ -90,7 +90,7 @@ pub(crate) fn declared_fits<'a>(
 
 fn widened((known, first): &(FieldRef, &str), (field, file): (&FieldRef, &str), format: Format) -> Result<Field> {
     let nullable = known.is_nullable() || field.is_nullable();
-    let data_type = common(known.data_type(), field.data_type(), format).ok_or_else(|| {
+    let data_type = wider_type(known.data_type(), field.data_type(), format.is_written()).ok_or_else(|| {
         Error::new(Kind::CorruptData, format!("the files disagree on column `{}`", field.name()))
             .with("file", file)
             .with("type", field.data_type())
@@ -99,54 +99,6 @@ fn widened((known, first): &(FieldRef, &str), (field, file): (&FieldRef, &str), 
             .hint("narrow the path, or open the files as two datasets and unite them with a cast")
     })?;
     Ok(known.as_ref().clone().with_data_type(data_type).with_nullable(nullable))
-}
-
-/// The type that holds every value of both, if there is one.
-fn common(left: &DataType, right: &DataType, format: Format) -> Option<DataType> {
-    use DataType::{Binary, BinaryView, Float16, Float32, Float64, LargeBinary, LargeUtf8, Null, Utf8, Utf8View};
-    if left == right {
-        return Some(left.clone());
-    }
-    match (left, right) {
-        (Null, other) | (other, Null) => Some(other.clone()),
-        (Utf8 | LargeUtf8 | Utf8View, Utf8 | LargeUtf8 | Utf8View) => {
-            Some(if [left, right].contains(&&LargeUtf8) { LargeUtf8 } else { Utf8View })
-        }
-        (Binary | LargeBinary | BinaryView, Binary | LargeBinary | BinaryView) => {
-            Some(if [left, right].contains(&&LargeBinary) { LargeBinary } else { BinaryView })
-        }
-        (Float16 | Float32 | Float64, Float16 | Float32 | Float64) => {
-            Some(if [left, right].contains(&&Float64) { Float64 } else { Float32 })
-        }
-        // The text `1` in one file and `1.5` in another are both decimal numbers as people write them; stored integers are exact.
-        (Float64, integer) | (integer, Float64) if integer.is_integer() && (format.is_written() || is_short(integer)) => Some(Float64),
-        (left, right) if left.is_integer() && right.is_integer() => wider_integer(left, right),
-        _ => None,
-    }
-}
-
-/// Whether every value of an integer type has a place among the 64-bit floats.
-fn is_short(integer: &DataType) -> bool {
-    integer.primitive_width().is_some_and(|bytes| bytes <= 4)
-}
-
-fn wider_integer(left: &DataType, right: &DataType) -> Option<DataType> {
-    let bits = |data_type: &DataType| data_type.primitive_width().map(|bytes| bytes * 8);
-    let (left_bits, right_bits) = (bits(left)?, bits(right)?);
-    match (left.is_signed_integer(), right.is_signed_integer()) {
-        (true, true) | (false, false) => Some(if left_bits >= right_bits { left.clone() } else { right.clone() }),
-        (true, false) => signed(left_bits.max(right_bits * 2)),
-        (false, true) => signed(right_bits.max(left_bits * 2)),
-    }
-}
-
-fn signed(bits: usize) -> Option<DataType> {
-    match bits {
-        16 => Some(DataType::Int16),
-        32 => Some(DataType::Int32),
-        64 => Some(DataType::Int64),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -178,16 +130,5 @@ mod tests {
             .map(|error| error.to_string())
             .unwrap_or_default();
         assert!(error.contains("file: 2.csv, type: Utf8, first file: 1.csv, its type: Int64"), "{error}");
-    }
-
-    #[test]
-    fn integers_widen_without_loss() {
-        assert_eq!(common(&DataType::UInt8, &DataType::Int8, Format::Parquet), Some(DataType::Int16));
-        assert_eq!(common(&DataType::UInt32, &DataType::Int64, Format::Parquet), Some(DataType::Int64));
-        assert_eq!(common(&DataType::UInt64, &DataType::Int64, Format::Parquet), None);
-        assert_eq!(common(&DataType::UInt16, &DataType::UInt64, Format::Parquet), Some(DataType::UInt64));
-        assert_eq!(common(&DataType::Int64, &DataType::Float64, Format::Parquet), None);
-        assert_eq!(common(&DataType::Int32, &DataType::Float64, Format::Parquet), Some(DataType::Float64));
-        assert_eq!(common(&DataType::Int64, &DataType::Float64, Format::Json), Some(DataType::Float64));
     }
 }

@@ -30,10 +30,7 @@ pub(crate) fn catalogs(engine: &Engine, query: CommandGetCatalogs) -> Result<Rec
 
 pub(crate) fn schemas(engine: &Engine, query: CommandGetDbSchemas, principal: &Principal) -> Result<RecordBatch> {
     let mut builder = query.into_builder();
-    let mut schemas: Vec<String> = engine.tables(principal).into_iter().map(|table| table.schema).collect();
-    schemas.push("main".to_owned());
-    schemas.sort();
-    schemas.dedup();
+    let schemas = engine.schemas(principal);
     schemas.iter().for_each(|schema| builder.append(engine.lake(), schema));
     builder.build().map_err(unencodable)
 }
@@ -50,7 +47,8 @@ pub(crate) async fn tables(engine: &Engine, query: CommandGetTables, principal: 
         };
         (table, schema.unwrap_or_else(|_| Schema::empty()))
     };
-    let opened: Vec<(TableEntry, Schema)> = stream::iter(engine.tables(principal)).map(open).buffered(CONCURRENT_OPENS).collect().await;
+    let opened: Vec<(TableEntry, Schema)> =
+        stream::iter(engine.tables(principal).await?).map(open).buffered(CONCURRENT_OPENS).collect().await;
     for (table, schema) in opened {
         builder.append(&table.catalog, &table.schema, &table.name, table.kind.as_str(), &schema).map_err(unencodable)?;
     }

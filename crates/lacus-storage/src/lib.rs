@@ -7,6 +7,7 @@
 //! Each query reads through its own [`ReadScope`], which counts requests and bytes per store and holds every object to the version
 //! that the query saw first: an object that changes while it is read is an error, never a mixture.
 
+mod known;
 mod local;
 mod pattern;
 mod reads;
@@ -15,6 +16,7 @@ mod secret;
 mod spec;
 mod stores;
 
+pub use known::Known;
 pub use pattern::Pattern;
 pub use reads::{ReadScope, ScopedStore, StoreReads, same_version};
 pub use secret::Secret;

@@ -6,6 +6,9 @@ use lacus_core::{Error, Kind, Result};
 use object_store::path::{Path, PathPart};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
+/// How deep `**` reaches for folders.
+const MOST_LEVELS: usize = 16;
+
 /// A location resolved to the virtual store: a literal prefix, and a glob for what follows it.
 #[derive(Debug, Clone)]
 pub struct Pattern {
@@ -13,6 +16,8 @@ pub struct Pattern {
     prefix: Path,
     glob: Option<GlobMatcher>,
     folder_only: bool,
+    /// How many segments the glob has; none when it crosses segments.
+    depth: Option<usize>,
     /// The object that the text would name if it were no glob.
     named: Option<Path>,
 }
@@ -42,7 +47,8 @@ impl Pattern {
         };
         // `[` stands in the names of files more often than in globs, so the name comes first.
         let named = if glob.is_some() && path.contains('[') { Some(below(&segments)?) } else { None };
-        Ok(Self { folder_only: path.is_empty() || path.ends_with('/'), shown, prefix, glob, named })
+        let depth = (!segments.contains(&"**")).then(|| segments.len() - literal);
+        Ok(Self { depth, folder_only: path.is_empty() || path.ends_with('/'), shown, prefix, glob, named })
     }
 
     /// What the person wrote.
@@ -84,6 +90,34 @@ impl Pattern {
         }
         objects.sort_by(|left, right| left.location.cmp(&right.location));
         Ok(objects)
+    }
+
+    /// The folders that match, in the order of their paths: without a glob the one that is named, whether or not it exists. Nothing
+    /// below a folder that matches is listed.
+    ///
+    /// # Errors
+    /// `NotFound` when nothing matches, or what the store says.
+    pub async fn folders(&self, store: &dyn ObjectStore) -> Result<Vec<Path>> {
+        if self.glob.is_none() {
+            return Ok(vec![self.prefix.clone()]);
+        }
+        let mut found = Vec::new();
+        let mut level = vec![self.prefix.clone()];
+        for _ in 0..self.depth.unwrap_or(MOST_LEVELS) {
+            let mut next = Vec::new();
+            for folder in level {
+                for below in store.list_with_delimiter(Some(&folder)).await?.common_prefixes {
+                    if self.matches(&below) { found.push(below) } else { next.push(below) }
+                }
+            }
+            level = next;
+        }
+        if found.is_empty() {
+            return Err(Error::new(Kind::NotFound, format!("no folder matches `{}`", self.shown))
+                .hint("check the path; `*` stays within one folder, `**` reaches below"));
+        }
+        found.sort();
+        Ok(found)
     }
 
     /// Whether the object at `path` is named by this pattern.

@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use lacus_array::ArraySource;
 use lacus_core::Result;
 use lacus_engine::{Engine, EngineBuilder};
 use lacus_files::FilesSource;
@@ -11,7 +12,8 @@ use crate::Config;
 #[must_use]
 pub fn register_defaults(builder: EngineBuilder) -> EngineBuilder {
     let stores = Arc::clone(builder.stores());
-    builder.source(Arc::new(FilesSource::new(stores)))
+    let arrays = ArraySource::new(Arc::clone(&stores), lacus_formats::formats());
+    builder.source(Arc::new(FilesSource::new(stores))).source(Arc::new(arrays))
 }
 
 /// Opens the lake of a `lacus.toml`: the file given, or the folder that holds it, or the first one found from the working folder

@@ -1,0 +1,183 @@
+//! Decoded chunks: fetched together, decoded once, kept while a scan needs them again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Array, ArrayRef};
+use datafusion_execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use lacus_core::{Error, Kind, Result};
+use object_store::{ObjectMeta, ObjectStore};
+
+use crate::cf::Decoding;
+use crate::container::ArrayMeta;
+use crate::element::repeated;
+use crate::fetch::fetch;
+use crate::format::{GridStore, Place};
+use crate::mapping::Mapping;
+
+/// Decoded chunks that one partition of a scan keeps for boxes to come.
+const KEPT_BYTES: usize = 32 * 1024 * 1024;
+
+/// A container that was opened, and the tables in it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn GridStore>,
+    pub(crate) mapping: Mapping,
+    pub(crate) object: ObjectMeta,
+    pub(crate) shown: String,
+}
+
+impl Opened {
+    pub(crate) fn array(&self, index: usize) -> &ArrayMeta {
+        &self.store.container().arrays[index]
+    }
+
+    /// Says where an error comes from.
+    pub(crate) fn name(&self, error: Error, array: usize) -> Error {
+        error.with("array", self.array(array).path()).with("file", &self.shown)
+    }
+}
+
+/// A chunk of an array of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ChunkKey {
+    pub(crate) array: usize,
+    pub(crate) chunk: Vec<u64>,
+}
+
+/// Reads chunks of one container after the other, for one partition of a scan.
+#[derive(Debug, Clone)]
+pub(crate) struct ChunkReader {
+    pub(crate) bytes: Arc<dyn ObjectStore>,
+    pub(crate) pool: Arc<dyn MemoryPool>,
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    file: usize,
+    chunks: HashMap<ChunkKey, (u64, ArrayRef)>,
+    bytes: usize,
+    clock: u64,
+}
+
+/// Decoded chunks, and the memory that they hold.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    pub(crate) chunks: HashMap<ChunkKey, ArrayRef>,
+    pub(crate) fetched: usize,
+    _memory: MemoryReservation,
+}
+
+impl ChunkReader {
+    pub(crate) fn new(bytes: Arc<dyn ObjectStore>, pool: Arc<dyn MemoryPool>) -> Self {
+        Self { bytes, pool, kept: Arc::default() }
+    }
+
+    /// The chunks of `keys`, each with what its numbers mean. `file` tells containers apart.
+    pub(crate) async fn read(&self, file: usize, opened: &Opened, keys: Vec<(ChunkKey, Arc<Decoding>)>) -> Result<Decoded> {
+        let mut chunks = HashMap::new();
+        let mut absent: HashMap<usize, (Arc<Decoding>, Vec<Vec<u64>>)> = HashMap::new();
+        let mut size = 0;
+        {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.begin(file);
+            for (key, decoding) in keys {
+                if let Some(array) = kept.get(&key) {
+                    chunks.insert(key, array);
+                    continue;
+                }
+                size += opened.array(key.array).chunk_bytes();
+                absent.entry(key.array).or_insert_with(|| (decoding, Vec::new())).1.push(key.chunk);
+            }
+        }
+        let memory = self.reserve(opened, &absent, size)?;
+        let fetched = absent.values().map(|(_, chunks)| chunks.len()).sum();
+        let mut wanted = Vec::with_capacity(fetched);
+        for (array, (decoding, coordinates)) in absent {
+            let places = opened.store.locate(array, &coordinates, &self.bytes).await.map_err(|error| opened.name(error, array))?;
+            wanted.extend(coordinates.into_iter().zip(places).map(|(chunk, place)| (array, Arc::clone(&decoding), chunk, place)));
+        }
+        let places: Vec<Place> = wanted.iter().map(|(.., place)| place.clone()).collect();
+        let bytes = fetch(&self.bytes, &places).await.map_err(|error| error.with("file", &opened.shown))?;
+        for ((array, decoding, chunk, place), bytes) in wanted.into_iter().zip(bytes) {
+            let decoded = self.decode(opened, array, &chunk, &place, bytes, &decoding).await.map_err(|error| opened.name(error, array))?;
+            let key = ChunkKey { array, chunk };
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).put(key.clone(), &decoded);
+            chunks.insert(key, decoded);
+        }
+        Ok(Decoded { chunks, fetched, _memory: memory })
+    }
+
+    /// Memory is reserved before anything is decoded: a chunk larger than the limit is refused, not tried.
+    fn reserve(&self, opened: &Opened, absent: &HashMap<usize, (Arc<Decoding>, Vec<Vec<u64>>)>, size: u64) -> Result<MemoryReservation> {
+        let memory = MemoryConsumer::new("array scan").register(&self.pool);
+        let bytes = usize::try_from(size).unwrap_or(usize::MAX);
+        let Err(refused) = memory.try_grow(bytes) else { return Ok(memory) };
+        let largest = absent.keys().copied().max_by_key(|array| opened.array(*array).chunk_bytes());
+        let error = Error::new(Kind::LimitExceeded, format!("{size} bytes of decoded chunks do not fit into the memory limit"));
+        let error = match largest {
+            Some(array) => {
+                let meta = opened.array(array);
+                opened.name(error.with("chunk", format!("{:?} = {} bytes", meta.chunk, meta.chunk_bytes())), array)
+            }
+            None => error,
+        };
+        Err(error.because(refused).hint("raise `memory` under [limits], or store the array in smaller chunks"))
+    }
+
+    async fn decode(
+        &self,
+        opened: &Opened,
+        array: usize,
+        chunk: &[u64],
+        place: &Place,
+        bytes: Option<bytes::Bytes>,
+        decoding: &Decoding,
+    ) -> Result<ArrayRef> {
+        let meta = opened.array(array);
+        let cells = usize::try_from(meta.chunk.iter().product::<u64>())
+            .map_err(|_| Error::new(Kind::CorruptData, "a chunk of more cells than memory has addresses"))?;
+        let flags = if let Place::Ranges { flags, .. } = place { *flags } else { 0 };
+        let raw = match bytes {
+            Some(bytes) => opened.store.decode(array, chunk, bytes, flags, &self.bytes).await?,
+            None => repeated(&meta.element, meta.fill.as_deref(), cells)?,
+        };
+        if raw.len() != cells {
+            let error = Error::new(Kind::CorruptData, format!("a chunk holds {} elements, not {cells}", raw.len()));
+            return Err(error.with("chunk", format!("{chunk:?}")));
+        }
+        if decoding.is_raw() { Ok(raw) } else { decoding.apply(&raw) }
+    }
+}
+
+impl Kept {
+    /// Chunks of another container are of no use any more.
+    fn begin(&mut self, file: usize) {
+        if self.file != file {
+            *self = Self { file, ..Self::default() };
+        }
+        self.clock += 1;
+    }
+
+    fn get(&mut self, key: &ChunkKey) -> Option<ArrayRef> {
+        let clock = self.clock;
+        let (used, array) = self.chunks.get_mut(key)?;
+        *used = clock;
+        Some(Arc::clone(array))
+    }
+
+    fn put(&mut self, key: ChunkKey, array: &ArrayRef) {
+        let size = array.get_array_memory_size();
+        if size > KEPT_BYTES {
+            return;
+        }
+        while self.bytes + size > KEPT_BYTES {
+            let oldest = self.chunks.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| key.clone());
+            let Some((_, gone)) = oldest.and_then(|key| self.chunks.remove(&key)) else { break };
+            self.bytes = self.bytes.saturating_sub(gone.get_array_memory_size());
+        }
+        self.bytes += size;
+        self.chunks.insert(key, (self.clock, Arc::clone(array)));
+    }
+}

@@ -1,0 +1,210 @@
+//! Rows out of boxes: the cells of a box, row by row in C order, out of the chunks that hold them.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt32Array, UInt64Array};
+use arrow::compute::take;
+use arrow::datatypes::UInt8Type;
+use lacus_core::Result;
+
+use crate::element::{joined, joined_arrays};
+use crate::selection::Indices;
+
+/// One column's cells of a box.
+#[derive(Debug, Clone)]
+pub(crate) enum Cells {
+    /// The same value in every row.
+    Constant(ArrayRef),
+    /// Cells of `values`, each at the sum of the terms of its row's places.
+    Gathered {
+        /// The decoded chunks, one after the other.
+        values: ArrayRef,
+        /// For each axis of the box along which the column varies: the axis, and the term of each place.
+        terms: Vec<(usize, Vec<u64>)>,
+        /// The cells of one text, when the values are bytes of texts.
+        text: Option<Vec<u64>>,
+        /// Where a row's cell is the row's number further, without a gap, if so.
+        contiguous: Option<usize>,
+    },
+    /// The index along an axis.
+    Index(usize),
+}
+
+/// The places of one chunk grid along one axis of the box.
+pub(crate) struct GridAxis {
+    /// The axis of the box.
+    pub(crate) axis: usize,
+    /// The extent of a chunk along it.
+    pub(crate) chunk: u64,
+    /// The chunks along it that hold a selected index, ascending.
+    pub(crate) chunks: Vec<u64>,
+}
+
+/// The cells of an array whose chunks `chunks` hold, in the C order of `grid`.
+pub(crate) fn cells(chunks: &[ArrayRef], grid: &[GridAxis], text: Option<(&GridAxis, u64)>, selected: &[Indices]) -> Result<Cells> {
+    let values = joined_arrays(chunks)?;
+    let axes: Vec<&GridAxis> = grid.iter().chain(text.map(|(axis, _)| axis)).collect();
+    let chunk_cells: u64 = axes.iter().map(|axis| axis.chunk).product();
+    let mut ordinal = chunk_cells;
+    let mut stride = 1;
+    let mut terms = vec![Vec::new(); axes.len()];
+    let length = text.map(|(_, length)| Indices::Range(0..length));
+    for (place, axis) in axes.iter().enumerate().rev() {
+        let indices = if place == grid.len() { length.as_ref() } else { selected.get(axis.axis) };
+        let Some(indices) = indices else { continue };
+        terms[place] = indices
+            .iter()
+            .map(|index| {
+                let chunk = axis.chunks.partition_point(|chunk| *chunk < index / axis.chunk) as u64;
+                chunk * ordinal + (index % axis.chunk) * stride
+            })
+            .collect();
+        ordinal *= axis.chunks.len() as u64;
+        stride *= axis.chunk;
+    }
+    let text_terms = if text.is_some() { terms.pop() } else { None };
+    let contiguous = if text_terms.is_none() { contiguous(&terms, grid, selected) } else { None };
+    let terms = grid.iter().map(|axis| axis.axis).zip(terms).collect();
+    Ok(Cells::Gathered { values, terms, text: text_terms, contiguous })
+}
+
+/// Where the first cell lies, if all rows of the box follow one another in `values`.
+fn contiguous(terms: &[Vec<u64>], grid: &[GridAxis], selected: &[Indices]) -> Option<usize> {
+    let in_order = grid.iter().map(|axis| axis.axis).eq(0..selected.len());
+    let first: u64 = terms.iter().map(|term| term.first()).sum::<Option<u64>>()?;
+    let mut expected = 1;
+    for term in terms.iter().rev() {
+        let steps = term.windows(2).all(|pair| pair[1] == pair[0] + expected);
+        if !steps {
+            return None;
+        }
+        expected *= term.len() as u64;
+    }
+    in_order.then(|| usize::try_from(first).ok()).flatten()
+}
+
+/// The rows of a box, slice by slice.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    pub(crate) selected: Vec<Indices>,
+    pub(crate) count: usize,
+}
+
+impl Rows {
+    pub(crate) fn new(selected: Vec<Indices>) -> Self {
+        let count = selected.iter().map(Indices::len).product();
+        Self { selected, count }
+    }
+
+    /// The place along `axis` of each row from `start`, handed to `each` as (rows, place): runs of rows share a place.
+    fn places(&self, axis: usize, start: usize, length: usize, mut each: impl FnMut(usize, usize)) {
+        let inner: usize = self.selected[axis + 1..].iter().map(Indices::len).product();
+        let extent = self.selected[axis].len();
+        let mut row = start;
+        let end = start + length;
+        while row < end {
+            let run = (inner - row % inner).min(end - row);
+            each(run, row / inner % extent);
+            row += run;
+        }
+    }
+
+    /// The values of a column in the rows from `start`.
+    pub(crate) fn column(&self, cells: &Cells, start: usize, length: usize) -> Result<ArrayRef> {
+        match cells {
+            Cells::Constant(value) => Ok(take(value, &UInt32Array::from_value(0, length), None)?),
+            Cells::Index(axis) => {
+                let mut values = Vec::with_capacity(length);
+                self.places(*axis, start, length, |run, place| {
+                    values.extend(std::iter::repeat_n(self.selected[*axis].at(place) as i64, run));
+                });
+                Ok(Arc::new(Int64Array::from(values)))
+            }
+            Cells::Gathered { values, contiguous: Some(first), text: None, .. } => Ok(values.slice(first + start, length)),
+            Cells::Gathered { values, terms, text: None, .. } => {
+                if u32::try_from(values.len()).is_ok() {
+                    let offsets = self.offsets(terms, start, length).into_iter().map(|offset| offset as u32).collect::<Vec<_>>();
+                    return Ok(take(values, &UInt32Array::from(offsets), None)?);
+                }
+                Ok(take(values, &UInt64Array::from(self.offsets(terms, start, length)), None)?)
+            }
+            Cells::Gathered { values, terms, text: Some(text), .. } => {
+                let bytes = values.as_primitive::<UInt8Type>().values();
+                let offsets = self.offsets(terms, start, length);
+                let cells = offsets.iter().flat_map(|offset| text.iter().map(move |term| offset + term));
+                let gathered: Vec<u8> = cells.map(|cell| bytes[cell as usize]).collect();
+                Ok(if text.is_empty() { empty_texts(length) } else { joined(&gathered, text.len()) })
+            }
+        }
+    }
+
+    fn offsets(&self, terms: &[(usize, Vec<u64>)], start: usize, length: usize) -> Vec<u64> {
+        let mut offsets = vec![0; length];
+        for (axis, terms) in terms {
+            let mut row = 0;
+            self.places(*axis, start, length, |run, place| {
+                let term = terms[place];
+                offsets[row..row + run].iter_mut().for_each(|offset| *offset += term);
+                row += run;
+            });
+        }
+        offsets
+    }
+}
+
+fn empty_texts(length: usize) -> ArrayRef {
+    Arc::new(arrow::array::StringArray::from_iter_values(std::iter::repeat_n("", length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::Int64Type;
+
+    /// A 4 x 5 array whose cells are 10 * row + column, in chunks of 2 x 3 with padding at the edges.
+    fn chunks() -> Vec<ArrayRef> {
+        let chunk = |(row, column): (i64, i64)| -> ArrayRef {
+            let cells = (0..6).map(|cell| (row * 2 + cell / 3) * 10 + column * 3 + cell % 3);
+            Arc::new(cells.collect::<Int64Array>())
+        };
+        [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().map(chunk).collect()
+    }
+
+    fn grid(transposed: bool) -> Vec<GridAxis> {
+        let axis = |axis, chunk| GridAxis { axis, chunk, chunks: vec![0, 1] };
+        if transposed { vec![axis(1, 2), axis(0, 3)] } else { vec![axis(0, 2), axis(1, 3)] }
+    }
+
+    fn values(cells: &Cells, rows: &Rows, start: usize, length: usize) -> Result<Vec<i64>> {
+        Ok(rows.column(cells, start, length)?.as_primitive::<Int64Type>().values().to_vec())
+    }
+
+    #[test]
+    fn rows_are_in_c_order_whatever_the_chunks() -> Result<()> {
+        let selected = vec![Indices::List(vec![0, 3]), Indices::Range(2..5)];
+        let cells = cells(&chunks(), &grid(false), None, &selected)?;
+        let rows = Rows::new(selected);
+        assert_eq!(values(&cells, &rows, 0, 6)?, [2, 3, 4, 32, 33, 34]);
+        assert_eq!(values(&cells, &rows, 2, 3)?, [4, 32, 33]);
+        Ok(())
+    }
+
+    #[test]
+    fn an_array_may_name_its_dimensions_in_another_order() -> Result<()> {
+        let selected = vec![Indices::Range(3..5), Indices::Range(0..3)];
+        let cells = cells(&chunks(), &grid(true), None, &selected)?;
+        assert_eq!(values(&cells, &Rows::new(selected), 0, 6)?, [3, 13, 23, 4, 14, 24]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_whole_chunk_is_not_copied() -> Result<()> {
+        let one = &chunks()[..1];
+        let grid = vec![GridAxis { axis: 0, chunk: 2, chunks: vec![0] }, GridAxis { axis: 1, chunk: 3, chunks: vec![0] }];
+        let selected = vec![Indices::Range(1..2), Indices::Range(0..3)];
+        let cells = cells(one, &grid, None, &selected)?;
+        assert!(matches!(cells, Cells::Gathered { contiguous: Some(3), .. }));
+        assert_eq!(values(&cells, &Rows::new(selected), 1, 2)?, [11, 12]);
+        Ok(())
+    }
+}

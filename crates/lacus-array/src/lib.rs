@@ -1,0 +1,40 @@
+//! The one adapter from stored grids to tables.
+//!
+//! ```text
+//! container -> arrays -> tables (one per set of dimensions) -> boxes -> chunks -> few requests -> decoded cells -> rows
+//! ```
+//!
+//! A format says what a container holds and how its chunks are read: [`Format`], [`Opener`], [`GridStore`]. Everything else is here,
+//! once for all formats, one module a stage:
+//!
+//! * `container`, `element`: what arrays are, and how bytes become Arrow arrays;
+//! * `mapping`: arrays to tables; `union`: tables of many containers to one;
+//! * `cf`: what attributes say that numbers mean;
+//! * `selection`: predicates on coordinates to indices, indices to boxes;
+//! * `fetch`, `chunks`: places of chunks to few requests, bytes to decoded cells;
+//! * `gather`, `scan`: cells of boxes to rows.
+
+mod cf;
+mod chunks;
+mod container;
+mod element;
+mod fetch;
+mod format;
+mod gather;
+mod mapping;
+mod metadata_tables;
+mod scan;
+mod selection;
+mod slabs;
+mod source;
+mod table;
+mod union;
+
+pub use cf::{Calendar, Date, TimeUnit};
+pub use container::{ArrayMeta, Attributes, Container, Dimension, Group, Missing, joined_path};
+pub use element::{Element, Heap, Member, NoHeap, Order, Padding};
+pub use format::{Format, GridStore, Opener, Place, Source};
+pub use mapping::TIME_UNITS_KEY;
+pub use metadata_tables::{ARRAYS, ATTRIBUTES};
+pub use slabs::{slab_extent, slab_range};
+pub use source::ArraySource;

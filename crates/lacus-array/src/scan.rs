@@ -1,0 +1,393 @@
+//! One read of a table of arrays.
+
+use std::fmt::{self, Formatter};
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion_common::tree_node::TreeNodeRecursion;
+use datafusion_common::{DataFusionError, Result, Statistics};
+use datafusion_common_runtime::SpawnedTask;
+use datafusion_datasource::source::DataSource;
+use datafusion_execution::{SendableRecordBatchStream, TaskContext};
+use datafusion_physical_expr::projection::ProjectionExprs;
+use datafusion_physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
+use datafusion_physical_plan::DisplayFormatType;
+use datafusion_physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder};
+use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStore;
+
+use crate::cf::Decoding;
+use crate::chunks::{ChunkKey, ChunkReader, Decoded, Opened};
+use crate::gather::{Cells, GridAxis, Rows, cells};
+use crate::mapping::{ColumnLayout, Content, TableLayout};
+use crate::selection::{Boxes, Indices, Selection};
+use crate::union::Part;
+
+/// Decoded bytes that are fetched together: enough that latency is shared, little beside the memory limit.
+const GROUP_BYTES: u64 = 8 * 1024 * 1024;
+/// Boxes that are fetched together at most.
+const GROUP_BOXES: u64 = 256;
+
+/// What a scan reads of one container.
+#[derive(Debug)]
+pub(crate) struct FileScan {
+    pub(crate) opened: Arc<Opened>,
+    pub(crate) table: usize,
+    /// The column of the container for each column of the scan; `None` where it has no such column.
+    pub(crate) columns: Vec<Option<usize>>,
+    pub(crate) selection: Selection,
+    pub(crate) boxes: Boxes,
+    /// Decoded bytes of an average box.
+    pub(crate) box_bytes: u64,
+    /// How many chunks of the read arrays are selected, of how many.
+    pub(crate) chunks: (u64, u64),
+}
+
+impl FileScan {
+    fn layout(&self) -> &TableLayout {
+        &self.opened.mapping.tables[self.table]
+    }
+}
+
+/// Consecutive boxes of one container.
+#[derive(Debug, Clone)]
+pub(crate) struct Work {
+    file: usize,
+    boxes: Range<u64>,
+}
+
+/// One read of a table of arrays.
+///
+/// ```text
+/// boxes of a file -> groups -> places of chunks -> few requests -> decoded chunks -> rows in C order -> batches
+/// ```
+///
+/// Which indices are selected along each dimension was decided when the table was planned ([`Selection`]); a box is a piece of the
+/// table's index space, as large as a chunk. Partitions are consecutive boxes, equal in decoded bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct GridScan {
+    pub(crate) bytes: Arc<dyn ObjectStore>,
+    pub(crate) table: String,
+    pub(crate) files: Arc<Vec<FileScan>>,
+    pub(crate) of_files: usize,
+    pub(crate) schema: SchemaRef,
+    pub(crate) partitions: Arc<Vec<Vec<Work>>>,
+    pub(crate) statistics: Arc<Statistics>,
+    pub(crate) fetch: Option<usize>,
+    pub(crate) metrics: ExecutionPlanMetricsSet,
+}
+
+/// Cuts the boxes of all files into at most `count` partitions of about equal decoded size.
+pub(crate) fn partitions(files: &[FileScan], count: usize) -> Vec<Vec<Work>> {
+    let weight = |file: &FileScan| u128::from(file.boxes.len()) * u128::from(file.box_bytes.max(1));
+    let total: u128 = files.iter().map(weight).sum();
+    let share = total.div_ceil(count.max(1) as u128).max(1);
+    let mut partitions = vec![Vec::new()];
+    let mut room = share;
+    for (number, file) in files.iter().enumerate() {
+        let each = u128::from(file.box_bytes.max(1));
+        let mut next = 0;
+        while next < file.boxes.len() {
+            if room == 0 {
+                partitions.push(Vec::new());
+                room = share;
+            }
+            let take = u64::try_from(room.div_ceil(each)).unwrap_or(u64::MAX).clamp(1, file.boxes.len() - next);
+            room = room.saturating_sub(u128::from(take) * each);
+            if let Some(last) = partitions.last_mut() {
+                last.push(Work { file: number, boxes: next..next + take });
+            }
+            next += take;
+        }
+    }
+    partitions
+}
+
+impl DataSource for GridScan {
+    fn open(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let work = self.partitions.get(partition).cloned().unwrap_or_default();
+        let reader = ChunkReader::new(Arc::clone(&self.bytes), Arc::clone(context.memory_pool()));
+        let counts = Counts::new(&self.metrics, partition);
+        let baseline = BaselineMetrics::new(&self.metrics, partition);
+        let batch_rows = context.session_config().batch_size();
+        let scan = Arc::new(self.clone());
+        let groups = stream::iter(groups(&scan.files, &work));
+        let prepared = {
+            let scan = Arc::clone(&scan);
+            groups.map(move |group| prepare(Arc::clone(&scan), reader.clone(), group, counts.clone()))
+        };
+        // The next group is fetched and decoded while the rows of this one are used; a scan that stops early does not read ahead.
+        let ahead = if self.fetch.is_some() { 1 } else { 2 };
+        let schema = Arc::clone(&self.schema);
+        let batches = prepared.buffered(ahead).map_ok(move |group| group.batches(batch_rows)).try_flatten();
+        let limited: BoxStream<'static, Result<RecordBatch>> = match self.fetch {
+            Some(rows) => limit(batches.boxed(), rows),
+            None => batches.boxed(),
+        };
+        let recorded = limited.inspect_ok(move |batch| baseline.record_output(batch.num_rows()));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, recorded)))
+    }
+
+    fn fmt_as(&self, format: DisplayFormatType, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let (chunks, of_chunks) = self.files.iter().fold((0, 0), |sum, file| (sum.0 + file.chunks.0, sum.1 + file.chunks.1));
+        let rows: u64 = self.files.iter().map(|file| file.selection.rows()).sum();
+        let columns = self.schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
+        match format {
+            DisplayFormatType::TreeRender => {
+                writeln!(formatter, "files={}/{}\nchunks={chunks}/{of_chunks}", self.files.len(), self.of_files)
+            }
+            _ => write!(
+                formatter,
+                "arrays={}, columns=[{columns}], files={}/{}, chunks={chunks}/{of_chunks}, rows={rows}",
+                self.table,
+                self.files.len(),
+                self.of_files
+            ),
+        }?;
+        match self.fetch {
+            Some(fetch) => write!(formatter, ", fetch={fetch}"),
+            None => Ok(()),
+        }
+    }
+
+    fn output_partitioning(&self) -> Partitioning {
+        Partitioning::UnknownPartitioning(self.partitions.len())
+    }
+
+    fn eq_properties(&self) -> EquivalenceProperties {
+        EquivalenceProperties::new(Arc::clone(&self.schema))
+    }
+
+    fn partition_statistics(&self, partition: Option<usize>) -> Result<Arc<Statistics>> {
+        Ok(match partition {
+            Some(_) => Arc::new(Statistics::new_unknown(&self.schema)),
+            None => Arc::clone(&self.statistics),
+        })
+    }
+
+    fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn DataSource>> {
+        Some(Arc::new(Self { fetch: limit, ..self.clone() }))
+    }
+
+    fn fetch(&self) -> Option<usize> {
+        self.fetch
+    }
+
+    fn metrics(&self) -> ExecutionPlanMetricsSet {
+        self.metrics.clone()
+    }
+
+    fn try_swapping_with_projection(&self, _: &ProjectionExprs) -> Result<Option<Arc<dyn DataSource>>> {
+        Ok(None)
+    }
+
+    fn apply_expressions(&self, _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Counts {
+    decoded: Count,
+}
+
+impl Counts {
+    fn new(metrics: &ExecutionPlanMetricsSet, partition: usize) -> Self {
+        Self { decoded: MetricBuilder::new(metrics).counter("chunks_decoded", partition) }
+    }
+}
+
+fn limit(batches: BoxStream<'static, Result<RecordBatch>>, rows: usize) -> BoxStream<'static, Result<RecordBatch>> {
+    stream::try_unfold((batches, rows), |(mut batches, rows)| async move {
+        if rows == 0 {
+            return Ok(None);
+        }
+        let Some(batch) = batches.try_next().await? else { return Ok(None) };
+        let batch = if batch.num_rows() > rows { batch.slice(0, rows) } else { batch };
+        let left = rows - batch.num_rows();
+        Ok(Some((batch, (batches, left))))
+    })
+    .boxed()
+}
+
+/// Boxes of one file that are fetched together; the first group is one box, so that the first rows come soon.
+fn groups(files: &[FileScan], work: &[Work]) -> Vec<Work> {
+    let mut groups = Vec::new();
+    let mut room = 0;
+    for Work { file, boxes } in work {
+        let each = files[*file].box_bytes.max(1);
+        let mut next = boxes.start;
+        while next < boxes.end {
+            let most = if groups.is_empty() { 1 } else { (room / each).clamp(1, GROUP_BOXES) };
+            let end = boxes.end.min(next + most);
+            groups.push(Work { file: *file, boxes: next..end });
+            next = end;
+            room = GROUP_BYTES;
+        }
+    }
+    groups
+}
+
+/// Boxes whose chunks are decoded.
+struct Group {
+    scan: Arc<GridScan>,
+    boxes: Vec<(Rows, Vec<Column>)>,
+    _chunks: Option<Decoded>,
+}
+
+/// One column of the scan in one box.
+struct Column {
+    cells: Cells,
+    /// The member of a struct that is the column.
+    member: Option<usize>,
+}
+
+async fn prepare(scan: Arc<GridScan>, reader: ChunkReader, work: Work, counts: Counts) -> Result<Group> {
+    // A task of its own, so that decoding goes on while the rows of the group before are used.
+    let task = SpawnedTask::spawn(async move { prepared(scan, reader, work, counts).await });
+    task.join().await.map_err(|error| DataFusionError::External(Box::new(error)))?
+}
+
+async fn prepared(scan: Arc<GridScan>, reader: ChunkReader, work: Work, counts: Counts) -> Result<Group> {
+    let file = &scan.files[work.file];
+    let mut boxes = Vec::new();
+    let mut keys = Vec::new();
+    for number in work.boxes.clone() {
+        let ranges = file.boxes.ranges(number);
+        let selected: Vec<Indices> = file.selection.axes().iter().zip(&ranges).map(|(axis, range)| axis.within(range)).collect();
+        let needs: Vec<Option<Need>> =
+            file.columns.iter().map(|column| need(&file.opened, &file.layout().columns[(*column)?], &selected)).collect();
+        for need in needs.iter().flatten() {
+            keys.extend(need.keys.iter().map(|key| (key.clone(), Arc::clone(&need.decoding))));
+        }
+        boxes.push((Rows::new(selected), needs));
+    }
+    keys.sort_by(|(left, _), (right, _)| (left.array, &left.chunk).cmp(&(right.array, &right.chunk)));
+    keys.dedup_by(|(left, _), (right, _)| left == right);
+    let chunks = if keys.is_empty() { None } else { Some(reader.read(work.file, &file.opened, keys).await?) };
+    counts.decoded.add(chunks.as_ref().map_or(0, |chunks| chunks.fetched));
+    let boxes = boxes.into_iter().map(|(rows, needs)| {
+        let columns = scan.columns(file, &rows, &needs, chunks.as_ref())?;
+        Ok((rows, columns))
+    });
+    let boxes = boxes.collect::<Result<Vec<_>>>()?;
+    Ok(Group { scan: Arc::clone(&scan), boxes, _chunks: chunks })
+}
+
+/// The chunks that one column needs for one box.
+struct Need {
+    keys: Vec<ChunkKey>,
+    grid: Vec<GridAxis>,
+    /// The grid along the length of texts, and that length.
+    text: Option<(GridAxis, u64)>,
+    decoding: Arc<Decoding>,
+}
+
+/// What a column needs for a box; `None` when it has no chunks.
+fn need(opened: &Opened, column: &ColumnLayout, selected: &[Indices]) -> Option<Need> {
+    let Content::Array { array, decoding, text, .. } = &column.content else { return None };
+    let meta = opened.array(*array);
+    let axis_of = |(place, axis): (usize, &usize)| {
+        let chunk = meta.chunk[place];
+        let mut chunks: Vec<u64> = selected[*axis].iter().map(|index| index / chunk).collect();
+        chunks.dedup();
+        GridAxis { axis: *axis, chunk, chunks }
+    };
+    let grid: Vec<GridAxis> = column.axes.iter().enumerate().map(axis_of).collect();
+    let length_chunk = meta.chunk.get(column.axes.len()).copied();
+    let text = text.map(|length| {
+        let chunk = length_chunk.unwrap_or(1);
+        (GridAxis { axis: usize::MAX, chunk, chunks: (0..length.div_ceil(chunk)).collect() }, length)
+    });
+    let of_text = text.as_ref().filter(|_| length_chunk.is_some()).map(|(axis, _)| axis);
+    let along: Vec<&[u64]> = grid.iter().chain(of_text).map(|axis| axis.chunks.as_slice()).collect();
+    let keys = product(&along).into_iter().map(|chunk| ChunkKey { array: *array, chunk }).collect();
+    Some(Need { keys, grid, text, decoding: Arc::clone(decoding) })
+}
+
+/// The values of a column that varies along at most one dimension, one for each index along it.
+pub(crate) async fn column_of(reader: &ChunkReader, part: &Part, column: &ColumnLayout) -> Result<ArrayRef> {
+    let layout = part.layout();
+    let selected: Vec<Indices> = column.axes.iter().map(|axis| Indices::Range(0..layout.dimensions[*axis].extent)).collect();
+    let alone = ColumnLayout { axes: (0..column.axes.len()).collect(), ..column.clone() };
+    let cells = match need(&part.opened, &alone, &selected) {
+        None => Cells::Index(0),
+        Some(need) => {
+            let keys = need.keys.iter().map(|key| (key.clone(), Arc::clone(&need.decoding))).collect();
+            let decoded = reader.read(0, &part.opened, keys).await?;
+            need.cells(&decoded, &selected)?
+        }
+    };
+    let rows = Rows::new(selected);
+    Ok(rows.column(&cells, 0, rows.count)?)
+}
+
+impl Need {
+    fn cells(&self, decoded: &Decoded, selected: &[Indices]) -> Result<Cells> {
+        let arrays: Vec<ArrayRef> = self.keys.iter().filter_map(|key| decoded.chunks.get(key).cloned()).collect();
+        Ok(cells(&arrays, &self.grid, self.text.as_ref().map(|(axis, length)| (axis, *length)), selected)?)
+    }
+}
+
+/// All combinations of one item of each list, the last varying fastest.
+fn product(lists: &[&[u64]]) -> Vec<Vec<u64>> {
+    lists.iter().fold(vec![Vec::new()], |combinations, list| {
+        combinations.iter().flat_map(|start| list.iter().map(move |item| start.iter().copied().chain([*item]).collect())).collect()
+    })
+}
+
+impl GridScan {
+    fn columns(&self, file: &FileScan, rows: &Rows, needs: &[Option<Need>], chunks: Option<&Decoded>) -> Result<Vec<Column>> {
+        let layout = file.layout();
+        let column = |((column, need), field): ((&Option<usize>, &Option<Need>), &Arc<arrow::datatypes::Field>)| {
+            let Some(column) = column.map(|column| &layout.columns[column]) else {
+                return Ok(Column { cells: Cells::Constant(new_null_array(field.data_type(), 1)), member: None });
+            };
+            let (Content::Array { member, .. }, Some(need), Some(decoded)) = (&column.content, need, chunks) else {
+                return Ok(Column { cells: Cells::Index(column.axes[0]), member: None });
+            };
+            Ok(Column { cells: need.cells(decoded, &rows.selected)?, member: *member })
+        };
+        file.columns.iter().zip(needs).zip(self.schema.fields()).map(column).collect()
+    }
+}
+
+impl Group {
+    fn batches(self, batch_rows: usize) -> impl futures::Stream<Item = Result<RecordBatch>> {
+        let slices: Vec<(usize, usize)> = self
+            .boxes
+            .iter()
+            .enumerate()
+            .flat_map(|(number, (rows, _))| (0..rows.count).step_by(batch_rows).map(move |start| (number, start)))
+            .collect();
+        stream::iter(slices).map(move |(number, start)| {
+            let (rows, columns) = &self.boxes[number];
+            let length = batch_rows.min(rows.count - start);
+            let fields = self.scan.schema.fields();
+            let arrays = columns.iter().zip(fields).map(|(column, field)| column.slice(rows, start, length, field.data_type()));
+            let options = RecordBatchOptions::new().with_row_count(Some(length));
+            let arrays = arrays.collect::<Result<Vec<_>>>()?;
+            Ok(RecordBatch::try_new_with_options(Arc::clone(&self.scan.schema), arrays, &options)?)
+        })
+    }
+}
+
+impl Column {
+    fn slice(&self, rows: &Rows, start: usize, length: usize, data_type: &DataType) -> Result<ArrayRef> {
+        let array = rows.column(&self.cells, start, length)?;
+        let array = match self.member {
+            Some(member) => Arc::clone(array.as_struct().column(member)),
+            None => array,
+        };
+        if array.data_type() == data_type {
+            return Ok(array);
+        }
+        let exact = CastOptions { safe: false, ..CastOptions::default() };
+        Ok(cast_with_options(&array, data_type, &exact)?)
+    }
+}

@@ -1,0 +1,333 @@
+//! A table of arrays, as one query sees it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion_catalog::{Session, TableProvider};
+use datafusion_common::stats::Precision;
+use datafusion_common::tree_node::TreeNode;
+use datafusion_common::{DFSchema, Result, Statistics, project_schema};
+use datafusion_datasource::source::DataSourceExec;
+use datafusion_execution::object_store::ObjectStoreUrl;
+use datafusion_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion_physical_plan::ExecutionPlan;
+use datafusion_physical_plan::metrics::ExecutionPlanMetricsSet;
+use futures::{StreamExt, TryStreamExt, stream};
+use lacus_core::{Error, Kind};
+use lacus_storage::{Known, ReadScope, lake_url};
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use crate::chunks::{ChunkReader, Opened};
+use crate::mapping::{ColumnLayout, Content};
+use crate::scan::{FileScan, GridScan, column_of, partitions};
+use crate::selection::{Boxes, Selection, box_extent};
+use crate::union::{Along, Part, United};
+
+/// How many containers are looked at once.
+const CONCURRENT_FILES: usize = 16;
+/// A coordinate longer than this is not read to plan a query: filters on it are left to the filter above the scan.
+const LONGEST_COORDINATE: u64 = 4_000_000;
+/// Rows of a box at least: below, the cost of a box outweighs what is in it.
+const BOX_ROWS: u64 = 8_192;
+/// Rows of a box of a table without data to read.
+const PLAIN_BOX_ROWS: u64 = 1 << 20;
+
+/// The coordinates of containers, as far as queries needed them.
+pub(crate) type Coordinates = Known<(Path, String), ArrayRef>;
+
+/// One table of a dataset of arrays.
+#[derive(Debug)]
+pub(crate) struct ArrayTable {
+    dataset: String,
+    united: United,
+    coordinates: Arc<Coordinates>,
+}
+
+impl ArrayTable {
+    pub(crate) fn new(dataset: String, united: United, coordinates: Arc<Coordinates>) -> Self {
+        Self { dataset, united, coordinates }
+    }
+
+    /// The dimension along which all columns of `filter` vary, if it can be decided by coordinates alone.
+    fn decided_along(&self, filter: &Expr) -> Option<Option<&str>> {
+        if filter.is_volatile() || has_subquery(filter) {
+            return None;
+        }
+        let mut dimension = None;
+        for column in filter.column_refs() {
+            let place = self.united.schema.index_of(&column.name).ok()?;
+            match (self.united.along[place].as_ref()?, dimension) {
+                (Along::Nothing, _) => {}
+                (Along::Dimension(name), None) => dimension = Some(name.as_str()),
+                (Along::Dimension(name), Some(known)) if name == known => {}
+                _ => return None,
+            }
+        }
+        let short =
+            |name: &str| self.united.parts.iter().all(|part| extent_of(part, name).is_none_or(|extent| extent <= LONGEST_COORDINATE));
+        dimension.is_none_or(short).then_some(dimension)
+    }
+
+    /// What the filters leave of one container.
+    async fn select(
+        &self,
+        session: &dyn Session,
+        reader: &ChunkReader,
+        part: &Part,
+        filters: &[(&Expr, Option<&str>)],
+    ) -> Result<Selection> {
+        let layout = part.layout();
+        let mut selection = Selection::all(layout.dimensions.iter().map(|dimension| dimension.extent));
+        for (filter, dimension) in filters {
+            let axis = dimension.and_then(|name| layout.dimensions.iter().position(|known| known.dimension.name == name));
+            let rows = axis.map_or(1, |axis| layout.dimensions[axis].extent) as usize;
+            let mut columns = Vec::new();
+            for column in filter.column_refs() {
+                let field = self.united.schema.field_with_name(&column.name)?;
+                let stored = layout.columns.iter().find(|stored| *stored.field.name() == column.name);
+                let values = match stored {
+                    Some(stored) => self.coordinate(reader, part, stored).await?,
+                    None => new_null_array(field.data_type(), rows),
+                };
+                let values = if values.len() == rows { values } else { arrow::compute::take(&values, &zeros(rows), None)? };
+                let values = arrow::compute::cast(&values, field.data_type())?;
+                columns.push((Arc::new(field.clone().with_nullable(true)), values));
+            }
+            let passed = evaluate(session, filter, columns, rows)?;
+            match axis {
+                Some(axis) => selection.restrict(axis, |index| passed.is_valid(index as usize) && passed.value(index as usize)),
+                None if !(passed.is_valid(0) && passed.value(0)) => selection.clear(),
+                None => {}
+            }
+            if selection.rows() == 0 {
+                break;
+            }
+        }
+        Ok(selection)
+    }
+
+    /// The values of a coordinate along its one dimension.
+    async fn coordinate(&self, reader: &ChunkReader, part: &Part, column: &ColumnLayout) -> Result<ArrayRef> {
+        let opened = &part.opened;
+        let Content::Array { array, decoding, .. } = &column.content else { return column_of(reader, part, column).await };
+        let key = (opened.object.location.clone(), format!("{}:{}", opened.array(*array).path(), decoding.is_raw()));
+        if let Some(values) = self.coordinates.get(&key, &opened.object) {
+            return Ok(values);
+        }
+        let values = column_of(reader, part, column).await?;
+        // The chunks of a folder may change without its metadata.
+        if opened.object.size > 0 {
+            self.coordinates.put(key, &opened.object, Arc::clone(&values));
+        }
+        Ok(values)
+    }
+
+    /// What is read of one container.
+    fn file(&self, part: &Part, selection: Selection, wanted: &SchemaRef) -> FileScan {
+        let layout = part.layout();
+        let names: HashMap<&str, usize> =
+            layout.columns.iter().enumerate().map(|(place, column)| (column.field.name().as_str(), place)).collect();
+        let columns: Vec<Option<usize>> = wanted.fields().iter().map(|field| names.get(field.name().as_str()).copied()).collect();
+        let extents: Vec<u64> = layout.dimensions.iter().map(|dimension| dimension.extent).collect();
+        let read: Vec<&ColumnLayout> = columns.iter().flatten().map(|place| &layout.columns[*place]).collect();
+        let step = match largest(&part.opened, &read, extents.len()) {
+            Some(chunk) => box_extent(&chunk, &extents, BOX_ROWS),
+            None => box_extent(&vec![1; extents.len()], &extents, PLAIN_BOX_ROWS),
+        };
+        let boxes = Boxes::over(&selection, step);
+        let row_bytes: u64 = read.iter().map(|column| width(&part.opened, column)).sum::<u64>() + 1;
+        let box_bytes = (selection.rows() / boxes.len().max(1)).saturating_mul(row_bytes);
+        let chunks = chunk_counts(&part.opened, &read, &selection);
+        FileScan { opened: Arc::clone(&part.opened), table: part.table, columns, selection, boxes, box_bytes, chunks }
+    }
+
+    /// Exact bounds of coordinates, for queries that ask for nothing else.
+    async fn statistics(&self, reader: &ChunkReader, parts: &[(Part, Selection)], wanted: &SchemaRef) -> Result<Statistics> {
+        let mut statistics = Statistics::new_unknown(wanted);
+        statistics.num_rows = Precision::Exact(parts.iter().map(|(_, selection)| selection.rows()).sum::<u64>() as usize);
+        let coordinates_only = wanted.fields().iter().all(|field| {
+            self.united.schema.index_of(field.name()).is_ok_and(|place| matches!(self.united.along[place], Some(Along::Dimension(_))))
+        });
+        let whole = parts.iter().all(|(part, selection)| selection.rows() == part.layout().rows() && selection.rows() > 0);
+        if !coordinates_only || !whole || parts.len() > CONCURRENT_FILES || parts.is_empty() {
+            return Ok(statistics);
+        }
+        for (place, field) in wanted.fields().iter().enumerate() {
+            let mut values = Vec::new();
+            for (part, _) in parts {
+                let Some(column) = part.layout().columns.iter().find(|column| column.field.name() == field.name()) else {
+                    return Ok(statistics);
+                };
+                if column.axes.first().is_some_and(|axis| part.layout().dimensions[*axis].extent > LONGEST_COORDINATE) {
+                    return Ok(statistics);
+                }
+                values.push(arrow::compute::cast(&self.coordinate(reader, part, column).await?, field.data_type())?);
+            }
+            let values = crate::element::joined_arrays(&values)?;
+            if values.null_count() == 0
+                && !values.data_type().is_nested()
+                && let Some((low, high)) = bounds(&values)?
+            {
+                statistics.column_statistics[place].min_value = Precision::Exact(low);
+                statistics.column_statistics[place].max_value = Precision::Exact(high);
+                statistics.column_statistics[place].null_count = Precision::Exact(0);
+            }
+        }
+        Ok(statistics)
+    }
+}
+
+fn bounds(values: &ArrayRef) -> Result<Option<(datafusion_common::ScalarValue, datafusion_common::ScalarValue)>> {
+    let sorted = arrow::compute::sort_to_indices(values, None, None)?;
+    let (Some(first), Some(last)) = (sorted.values().first(), sorted.values().last()) else { return Ok(None) };
+    let scalar = |place: u32| datafusion_common::ScalarValue::try_from_array(values, place as usize);
+    let (low, high) = (scalar(*first)?, scalar(*last)?);
+    // NaN is above every number in Arrow's order and unordered in SQL's aggregates.
+    let is_nan = |value: &datafusion_common::ScalarValue| value.to_string() == "NaN";
+    Ok((!is_nan(&low) && !is_nan(&high)).then_some((low, high)))
+}
+
+fn zeros(rows: usize) -> arrow::array::UInt32Array {
+    arrow::array::UInt32Array::from_value(0, rows)
+}
+
+fn extent_of(part: &Part, name: &str) -> Option<u64> {
+    part.layout().dimensions.iter().find(|dimension| dimension.dimension.name == name).map(|dimension| dimension.extent)
+}
+
+fn has_subquery(filter: &Expr) -> bool {
+    filter
+        .exists(|expr| {
+            let inside = matches!(
+                expr,
+                Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::OuterReferenceColumn(..) | Expr::Placeholder(_)
+            );
+            Ok(inside)
+        })
+        .unwrap_or(true)
+}
+
+fn evaluate(
+    session: &dyn Session,
+    filter: &Expr,
+    columns: Vec<(Arc<arrow::datatypes::Field>, ArrayRef)>,
+    rows: usize,
+) -> Result<BooleanArray> {
+    let (fields, mut arrays): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+    let schema = Arc::new(Schema::new(fields));
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+    let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), std::mem::take(&mut arrays), &options)?;
+    // The filter names its columns with the table's name in front; here they stand for themselves.
+    let plain = filter.clone().transform(|expr| {
+        Ok(match expr {
+            Expr::Column(column) => {
+                datafusion_common::tree_node::Transformed::yes(Expr::Column(datafusion_common::Column::from_name(column.name)))
+            }
+            other => datafusion_common::tree_node::Transformed::no(other),
+        })
+    })?;
+    let predicate = session.create_physical_expr(plain.data, &DFSchema::try_from(schema)?)?;
+    let passed = predicate.evaluate(&batch)?.into_array(rows)?;
+    let passed = passed.as_boolean_opt().cloned();
+    passed.ok_or_else(|| Error::new(Kind::Internal, format!("the filter `{filter}` is not boolean")).into())
+}
+
+/// The chunk of the largest array that is read and varies along all dimensions, in the order of the table.
+fn largest(opened: &Opened, read: &[&ColumnLayout], rank: usize) -> Option<Vec<u64>> {
+    let full = read.iter().filter(|column| column.axes.len() == rank);
+    let arrays = full.filter_map(|column| match &column.content {
+        Content::Array { array, .. } => Some((opened.array(*array), &column.axes)),
+        Content::Index => None,
+    });
+    let (meta, axes) = arrays.max_by_key(|(meta, _)| (meta.volume(), std::cmp::Reverse(meta.chunk_bytes())))?;
+    let mut chunk = vec![1; rank];
+    axes.iter().zip(&meta.chunk).for_each(|(axis, extent)| chunk[*axis] = *extent);
+    Some(chunk)
+}
+
+fn width(opened: &Opened, column: &ColumnLayout) -> u64 {
+    match &column.content {
+        Content::Array { array, text, .. } => opened.array(*array).element.width() as u64 * text.unwrap_or(1).max(1),
+        Content::Index => 8,
+    }
+}
+
+/// How many chunks hold a selected cell, of how many; over all arrays that are read.
+fn chunk_counts(opened: &Opened, read: &[&ColumnLayout], selection: &Selection) -> (u64, u64) {
+    let mut counts = (0u64, 0u64);
+    for column in read {
+        let Content::Array { array, .. } = &column.content else { continue };
+        let meta = opened.array(*array);
+        let along = column.axes.iter().enumerate();
+        let selected = along.clone().map(|(place, axis)| selection.axes()[*axis].pieces(meta.chunk[place]).len() as u64);
+        counts.0 = counts.0.saturating_add(selected.product::<u64>());
+        counts.1 = counts.1.saturating_add(along.map(|(place, _)| meta.shape[place].div_ceil(meta.chunk[place])).product::<u64>());
+    }
+    counts
+}
+
+#[async_trait]
+impl TableProvider for ArrayTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.united.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let decided = |filter: &&Expr| match self.decided_along(filter) {
+            Some(_) => TableProviderFilterPushDown::Exact,
+            None => TableProviderFilterPushDown::Inexact,
+        };
+        Ok(filters.iter().map(decided).collect())
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = project_schema(&self.united.schema, projection)?;
+        let bytes: Arc<dyn ObjectStore> = session.runtime_env().object_store(ObjectStoreUrl::parse(lake_url())?)?;
+        if let Some(scope) = session.config().get_extension::<ReadScope>() {
+            self.united.parts.iter().filter(|part| part.opened.object.size > 0).for_each(|part| scope.pin(&part.opened.object));
+        }
+        let deciding: Vec<(&Expr, Option<&str>)> =
+            filters.iter().filter_map(|filter| Some((filter, self.decided_along(filter)?))).collect();
+        // A filter that is not decided here may drop rows, so a limit counts only without one.
+        let fetch = limit.filter(|_| deciding.len() == filters.len());
+        let pool = Arc::clone(&session.runtime_env().memory_pool);
+        let reader = || ChunkReader::new(Arc::clone(&bytes), Arc::clone(&pool));
+        let select = |part: &Part| {
+            let (part, reader, deciding) = (part.clone(), reader(), deciding.clone());
+            async move {
+                let selection = self.select(session, &reader, &part, &deciding).await?;
+                Ok::<_, datafusion_common::DataFusionError>((part, selection))
+            }
+        };
+        let parts: Vec<(Part, Selection)> = stream::iter(&self.united.parts).map(select).buffered(CONCURRENT_FILES).try_collect().await?;
+        let statistics = self.statistics(&reader(), &parts, &schema).await?;
+        let selected = parts.into_iter().filter(|(_, selection)| selection.rows() > 0);
+        let files: Vec<FileScan> = selected.map(|(part, selection)| self.file(&part, selection, &schema)).collect();
+        let partitions = partitions(&files, session.config().target_partitions());
+        Ok(DataSourceExec::from_data_source(GridScan {
+            bytes,
+            table: format!("{}.{}", self.dataset, self.united.name),
+            files: Arc::new(files),
+            of_files: self.united.parts.len(),
+            schema,
+            partitions: Arc::new(partitions),
+            statistics: Arc::new(statistics),
+            fetch,
+            metrics: ExecutionPlanMetricsSet::new(),
+        }))
+    }
+}

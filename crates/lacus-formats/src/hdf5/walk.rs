@@ -1,0 +1,301 @@
+//! A file to its groups and arrays.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use hdf5_reader::group::Group as Hdf5Group;
+use hdf5_reader::messages::HdfMessage;
+use hdf5_reader::messages::fill_value::FillTime;
+use hdf5_reader::messages::filter_pipeline::FilterDescription;
+use hdf5_reader::messages::layout::DataLayout;
+use hdf5_reader::{Dataset, Hdf5File};
+use lacus_array::{ArrayMeta, Attributes, Container, Dimension, Element, Group, Heap, Missing, Order, joined_path, slab_extent};
+use lacus_core::{Error, Kind, Result};
+
+use super::index::{ChunkIndex, FileFacts};
+use super::storage::explained;
+use super::types::{Widths, attributes, element};
+use super::{Hdf5Store, Layout, heap_reference, number};
+
+/// A file of more objects than this is refused; it would fill the memory with names.
+const MOST_OBJECTS: usize = 2_000_000;
+/// What NetCDF-4 writes in front of a variable that is named like a dimension but is not its coordinate.
+const NON_COORDINATE: &str = "_nc4_non_coord_";
+/// What NetCDF-4 writes as `NAME` of a dimension without values.
+const ONLY_DIMENSION: &str = "This is a netCDF dimension but not a netCDF variable";
+
+/// Reads all metadata of `file`. Waits for its storage.
+pub(super) fn walk(file: &Hdf5File, facts: FileFacts, netcdf: bool) -> Result<Hdf5Store> {
+    let mut walker = Walker { file, facts, netcdf, found: Vec::new(), groups: Vec::new(), visited: HashSet::new(), paths: HashMap::new() };
+    let root = file.root_group().map_err(explained)?;
+    walker.group(&root, String::new())?;
+    walker.finish()
+}
+
+/// A dataset, as far as it can be told without the others.
+struct Found {
+    group: String,
+    name: String,
+    address: u64,
+    /// The dataset, or why it can't be read.
+    dataset: Result<Dataset>,
+    attributes: Attributes,
+    /// The addresses of the scales along each dimension.
+    scales: Vec<Option<u64>>,
+}
+
+struct Walker<'a> {
+    file: &'a Hdf5File,
+    facts: FileFacts,
+    netcdf: bool,
+    found: Vec<Found>,
+    groups: Vec<Group>,
+    visited: HashSet<u64>,
+    paths: HashMap<u64, String>,
+}
+
+/// Values of varying length in attributes, through the parser's own heap.
+struct AttributeHeap<'a>(&'a Hdf5Group);
+
+impl Heap for AttributeHeap<'_> {
+    fn sequence(&self, reference: &[u8], item: usize) -> Result<Vec<u8>> {
+        self.0.resolve_vlen_reference_bytes(reference, item).map_err(explained)
+    }
+
+    fn path(&self, _: &[u8]) -> Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+impl Walker<'_> {
+    fn widths(&self) -> Widths {
+        Widths { offset: usize::from(self.facts.offset_size), netcdf: self.netcdf }
+    }
+
+    fn group(&mut self, group: &Hdf5Group, path: String) -> Result<()> {
+        if !self.visited.insert(group.address()) {
+            return Ok(());
+        }
+        self.paths.insert(group.address(), path.clone());
+        let heap = AttributeHeap(group);
+        let own = group.attributes().map_err(|error| explained(error).with("group", &path))?;
+        self.netcdf |= path.is_empty() && own.iter().any(|attribute| ["_NCProperties", "_nc3_strict"].contains(&attribute.name.as_str()));
+        self.groups.push(Group { path: path.clone(), attributes: attributes(own, self.widths(), &heap) });
+        let (groups, datasets) = group.member_names().map_err(|error| explained(error).with("group", &path))?;
+        for name in datasets {
+            self.dataset(group, &path, name);
+        }
+        if self.found.len() + self.groups.len() > MOST_OBJECTS {
+            return Err(Error::new(Kind::LimitExceeded, format!("the file holds more than {MOST_OBJECTS} objects")));
+        }
+        for name in groups {
+            let below = group.group(&name).map_err(|error| explained(error).with("group", joined_path(&path, &name)))?;
+            self.group(&below, joined_path(&path, &name))?;
+        }
+        Ok(())
+    }
+
+    fn dataset(&mut self, group: &Hdf5Group, path: &str, name: String) {
+        let shown = name.strip_prefix(NON_COORDINATE).unwrap_or(&name).to_owned();
+        let dataset = group.dataset(&name).map_err(explained);
+        let mut found = Found { group: path.to_owned(), name: shown, address: 0, dataset, attributes: Attributes::new(), scales: vec![] };
+        if let Ok(dataset) = &found.dataset {
+            let stored = dataset.attributes();
+            self.netcdf |= stored.iter().any(|attribute| ["_Netcdf4Dimid", "_Netcdf4Coordinates"].contains(&attribute.name.as_str()));
+            let list = stored.iter().find(|attribute| attribute.name == "DIMENSION_LIST");
+            found.scales = list.map(|list| self.scales(group, &list.raw_data, dataset.shape().len())).unwrap_or_default();
+            found.address = dataset.address();
+            found.attributes = attributes(stored, self.widths(), &AttributeHeap(group));
+            self.paths.insert(found.address, joined_path(path, &found.name));
+        }
+        self.found.push(found);
+    }
+
+    /// The first scale along each dimension.
+    fn scales(&self, group: &Hdf5Group, list: &[u8], rank: usize) -> Vec<Option<u64>> {
+        let width = 8 + usize::from(self.facts.offset_size);
+        let scale = |reference: &[u8]| {
+            heap_reference(reference, self.facts.offset_size).filter(|(count, ..)| *count > 0)?;
+            let bytes = group.resolve_vlen_reference_bytes(reference, usize::from(self.facts.offset_size)).ok()?;
+            bytes.get(..usize::from(self.facts.offset_size)).map(number)
+        };
+        list.chunks_exact(width).take(rank).map(scale).collect()
+    }
+
+    fn finish(self) -> Result<Hdf5Store> {
+        let extents = self.extents();
+        let by_id = self.dimension_ids();
+        let mut store = Hdf5Store {
+            facts: self.facts.clone(),
+            container: Container { groups: self.groups.clone(), arrays: Vec::new() },
+            layouts: Vec::new(),
+            filters: Vec::new(),
+            paths: Arc::new(self.paths.clone()),
+        };
+        for found in &self.found {
+            let (array, layout, filters) = self.array(found, &extents, &by_id);
+            store.container.arrays.push(array);
+            store.layouts.push(layout);
+            store.filters.push(filters);
+        }
+        Ok(store)
+    }
+
+    /// The scales of a dataset as places in `found`; a scale is its own.
+    fn dimensions(&self, found: &Found, by_id: &HashMap<i64, u64>) -> Vec<Dimension> {
+        let shape = found.dataset.as_ref().map(|dataset| dataset.shape().to_vec()).unwrap_or_default();
+        let is_scale = found.attributes.text("CLASS") == Some("DIMENSION_SCALE");
+        let ids = found.attributes.integers("_Netcdf4Coordinates").filter(|ids| ids.len() == shape.len());
+        let scale = |axis: usize| match (is_scale, &ids) {
+            (true, Some(ids)) if shape.len() > 1 => by_id.get(&ids.value(axis)).copied(),
+            (true, _) if shape.len() == 1 => Some(found.address),
+            _ => found.scales.get(axis).copied().flatten(),
+        };
+        let dimension = |axis: usize| match scale(axis).and_then(|address| self.paths.get(&address)) {
+            Some(path) => Dimension { name: path.rsplit('/').next().unwrap_or(path).to_owned(), key: path.clone(), named: true },
+            None => Dimension { name: format!("dim_{axis}"), key: format!("{}#{shape:?}#{axis}", found.group), named: false },
+        };
+        (0..shape.len()).map(dimension).collect()
+    }
+
+    /// The addresses of scales by the numbers that NetCDF-4 gives to dimensions.
+    fn dimension_ids(&self) -> HashMap<i64, u64> {
+        let id = |found: &Found| Some((found.attributes.integers("_Netcdf4Dimid")?.value(0), found.address));
+        let is_scale = |found: &&Found| found.attributes.text("CLASS") == Some("DIMENSION_SCALE");
+        self.found.iter().filter(is_scale).filter_map(id).collect()
+    }
+
+    /// The extent of each named dimension: that of the longest array along it. Arrays along a dimension that grew may be shorter.
+    fn extents(&self) -> HashMap<String, u64> {
+        let by_id = self.dimension_ids();
+        let mut extents: HashMap<String, u64> = HashMap::new();
+        for found in &self.found {
+            let Ok(dataset) = &found.dataset else { continue };
+            for (dimension, extent) in
+                self.dimensions(found, &by_id).into_iter().zip(dataset.shape()).filter(|(dimension, _)| dimension.named)
+            {
+                let longest = extents.entry(dimension.key).or_default();
+                *longest = (*longest).max(*extent);
+            }
+        }
+        extents
+    }
+
+    fn array(
+        &self,
+        found: &Found,
+        extents: &HashMap<String, u64>,
+        by_id: &HashMap<i64, u64>,
+    ) -> (ArrayMeta, Layout, Vec<FilterDescription>) {
+        let dimensions = self.dimensions(found, by_id);
+        let mut array = ArrayMeta {
+            group: found.group.clone(),
+            name: found.name.clone(),
+            element: Element::Integer { bytes: 1, signed: false, order: Order::Little },
+            shape: Vec::new(),
+            dimensions,
+            chunk: Vec::new(),
+            fill: None,
+            missing: if self.netcdf { Missing::NetcdfDefaults } else { Missing::Nothing },
+            attributes: found.attributes.clone(),
+            problem: None,
+            only_dimension: found.attributes.text("NAME").is_some_and(|name| name.starts_with(ONLY_DIMENSION)),
+        };
+        match self.stored(found, &mut array, extents) {
+            Ok((layout, filters)) => (array, layout, filters),
+            Err(error) => {
+                array.problem = Some(error.to_string());
+                array.chunk = array.shape.iter().map(|extent| (*extent).max(1)).collect();
+                (array, Layout::Nothing, Vec::new())
+            }
+        }
+    }
+
+    fn stored(&self, found: &Found, array: &mut ArrayMeta, extents: &HashMap<String, u64>) -> Result<(Layout, Vec<FilterDescription>)> {
+        let dataset = found.dataset.as_ref().map_err(Clone::clone)?;
+        let stored = dataset.shape().to_vec();
+        array.shape = stored.clone();
+        array.element = element(dataset.dtype(), self.widths())?;
+        let width = array.element.width();
+        if width == 0 {
+            return Err(Error::new(Kind::Unsupported, "elements without a size can't be read"));
+        }
+        if matches!(array.element, Element::Char) && array.attributes.text("CLASS") == Some("DIMENSION_SCALE") && array.only_dimension {
+            array.element = Element::Integer { bytes: 1, signed: false, order: Order::Little };
+        }
+        let header = self.file.get_or_parse_header(found.address).map_err(explained)?;
+        let mut layout = None;
+        let mut filters = Vec::new();
+        for message in &header.messages {
+            match message {
+                HdfMessage::DataLayout(found) => layout = Some(&found.layout),
+                HdfMessage::FilterPipeline(pipeline) => filters.clone_from(&pipeline.filters),
+                HdfMessage::ExternalFiles(_) => {
+                    return Err(Error::new(Kind::PermissionDenied, "the data lies in another file, which is not followed"));
+                }
+                _ => {}
+            }
+        }
+        if let Some(fill) = dataset.fill_value() {
+            array.fill.clone_from(&fill.value);
+            if fill.fill_time == FillTime::Never && array.missing == Missing::NetcdfDefaults {
+                array.missing = Missing::Nothing;
+            }
+        }
+        let grown: Vec<u64> = array
+            .dimensions
+            .iter()
+            .zip(&stored)
+            .map(|(dimension, extent)| extents.get(&dimension.key).copied().unwrap_or(*extent))
+            .collect();
+        let layout = layout.ok_or_else(|| Error::new(Kind::CorruptData, "the dataset has no layout"))?;
+        let layout = self.layout(layout, dataset, array, width)?;
+        if matches!(layout, Layout::Chunked(_) | Layout::Nothing) {
+            array.shape = grown;
+        }
+        if let Some(unknown) = filters.iter().find(|filter| !super::filters::is_known(filter.id)) {
+            return Err(Error::new(
+                Kind::Unsupported,
+                format!("stored with the filter {}, which can't be read", super::filters::name(unknown)),
+            ));
+        }
+        Ok((layout, filters))
+    }
+
+    fn layout(&self, layout: &DataLayout, dataset: &Dataset, array: &mut ArrayMeta, width: usize) -> Result<Layout> {
+        let undefined = |address: u64| hdf5_reader::io::Cursor::is_undefined_offset(address, self.facts.offset_size);
+        let whole = |shape: &[u64]| -> Vec<u64> { shape.iter().map(|extent| (*extent).max(1)).collect() };
+        Ok(match layout {
+            DataLayout::Compact { data } => {
+                array.chunk = whole(&array.shape);
+                Layout::Compact(Bytes::from(data.clone()))
+            }
+            DataLayout::Contiguous { address, .. } => {
+                array.chunk = slab_extent(&array.shape, width);
+                if undefined(*address) { Layout::Nothing } else { Layout::Contiguous(self.facts.base.saturating_add(*address)) }
+            }
+            DataLayout::Chunked { address, dims, chunk_indexing, .. } => {
+                let mut chunk = dims.clone();
+                chunk.truncate(array.shape.len());
+                if chunk.len() != array.shape.len() || chunk.contains(&0) {
+                    return Err(Error::new(Kind::CorruptData, format!("chunks of {dims:?} cells in an array of {:?}", array.shape)));
+                }
+                array.chunk = chunk.iter().map(|extent| u64::from(*extent)).collect();
+                if undefined(*address) {
+                    return Ok(Layout::Nothing);
+                }
+                Layout::Chunked(ChunkIndex {
+                    address: *address,
+                    kind: chunk_indexing.clone(),
+                    chunk,
+                    shape: array.shape.clone(),
+                    most: dataset.max_dims().map(<[u64]>::to_vec),
+                    width,
+                    nodes: Mutex::default(),
+                    all: Mutex::default(),
+                })
+            }
+        })
+    }
+}

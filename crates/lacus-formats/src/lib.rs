@@ -1,0 +1,36 @@
+//! The formats of arrays that ship with Lacus, each a module and a feature.
+//!
+//! A format knows its bytes and nothing of tables: it implements [`Opener`] and [`GridStore`](lacus_array::GridStore).
+
+#[cfg(feature = "hdf5")]
+mod hdf5;
+#[cfg(feature = "netcdf")]
+mod netcdf;
+
+use std::sync::Arc;
+
+use lacus_array::{Format, Opener};
+
+/// All formats that this build has.
+pub fn formats() -> Vec<Format> {
+    let mut formats = Vec::new();
+    #[cfg(feature = "netcdf")]
+    formats.push(Format {
+        name: "netcdf",
+        endings: &[".nc", ".nc4", ".cdf", ".netcdf", ".nc3"],
+        openers: openers([Arc::new(netcdf::ClassicOpener), Arc::new(hdf5::Hdf5Opener { netcdf: true })]),
+        folder: false,
+    });
+    #[cfg(feature = "hdf5")]
+    formats.push(Format {
+        name: "hdf5",
+        endings: &[".h5", ".hdf5", ".hdf", ".he5", ".h5ad", ".nwb", ".nxs", ".mat", ".cool", ".hdf5"],
+        openers: openers([Arc::new(hdf5::Hdf5Opener { netcdf: false })]),
+        folder: false,
+    });
+    formats
+}
+
+fn openers<const COUNT: usize>(openers: [Arc<dyn Opener>; COUNT]) -> Vec<Arc<dyn Opener>> {
+    openers.into()
+}

@@ -1,0 +1,52 @@
+//! The codecs of an array: those of `zarrs`.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BinaryArray, StringArray};
+use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use bytes::Bytes;
+use lacus_array::{Element, NoHeap};
+use lacus_core::{Error, Kind, Result};
+use zarrs::array::codec::{ArrayToBytesCodecTraits, CodecOptions};
+use zarrs::array::{ArrayBytes, CodecChain, DataType, FillValue};
+use zarrs::metadata::v3::MetadataV3;
+
+/// How bytes become elements.
+#[derive(Debug)]
+pub(super) struct Codecs {
+    chain: CodecChain,
+    data_type: DataType,
+    fill: FillValue,
+}
+
+impl Codecs {
+    /// The codecs that `codecs` names, over elements that `zarrs` knows as `data_type`.
+    pub(super) fn new(codecs: &[MetadataV3], data_type: &MetadataV3, width: usize) -> Result<Self> {
+        let unsupported = |error: &dyn std::fmt::Display| Error::new(Kind::Unsupported, format!("the codecs can't be read: {error}"));
+        let chain = CodecChain::from_metadata(codecs).map_err(|error| unsupported(&error))?;
+        let data_type = DataType::from_metadata(data_type).map_err(|error| unsupported(&error))?;
+        Ok(Self { chain, data_type, fill: FillValue::new(vec![0; width]) })
+    }
+
+    /// The elements of one chunk.
+    pub(super) fn decode(&self, bytes: Bytes, chunk: &[u64], element: &Element) -> Result<ArrayRef> {
+        let corrupt = |error: &dyn std::fmt::Display| Error::new(Kind::CorruptData, format!("a chunk can't be decoded: {error}"));
+        let shape: Vec<NonZeroU64> = chunk.iter().filter_map(|extent| NonZeroU64::new(*extent)).collect();
+        let options = CodecOptions::default();
+        let decoded = self.chain.decode(Vec::from(bytes).into(), &shape, &self.data_type, &self.fill, &options);
+        match decoded.map_err(|error| corrupt(&error))? {
+            ArrayBytes::Fixed(bytes) => element.decode(bytes.into_owned(), &NoHeap),
+            ArrayBytes::Variable(values) => {
+                let offsets: Vec<i32> = values.offsets().iter().map(|offset| i32::try_from(*offset)).collect::<Result<_, _>>().map_err(|error| corrupt(&error))?;
+                let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+                let bytes = Buffer::from_vec(values.bytes().to_vec());
+                match element {
+                    Element::String { .. } => Ok(Arc::new(StringArray::try_new(offsets, bytes, None)?)),
+                    _ => Ok(Arc::new(BinaryArray::try_new(offsets, bytes, None)?)),
+                }
+            }
+            ArrayBytes::Optional(_) => Err(Error::new(Kind::Unsupported, "arrays with a mask can't be read")),
+        }
+    }
+}
