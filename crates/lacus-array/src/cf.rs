@@ -30,6 +30,8 @@ use crate::container::{ArrayMeta, Attributes};
 pub(crate) struct Decoding {
     /// The type of the numbers as stored, unsigned when `_Unsigned` says so.
     stored: DataType,
+    /// Whether signed numbers are read as unsigned ones.
+    unsigned: bool,
     mask: Mask,
     packing: Option<Packing>,
     time: Option<TimeUnit>,
@@ -49,7 +51,7 @@ impl Decoding {
         let raw = array.element.data_type();
         if !array.element.is_number() {
             let mask = Mask::of_names(array);
-            return Self { stored: raw, mask, packing: None, time: None };
+            return Self { stored: raw, unsigned: false, mask, packing: None, time: None };
         }
         let attributes = &array.attributes;
         let unsigned = attributes.text("_Unsigned").is_some_and(|value| value.eq_ignore_ascii_case("true"));
@@ -59,12 +61,12 @@ impl Decoding {
         let units = attributes.text("units").or_else(|| inherited?.text("units")).unwrap_or_default();
         let calendar = attributes.text("calendar").or_else(|| inherited?.text("calendar")).unwrap_or_default();
         let time = TimeUnit::parse(units, calendar).filter(TimeUnit::fits_timestamp);
-        Self { stored, mask, packing, time }
+        Self { unsigned: stored != raw, stored, mask, packing, time }
     }
 
     /// No decoding: what is stored is the value.
     pub(crate) fn raw(array: &ArrayMeta) -> Self {
-        Self { stored: array.element.data_type(), mask: Mask::default(), packing: None, time: None }
+        Self { stored: array.element.data_type(), unsigned: false, mask: Mask::default(), packing: None, time: None }
     }
 
     /// The type of the column.
@@ -84,7 +86,7 @@ impl Decoding {
 
     /// Whether the column holds what is stored, unchanged.
     pub(crate) fn is_raw(&self) -> bool {
-        self.mask.is_empty() && self.packing.is_none() && self.time.is_none()
+        !self.unsigned && self.mask.is_empty() && self.packing.is_none() && self.time.is_none()
     }
 
     /// Whether the values are times.

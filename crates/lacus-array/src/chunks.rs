@@ -98,6 +98,9 @@ impl ChunkReader {
             let places = opened.store.locate(array, &coordinates, &self.bytes).await.map_err(|error| opened.name(error, array))?;
             wanted.extend(coordinates.into_iter().zip(places).map(|(chunk, place)| (array, Arc::clone(&decoding), chunk, place)));
         }
+        for (array, _, chunk, place) in &wanted {
+            within(opened, place).map_err(|error| opened.name(error.with("chunk", format!("{chunk:?}")), *array))?;
+        }
         let places: Vec<Place> = wanted.iter().map(|(.., place)| place.clone()).collect();
         let bytes = fetch(&self.bytes, &places).await.map_err(|error| error.with("file", &opened.shown))?;
         for ((array, decoding, chunk, place), bytes) in wanted.into_iter().zip(bytes) {
@@ -148,6 +151,19 @@ impl ChunkReader {
             return Err(error.with("chunk", format!("{chunk:?}")));
         }
         if decoding.is_raw() { Ok(raw) } else { decoding.apply(&raw) }
+    }
+}
+
+/// Refuses bytes beyond the end of the object that was listed.
+fn within(opened: &Opened, place: &Place) -> Result<()> {
+    let Place::Ranges { object, ranges, .. } = place else { return Ok(()) };
+    let size = opened.object.size;
+    match ranges.iter().find(|range| range.end > size) {
+        Some(range) if *object == opened.object.location => {
+            let message = format!("bytes {} to {} lie beyond the end of the file at {size}", range.start, range.end);
+            Err(Error::new(Kind::CorruptData, message).hint("the file is truncated; copy it again"))
+        }
+        _ => Ok(()),
     }
 }
 

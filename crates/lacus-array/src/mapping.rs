@@ -36,11 +36,13 @@ pub(crate) struct MappingOptions {
     pub(crate) decode_cf: bool,
     /// Whether data of lower rank is repeated into tables of higher rank.
     pub(crate) broadcast: bool,
+    /// Whether tables have the index along each dimension as columns of their own.
+    pub(crate) index: bool,
 }
 
 impl Default for MappingOptions {
     fn default() -> Self {
-        Self { decode_cf: true, broadcast: false }
+        Self { decode_cf: true, broadcast: false, index: false }
     }
 }
 
@@ -227,7 +229,7 @@ impl<'a> Mapper<'a> {
                 // A dimension that occurs twice (a covariance) has no place in a set.
                 continue;
             }
-            let compound = matches!(array.element, Element::Struct { .. }) && array.shape.len() == 1;
+            let compound = array.shape.len() == 1 && is_record(&array.element);
             let coordinate = self.is_coordinate(index);
             add((array.group.clone(), keys, compound.then_some(index)), (!coordinate).then_some(index));
         }
@@ -313,6 +315,12 @@ impl<'a> Mapper<'a> {
                 }
             }
         }
+        if self.options.index {
+            for (axis, (dimension, _)) in dimensions.iter().enumerate() {
+                let field = Arc::new(Field::new(format!("_i_{}", dimension.name), DataType::Int64, false));
+                columns.push(Some(ColumnLayout { field, content: Content::Index, axes: vec![axis], coordinate: true }));
+            }
+        }
         let wanted: BTreeSet<usize> = members.iter().flat_map(|index| self.auxiliary.get(index)).flatten().copied().collect();
         for index in wanted {
             if !members.contains(&index) && !self.is_coordinate(index) && is_readable(&self.container.arrays[index]) {
@@ -388,6 +396,12 @@ impl<'a> Mapper<'a> {
         };
         self.container.arrays.iter().enumerate().map(place).collect()
     }
+}
+
+/// Whether an element is a record of a table. A complex number is one value.
+fn is_record(element: &Element) -> bool {
+    let Element::Struct { members, .. } = element else { return false };
+    !matches!(members.as_slice(), [real, imaginary] if real.name == "r" && imaginary.name == "i" && real.element == imaginary.element)
 }
 
 /// Columns of one table, each name once.

@@ -31,7 +31,7 @@ const MOST_CONTAINERS: usize = 100_000;
 /// Coordinates that are kept.
 const MOST_COORDINATES: usize = 100_000;
 
-const OPTIONS: [&str; 5] = ["broadcast", "decode_cf", "dims", "group", "table"];
+const OPTIONS: [&str; 6] = ["broadcast", "decode_cf", "dims", "group", "index", "table"];
 
 /// Datasets of arrays in files and folders: each set of dimensions is a table.
 ///
@@ -163,6 +163,7 @@ impl Options {
         for (name, value) in &spec.options {
             match name.as_str() {
                 "broadcast" => options.mapping.broadcast = value.boolean(name)?,
+                "index" => options.mapping.index = value.boolean(name)?,
                 "decode_cf" => options.mapping.decode_cf = value.boolean(name)?,
                 "dims" => {
                     options.dimensions =

@@ -14,7 +14,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use arrow::array::ArrayRef;
 use async_trait::async_trait;
 use bytes::Bytes;
-use hdf5_reader::filters::{FilterRegistry, apply_pipeline_with_limit};
+use hdf5_reader::filters::{FILTER_SHUFFLE, FilterRegistry, apply_pipeline_with_limit};
 use hdf5_reader::global_heap::GlobalHeapCollection;
 use hdf5_reader::messages::filter_pipeline::FilterDescription;
 use hdf5_reader::{Hdf5File, OpenOptions, Storage};
@@ -132,6 +132,12 @@ impl Hdf5Store {
     }
 }
 
+/// The width that bytes were shuffled by: that of the elements in the memory of the writer, which may differ from that in the file.
+fn shuffled(filters: &[FilterDescription], width: usize) -> usize {
+    let shuffle = filters.iter().find(|filter| filter.id == FILTER_SHUFFLE);
+    shuffle.and_then(|filter| filter.client_data.first()).map_or(width, |width| *width as usize)
+}
+
 /// The storage in which addresses count from the superblock.
 fn hdf5_storage(bytes: ObjectBytes, base: u64) -> Arc<dyn Storage> {
     if base == 0 { Arc::new(bytes) } else { Arc::new(Behind { bytes, base }) }
@@ -184,7 +190,8 @@ impl GridStore for Hdf5Store {
             true => Vec::from(bytes),
             false => {
                 let limit = Some(whole.saturating_add(DECODING_ROOM));
-                apply_pipeline_with_limit(&bytes, filters, flags, meta.element.width(), Some(&FILTERS), limit).map_err(explained)?
+                apply_pipeline_with_limit(&bytes, filters, flags, shuffled(filters, meta.element.width()), Some(&FILTERS), limit)
+                    .map_err(explained)?
             }
         };
         match &self.layouts[array] {

@@ -6,6 +6,8 @@
 mod hdf5;
 #[cfg(feature = "netcdf")]
 mod netcdf;
+#[cfg(feature = "zarr")]
+mod zarr;
 
 use std::sync::Arc;
 
@@ -24,10 +26,12 @@ pub fn formats() -> Vec<Format> {
     #[cfg(feature = "hdf5")]
     formats.push(Format {
         name: "hdf5",
-        endings: &[".h5", ".hdf5", ".hdf", ".he5", ".h5ad", ".nwb", ".nxs", ".mat", ".cool", ".hdf5"],
+        endings: &[".h5", ".hdf5", ".hdf", ".he5", ".h5ad", ".nwb", ".nxs", ".mat", ".cool"],
         openers: openers([Arc::new(hdf5::Hdf5Opener { netcdf: false })]),
         folder: false,
     });
+    #[cfg(feature = "zarr")]
+    formats.push(Format { name: "zarr", endings: &[".zarr"], openers: openers([Arc::new(zarr::ZarrOpener)]), folder: true });
     formats
 }
 

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use hdf5_reader::group::Group as Hdf5Group;
 use hdf5_reader::messages::HdfMessage;
-use hdf5_reader::messages::fill_value::FillTime;
 use hdf5_reader::messages::filter_pipeline::FilterDescription;
 use hdf5_reader::messages::layout::DataLayout;
 use hdf5_reader::{Dataset, Hdf5File};
@@ -239,9 +238,6 @@ impl Walker<'_> {
         }
         if let Some(fill) = dataset.fill_value() {
             array.fill.clone_from(&fill.value);
-            if fill.fill_time == FillTime::Never && array.missing == Missing::NetcdfDefaults {
-                array.missing = Missing::Nothing;
-            }
         }
         let grown: Vec<u64> = array
             .dimensions

@@ -8,7 +8,7 @@ use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use bytes::Bytes;
 use lacus_array::{Element, NoHeap};
 use lacus_core::{Error, Kind, Result};
-use zarrs::array::codec::{ArrayToBytesCodecTraits, CodecOptions};
+use zarrs::array::{ArrayToBytesCodecTraits, CodecOptions};
 use zarrs::array::{ArrayBytes, CodecChain, DataType, FillValue};
 use zarrs::metadata::v3::MetadataV3;
 
@@ -38,7 +38,12 @@ impl Codecs {
         match decoded.map_err(|error| corrupt(&error))? {
             ArrayBytes::Fixed(bytes) => element.decode(bytes.into_owned(), &NoHeap),
             ArrayBytes::Variable(values) => {
-                let offsets: Vec<i32> = values.offsets().iter().map(|offset| i32::try_from(*offset)).collect::<Result<_, _>>().map_err(|error| corrupt(&error))?;
+                let offsets: Vec<i32> = values
+                    .offsets()
+                    .iter()
+                    .map(|offset| i32::try_from(*offset))
+                    .collect::<Result<_, _>>()
+                    .map_err(|error| corrupt(&error))?;
                 let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
                 let bytes = Buffer::from_vec(values.bytes().to_vec());
                 match element {
