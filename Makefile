@@ -42,6 +42,7 @@ test: build wheel ## Everything that CI runs
 	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_PYTHON=$(PYTHON) bash testdata/demo > /dev/null
 	LACUS_DOORS=embedded,flight,python,cli LACUS_PYTHON=$(PYTHON) LACUS_BIN=$(BIN)/lacus LACUS_TPCH=$(TPCH)/sf0.01 \
 	  cargo test --workspace --locked --quiet
+	$(PYTHON) testdata/corpus/compare.py testdata/arrays
 	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed $(VENV)/bin/pytest -q -p no:cacheprovider python/tests
 
 sql: setup ## Run one SQL test: make sql FILE=files/hive
@@ -58,6 +59,9 @@ fmt: ## Format the Rust code
 
 bench: setup ## Measure beside DuckDB, Polars and plain DataFusion; writes benches/results
 	bash benches/run "$(CACHE)"
+
+corpus: wheel ## Compare the arrays of files and folders with h5py, netCDF4 and zarr (FILES="PATH ...")
+	$(PYTHON) testdata/corpus/compare.py $(or $(FILES),testdata/arrays) --list
 
 soak: build wheel ## Ten minutes of mixed load on a server, which must end as it began (SECONDS=600)
 	LACUS_BIN=$(BIN)/lacus $(PYTHON) benches/soak.py --seconds $(or $(SECONDS),600)

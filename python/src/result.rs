@@ -7,7 +7,7 @@ use lacus::arrow::compute::cast;
 use lacus::arrow::datatypes::{DataType, SchemaRef};
 use lacus::arrow::error::ArrowError;
 use lacus::arrow::util::pretty::pretty_format_batches;
-use lacus::{Error, Principal, Query, ScalarValue};
+use lacus::{Error, Principal, Query, ScalarValue, notices_of};
 use lacus_remote::RemoteQuery;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
@@ -64,6 +64,10 @@ impl Result {
     /// Plans the query; a command has run when this returns.
     pub(crate) fn plan(py: Python<'_>, door: Door, text: String, parameters: Vec<ScalarValue>) -> PyResult<Self> {
         let planned = wait(py, Planned::ask(&door, &text, &parameters))?;
+        for notice in notices_of(&planned.schema()) {
+            let text = std::ffi::CString::new(notice).unwrap_or_default();
+            PyErr::warn(py, &py.get_type::<pyo3::exceptions::PyUserWarning>(), &text, 1)?;
+        }
         Ok(Self { door, text, parameters, schema: planned.schema(), planned: Mutex::new(Some(planned)) })
     }
 

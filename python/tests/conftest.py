@@ -36,6 +36,7 @@ def lake_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[
     """The environment in which testdata/lacus.toml resolves."""
     objects = tmp_path_factory.mktemp("objects")
     command = [TESTBED, "127.0.0.1:0", str(objects), "--put", f"beamline-data/={TESTDATA / 'bucket'}"]
+    command += ["--put", f"beamline-data/arrays/={TESTDATA / 'arrays'}"]
     process, endpoint = started(command, "serving")
     environment = {
         "LACUS_DEMO_S3": endpoint,

@@ -27,7 +27,7 @@ pub use error::{Error, Kind, Result};
 pub use location::{Location, RESERVED_STORE_NAMES};
 pub use metadata::{DESCRIPTION_KEY, UNIT_KEY, describe_field, description_of, unit_of};
 pub use name::{DatasetName, StoreName, nearest};
-pub use notices::Notices;
+pub use notices::{NOTICES_KEY, Notices, notices_of};
 pub use principal::Principal;
 pub use source::{Source, TableInfo};
 pub use spec::{ColumnSpec, DatasetSpec, OptionValue};

@@ -193,7 +193,7 @@ impl Engine {
             return Ok(Query { id, schema: Arc::new(Schema::empty()), work: Work::Done, scope, deadline });
         }
         let plan = if parameters.is_empty() { plan } else { plan.with_param_values(ParamValues::from(parameters.to_vec()))? };
-        let schema = Arc::new(plan.schema().as_arrow().clone());
+        let schema = Arc::new(scope.notices.attached_to(plan.schema().as_arrow().clone()));
         let explains = explain::is_explanation(&plan);
         let plan = state.create_physical_plan(&plan).await?;
         Ok(Query { id, schema, work: Work::Rows { plan, task: state.task_ctx(), explains }, scope, deadline })

@@ -9,6 +9,7 @@
 //! 1. `statement` reads the text: one statement, `?` numbered by position;
 //! 2. `calls` opens `read_parquet('...')` and its kind;
 //! 3. `catalog` resolves the names that the query uses, and no others; `planner` plans over them;
+//!    `spelling` finds columns whose names were written without quotes;
 //! 4. `ddl` applies `CREATE` and `DROP`; everything else becomes a [`Query`] with a known schema;
 //! 5. `query` runs it: deadline, memory limit, cancel by drop.
 //!
@@ -27,6 +28,7 @@ mod planner;
 mod query;
 mod session;
 mod settings;
+mod spelling;
 mod statement;
 
 pub use catalog::{TableEntry, TableKind};

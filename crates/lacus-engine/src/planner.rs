@@ -24,7 +24,7 @@ use lacus_core::{Error, Kind, Result};
 use crate::catalog::{Catalog, Entry};
 use crate::information_schema::{self, INFORMATION_SCHEMA};
 use crate::settings::{MAIN, SYSTEM};
-use crate::{calls, statement};
+use crate::{calls, spelling, statement};
 
 /// How many views may stand on one another: a view that names itself ends here.
 const VIEW_DEPTH: usize = 32;
@@ -63,6 +63,8 @@ impl Planner<'_> {
                     tables.insert(resolved, provider_as_source(provider));
                 }
             }
+            let columns = tables.values().flat_map(|table| table.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>());
+            spelling::quote(&mut statement, &columns.collect());
             let context = Context { state: self.state, catalog: self.catalog, tables };
             Ok(SqlToRel::new_with_options(&context, parser_options(self.state)).statement_to_plan(statement)?)
         }

@@ -5,7 +5,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use lacus::arrow::array::RecordBatch;
 use lacus::arrow::datatypes::SchemaRef;
-use lacus::{Engine, Error, Kind, Principal, Result, ScalarValue, split};
+use lacus::{Engine, Error, Kind, Principal, Result, ScalarValue, notices_of, split};
 use lacus_remote::Remote;
 
 use crate::arguments::SqlArguments;
@@ -88,6 +88,9 @@ async fn show(door: &Door, statement: &str, parameters: &[ScalarValue], argument
     let mut progress = Progress::start(arguments.quiet);
     let Some(mut answer) = ask(door, statement, parameters).await? else { return Ok(()) };
     *shown += 1;
+    if !arguments.quiet {
+        notices_of(&answer.schema).for_each(|notice| terminal::say(&format!("notice: {notice}")));
+    }
     if *shown > 1 && arguments.output.is_some() {
         return Err(Error::new(Kind::InvalidConfiguration, "a file holds one result, and the text has several")
             .hint("run the statements one by one"));

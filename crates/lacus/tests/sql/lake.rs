@@ -34,6 +34,7 @@ impl Lakes {
         let server = S3Server::start().await?;
         let testdata = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata");
         server.put_folder("beamline-data", "", &testdata.join("bucket")).await?;
+        server.put_folder("beamline-data", "arrays/", &testdata.join("arrays")).await?;
         let state = tempfile::tempdir()?;
         write_tpch(state.path())?;
         Ok(Self { server, state })
