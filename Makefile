@@ -34,6 +34,7 @@ demo: build wheel ## Answer one question over a bucket and a lab folder: from th
 test: build wheel ## Everything that CI runs
 	cargo fmt --all --check
 	$(PYTHON) .ci/house_rules.py
+	cargo fetch --locked --quiet
 	$(CACHE)/tools/bin/cargo-deny --log-level error --offline check bans licenses sources
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet

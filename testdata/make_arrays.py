@@ -149,7 +149,9 @@ def weather() -> None:
         layout = {"chunks": (6, 7, 9), "shards": (24, 7, 18)} if version == 3 else {"chunks": (12, 7, 9)}
         values = t.copy()
         values[5, 3, 30] = numpy.nan
-        array("t", values, ("time", "lat", "lon"), {"units": "K", "long_name": "Temperature"}, fill_value=float("nan"), **layout)
+        # xarray writes the fill value of a Zarr 3 array so: the bytes of a 64-bit NaN in base64.
+        missing = {"_FillValue": "AAAAAAAA+H8="} if version == 3 else {}
+        array("t", values, ("time", "lat", "lon"), {"units": "K", "long_name": "Temperature"} | missing, fill_value=float("nan"), **layout)
         rain = numpy.zeros(t.shape, "i2")
         rain[10:12, 2, :] = 25
         array("rain", rain, ("time", "lat", "lon"), {"units": "mm", "scale_factor": 0.1, "_FillValue": -1}, fill_value=0 if version == 3 else -1, **layout)

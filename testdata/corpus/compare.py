@@ -287,7 +287,7 @@ class Comparison:
         try:
             why = self.compare(kind, path, name, row, values, dtype, enum, tables, True)
             if why is None and decoded is not None and not isinstance(decoded[0], Exception) and dtype is not str:
-                is_time = " since " in decoded[3]
+                is_time = " since " in decoded[3] or row["role"] == "bounds"
                 if numpy.ma.asarray(decoded[0]).dtype.kind in "iuf" and enum is None and not is_time:
                     why = self.compare(kind, path, name, row, decoded[0], dtype, enum, tables, False)
         except lacus.Error as error:

@@ -121,6 +121,16 @@ pub(crate) struct ArrayPlace {
     pub(crate) role: String,
 }
 
+impl ColumnLayout {
+    /// The array that it shows, by its place in the container.
+    pub(crate) fn array(&self) -> Option<usize> {
+        match &self.content {
+            Content::Array { array, .. } => Some(*array),
+            Content::Index => None,
+        }
+    }
+}
+
 impl TableLayout {
     /// The number of rows.
     pub(crate) fn rows(&self) -> u64 {

@@ -1,5 +1,6 @@
 //! Datasets of arrays.
 
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::Field;
@@ -15,7 +16,7 @@ use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 
 use crate::chunks::Opened;
 use crate::format::{Format, Source};
-use crate::mapping::{MappingOptions, map};
+use crate::mapping::{ColumnLayout, MappingOptions, map};
 use crate::metadata_tables::{ARRAYS, ATTRIBUTES, arrays, attributes};
 use crate::table::{ArrayTable, Coordinates};
 use crate::union::{Listed, listed, unite};
@@ -324,12 +325,17 @@ impl DatasetSource for ArraySource {
 
 /// What is in the dataset beside the table that its name alone means.
 fn partial(spec: &DatasetSpec, opened: &[Arc<Opened>], table: &str) -> Option<String> {
-    let places = opened.iter().flat_map(|opened| opened.mapping.places.iter().zip(&opened.store.container().arrays));
-    let elsewhere: std::collections::BTreeSet<String> = places
-        .filter(|(place, _)| place.role != "coordinate" && place.role != "bounds" && place.table.as_deref() != Some(table))
-        .filter(|(_, array)| !array.only_dimension)
-        .map(|(_, array)| array.path())
-        .collect();
+    let mut elsewhere = BTreeSet::new();
+    for opened in opened {
+        let layout = opened.mapping.tables.iter().find(|layout| layout.name == table);
+        let shown: HashSet<usize> = layout.into_iter().flat_map(|layout| &layout.columns).filter_map(ColumnLayout::array).collect();
+        let arrays = opened.store.container().arrays.iter().zip(&opened.mapping.places).enumerate();
+        let others = arrays.filter(|(index, (array, place))| {
+            let is_data = place.role != "coordinate" && place.role != "bounds" && !array.only_dimension;
+            is_data && !shown.contains(index)
+        });
+        elsewhere.extend(others.map(|(_, (array, _))| array.path()));
+    }
     let first = elsewhere.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
     let more = if elsewhere.len() > 3 { ", ..." } else { "" };
     (!elsewhere.is_empty()).then(|| {

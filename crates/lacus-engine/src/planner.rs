@@ -63,7 +63,8 @@ impl Planner<'_> {
                     tables.insert(resolved, provider_as_source(provider));
                 }
             }
-            let columns = tables.values().flat_map(|table| table.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>());
+            let columns =
+                tables.values().flat_map(|table| table.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>());
             spelling::quote(&mut statement, &columns.collect());
             let context = Context { state: self.state, catalog: self.catalog, tables };
             Ok(SqlToRel::new_with_options(&context, parser_options(self.state)).statement_to_plan(statement)?)

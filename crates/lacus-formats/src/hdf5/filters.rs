@@ -1,14 +1,21 @@
-//! Filters beside those of the parser: LZF, bzip2 and Zstandard.
+//! Filters beside those of the parser: LZF, bzip2, Zstandard, Blosc and bitshuffle.
 
 use std::io::Read;
 
 use hdf5_reader::error::Error;
 use hdf5_reader::filters::FilterRegistry;
 use hdf5_reader::messages::filter_pipeline::FilterDescription;
+use zarrs::array::codec::bytes_to_bytes::blosc::BloscCodec;
+use zarrs::array::codec::bytes_to_bytes::blosc::{BloscCompressionLevel, BloscCompressor, BloscShuffleMode};
+use zarrs::array::{BytesRepresentation, BytesToBytesCodecTraits, CodecOptions};
 
 const LZF: u16 = 32_000;
 const BZIP2: u16 = 307;
 const ZSTD: u16 = 32_015;
+const BLOSC: u16 = 32_001;
+const BITSHUFFLE: u16 = 32_008;
+/// Ours.
+const OWN: [u16; 5] = [LZF, BZIP2, ZSTD, BLOSC, BITSHUFFLE];
 /// Those of the parser.
 const BUILT_IN: [u16; 7] = [1, 2, 3, 4, 5, 6, 32_004];
 
@@ -34,12 +41,14 @@ pub(super) fn registry() -> FilterRegistry {
     registry.register(LZF, Box::new(|filter, data, _| lzf(filter, data)));
     registry.register(BZIP2, Box::new(|_, data, _| read_all(bzip2::read::BzDecoder::new(data))));
     registry.register(ZSTD, Box::new(|_, data, _| zstd::stream::decode_all(data).map_err(Error::Io)));
+    registry.register(BLOSC, Box::new(|filter, data, _| blosc(filter, data)));
+    registry.register(BITSHUFFLE, Box::new(|filter, data, _| bitshuffle(filter, data)));
     registry
 }
 
 /// Whether data that passed through the filter can be read.
 pub(super) fn is_known(id: u16) -> bool {
-    BUILT_IN.contains(&id) || [LZF, BZIP2, ZSTD].contains(&id)
+    BUILT_IN.contains(&id) || OWN.contains(&id)
 }
 
 /// What to call a filter.
@@ -86,4 +95,81 @@ fn lzf(filter: &FilterDescription, data: &[u8]) -> Result<Vec<u8>, Error> {
         }
     }
     Ok(out)
+}
+
+/// Blosc: a frame that says itself how it is compressed. The fourth client value is the decoded size of a chunk.
+fn blosc(filter: &FilterDescription, data: &[u8]) -> Result<Vec<u8>, Error> {
+    let corrupt = |what: &str| Error::InvalidData(format!("a Blosc chunk {what}"));
+    let size = data.get(4..8).map(|size| u32::from_le_bytes([size[0], size[1], size[2], size[3]]));
+    let size = size.ok_or_else(|| corrupt("ends too early"))?;
+    if filter.client_data.get(3).is_some_and(|expected| *expected > 0 && size > *expected) {
+        return Err(corrupt("is larger than the chunks of its dataset"));
+    }
+    let level = BloscCompressionLevel::try_from(0).map_err(|_| corrupt("can't be set up"))?;
+    let codec = BloscCodec::new(BloscCompressor::BloscLZ, level, None, BloscShuffleMode::NoShuffle, None);
+    let codec = codec.map_err(|error| corrupt(&format!("can't be set up: {error}")))?;
+    let decoded = codec.decode(data.to_vec().into(), &BytesRepresentation::FixedSize(u64::from(size)), &CodecOptions::default());
+    Ok(decoded.map_err(|error| corrupt(&format!("can't be decoded: {error}")))?.into_owned())
+}
+
+/// Bitshuffle: blocks of elements whose bits are transposed, each compressed with LZ4 or Zstandard or not at all. Client values: two of
+/// the version, the width of an element, elements of a block, the compression.
+fn bitshuffle(filter: &FilterDescription, data: &[u8]) -> Result<Vec<u8>, Error> {
+    let corrupt = || Error::InvalidData("a bitshuffled chunk ends too early, or is not what it says".to_owned());
+    let value = |place: usize| filter.client_data.get(place).copied().unwrap_or(0) as usize;
+    let (width, compression) = (value(2).max(1), value(4));
+    let usual = || (8192 / width / 8 * 8).max(128);
+    let number = |bytes: Option<&[u8]>| bytes.map(|bytes| bytes.iter().fold(0usize, |number, byte| number << 8 | usize::from(*byte)));
+    let (size, block, mut rest) = match compression {
+        0 => (data.len(), if value(3) == 0 { usual() } else { value(3) }, data),
+        _ => {
+            let size = number(data.get(..8)).ok_or_else(corrupt)?;
+            let block = number(data.get(8..12)).ok_or_else(corrupt)? / width;
+            (size, block, data.get(12..).ok_or_else(corrupt)?)
+        }
+    };
+    // Neither compression shrinks more than a few thousand times: a larger claim is none.
+    if block == 0 || block % 8 != 0 || size / 100_000 > data.len() {
+        return Err(corrupt());
+    }
+    let mut out = Vec::with_capacity(size);
+    while out.len() < size {
+        let elements = ((size - out.len()) / width).min(block) / 8 * 8;
+        let length = elements * width;
+        if length == 0 {
+            out.extend_from_slice(rest.get(..size - out.len()).ok_or_else(corrupt)?);
+            break;
+        }
+        let taken = if compression == 0 { length } else { number(rest.get(..4)).ok_or_else(corrupt)? + 4 };
+        let part = rest.get(if compression == 0 { 0 } else { 4 }..taken).ok_or_else(corrupt)?;
+        let plain = match compression {
+            0 => part.to_vec(),
+            2 => lz4_flex::block::decompress(part, length).map_err(|_| corrupt())?,
+            3 => zstd::bulk::decompress(part, length).map_err(Error::Io)?,
+            _ => return Err(Error::UnsupportedFilter(format!("bitshuffle with compression {compression}"))),
+        };
+        if plain.len() != length {
+            return Err(corrupt());
+        }
+        unshuffle_bits(&plain, width, elements, &mut out);
+        rest = &rest[taken..];
+    }
+    Ok(out)
+}
+
+/// Row `byte * 8 + bit` of the transposed block holds that bit of each element.
+fn unshuffle_bits(block: &[u8], width: usize, elements: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + elements * width, 0);
+    let row = elements / 8;
+    for byte in 0..width {
+        for bit in 0..8 {
+            let bits = &block[(byte * 8 + bit) * row..][..row];
+            for (eight, bits) in bits.iter().enumerate().filter(|(_, bits)| **bits != 0) {
+                for element in (0..8).filter(|element| bits >> element & 1 == 1) {
+                    out[start + (eight * 8 + element) * width + byte] |= 1 << bit;
+                }
+            }
+        }
+    }
 }

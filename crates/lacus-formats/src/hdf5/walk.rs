@@ -8,6 +8,7 @@ use hdf5_reader::group::Group as Hdf5Group;
 use hdf5_reader::messages::HdfMessage;
 use hdf5_reader::messages::filter_pipeline::FilterDescription;
 use hdf5_reader::messages::layout::DataLayout;
+use hdf5_reader::messages::link::LinkTarget;
 use hdf5_reader::{Dataset, Hdf5File};
 use lacus_array::{ArrayMeta, Attributes, Container, Dimension, Element, Group, Heap, Missing, Order, joined_path, slab_extent};
 use lacus_core::{Error, Kind, Result};
@@ -85,12 +86,29 @@ impl Walker<'_> {
         for name in datasets {
             self.dataset(group, &path, name);
         }
+        self.links_elsewhere(group, &path)?;
         if self.found.len() + self.groups.len() > MOST_OBJECTS {
             return Err(Error::new(Kind::LimitExceeded, format!("the file holds more than {MOST_OBJECTS} objects")));
         }
         for name in groups {
             let below = group.group(&name).map_err(|error| explained(error).with("group", joined_path(&path, &name)))?;
             self.group(&below, joined_path(&path, &name))?;
+        }
+        Ok(())
+    }
+
+    /// Links into other files are listed, and not followed: they could lead out of what the lake shows.
+    fn links_elsewhere(&mut self, group: &Hdf5Group, path: &str) -> Result<()> {
+        let header = self.file.get_or_parse_header(group.address()).map_err(explained)?;
+        for message in &header.messages {
+            if let HdfMessage::Link(link) = message
+                && let LinkTarget::External { filename, path: target } = &link.target
+            {
+                let problem =
+                    Error::new(Kind::PermissionDenied, format!("a link to `{target}` in the file `{filename}`, which is not followed"));
+                let (group, name) = (path.to_owned(), link.name.clone());
+                self.found.push(Found { group, name, address: 0, dataset: Err(problem), attributes: Attributes::new(), scales: vec![] });
+            }
         }
         Ok(())
     }

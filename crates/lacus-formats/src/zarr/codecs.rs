@@ -8,8 +8,8 @@ use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use bytes::Bytes;
 use lacus_array::{Element, NoHeap};
 use lacus_core::{Error, Kind, Result};
-use zarrs::array::{ArrayToBytesCodecTraits, CodecOptions};
 use zarrs::array::{ArrayBytes, CodecChain, DataType, FillValue};
+use zarrs::array::{ArrayToBytesCodecTraits, CodecOptions};
 use zarrs::metadata::v3::MetadataV3;
 
 /// How bytes become elements.
