@@ -68,4 +68,4 @@ soak: build wheel ## Ten minutes of mixed load on a server, which must end as it
 	LACUS_BIN=$(BIN)/lacus $(PYTHON) benches/soak.py --seconds $(or $(SECONDS),600)
 
 fuzz: setup ## Mutated SQL, locations and lake files, a million rounds (ROUNDS=1000000)
-	LACUS_FUZZ_ROUNDS=$(or $(ROUNDS),1000000) cargo test --workspace --locked --test fuzz
+	LACUS_FUZZ_ROUNDS=$(or $(ROUNDS),1000000) cargo test --workspace --locked --test fuzz --test behaviour -- never mutated

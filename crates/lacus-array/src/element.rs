@@ -214,7 +214,7 @@ impl Element {
     /// `CorruptData` when the bytes are no whole number of elements, or what the heap says.
     pub fn decode(&self, bytes: Vec<u8>, heap: &dyn Heap) -> Result<ArrayRef> {
         let width = self.width();
-        if width == 0 || bytes.len() % width != 0 {
+        if width == 0 || !bytes.len().is_multiple_of(width) {
             return Err(Error::new(Kind::CorruptData, format!("{} bytes are no whole number of {width}-byte elements", bytes.len())));
         }
         Ok(match self {

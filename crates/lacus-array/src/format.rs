@@ -103,3 +103,10 @@ pub enum Place {
     /// Its bytes are a whole object, which may not exist; then it was never written.
     Object(Path),
 }
+
+impl Place {
+    /// A chunk that is one range of an object.
+    pub fn one_range(object: Path, range: Range<u64>, flags: u32) -> Self {
+        Self::Ranges { object, ranges: Vec::from([range]), flags }
+    }
+}

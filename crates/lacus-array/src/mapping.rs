@@ -66,7 +66,7 @@ pub(crate) struct TableLayout {
     pub(crate) dimensions: Vec<TableDimension>,
     /// The columns: dimensions, coordinates, data.
     pub(crate) columns: Vec<ColumnLayout>,
-    /// Decoded size of its data.
+    /// Decoded size of its data; what the attributes of other arrays name as coordinates is none.
     pub(crate) volume: u64,
     /// Whether it holds nothing but the bounds of coordinates, and so stays out of listings.
     pub(crate) auxiliary: bool,
@@ -352,8 +352,9 @@ impl<'a> Mapper<'a> {
                 _ => columns.push(self.column(*index, &dimensions, false)),
             }
         }
-        let volume =
-            members.iter().filter(|index| !self.bounds.contains_key(index)).map(|index| self.container.arrays[*index].volume()).sum();
+        let named: HashSet<usize> = self.auxiliary.values().flatten().copied().collect();
+        let is_data = |index: &&usize| !self.bounds.contains_key(index) && !named.contains(index);
+        let volume = members.iter().filter(is_data).map(|index| self.container.arrays[*index].volume()).sum();
         let auxiliary = !members.is_empty() && members.iter().all(|index| self.bounds.contains_key(index));
         let dimensions = dimensions.into_iter().map(|(dimension, extent)| TableDimension { dimension, extent }).collect();
         TableLayout { name, group: set.0.clone(), dimensions, columns: columns.all, volume, auxiliary }

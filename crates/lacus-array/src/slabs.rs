@@ -7,14 +7,13 @@ const SLAB_BYTES: u64 = 4 * 1024 * 1024;
 pub fn slab_extent(shape: &[u64], width: usize) -> Vec<u64> {
     let mut extent: Vec<u64> = shape.iter().map(|extent| (*extent).max(1)).collect();
     let mut bytes = extent.iter().fold(width as u64, |product: u64, extent| product.saturating_mul(*extent));
-    for axis in 0..extent.len() {
+    for rows in &mut extent {
         if bytes <= SLAB_BYTES {
             break;
         }
-        let row = (bytes / extent[axis]).max(1);
-        let rows = (SLAB_BYTES / row).clamp(1, extent[axis]);
-        bytes = row.saturating_mul(rows);
-        extent[axis] = rows;
+        let row = (bytes / *rows).max(1);
+        *rows = (SLAB_BYTES / row).clamp(1, *rows);
+        bytes = row.saturating_mul(*rows);
     }
     extent
 }

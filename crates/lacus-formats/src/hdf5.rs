@@ -98,7 +98,7 @@ impl Hdf5Store {
     fn place(&self, chunk: Option<ChunkPlace>) -> Place {
         match chunk {
             Some(ChunkPlace { address, size, mask }) => {
-                Place::Ranges { object: self.facts.location.clone(), ranges: vec![address..address.saturating_add(size)], flags: mask }
+                Place::one_range(self.facts.location.clone(), address..address.saturating_add(size), mask)
             }
             None => Place::Missing,
         }

@@ -15,24 +15,24 @@ use lacus_array::{Format, Opener};
 
 /// All formats that this build has.
 pub fn formats() -> Vec<Format> {
-    let mut formats = Vec::new();
-    #[cfg(feature = "netcdf")]
-    formats.push(Format {
-        name: "netcdf",
-        endings: &[".nc", ".nc4", ".cdf", ".netcdf", ".nc3"],
-        openers: openers([Arc::new(netcdf::ClassicOpener), Arc::new(hdf5::Hdf5Opener { netcdf: true })]),
-        folder: false,
-    });
-    #[cfg(feature = "hdf5")]
-    formats.push(Format {
-        name: "hdf5",
-        endings: &[".h5", ".hdf5", ".hdf", ".he5", ".h5ad", ".nwb", ".nxs", ".mat", ".cool"],
-        openers: openers([Arc::new(hdf5::Hdf5Opener { netcdf: false })]),
-        folder: false,
-    });
-    #[cfg(feature = "zarr")]
-    formats.push(Format { name: "zarr", endings: &[".zarr"], openers: openers([Arc::new(zarr::ZarrOpener)]), folder: true });
-    formats
+    vec![
+        #[cfg(feature = "netcdf")]
+        Format {
+            name: "netcdf",
+            endings: &[".nc", ".nc4", ".cdf", ".netcdf", ".nc3"],
+            openers: openers([Arc::new(netcdf::ClassicOpener), Arc::new(hdf5::Hdf5Opener { netcdf: true })]),
+            folder: false,
+        },
+        #[cfg(feature = "hdf5")]
+        Format {
+            name: "hdf5",
+            endings: &[".h5", ".hdf5", ".hdf", ".he5", ".h5ad", ".nwb", ".nxs", ".mat", ".cool"],
+            openers: openers([Arc::new(hdf5::Hdf5Opener { netcdf: false })]),
+            folder: false,
+        },
+        #[cfg(feature = "zarr")]
+        Format { name: "zarr", endings: &[".zarr"], openers: openers([Arc::new(zarr::ZarrOpener)]), folder: true },
+    ]
 }
 
 fn openers<const COUNT: usize>(openers: [Arc<dyn Opener>; COUNT]) -> Vec<Arc<dyn Opener>> {

@@ -1,5 +1,7 @@
 //! What SQL files can't say: versions of objects, faults of a server, limits, cancelling, parameters.
 
+#[path = "behaviour/arrays.rs"]
+mod arrays;
 #[path = "behaviour/faults.rs"]
 mod faults;
 #[path = "behaviour/limits.rs"]

@@ -35,6 +35,9 @@ pub(super) struct ChunkPlace {
     pub(super) mask: u32,
 }
 
+/// The places of chunks by their offsets in cells.
+pub(super) type ChunkPlaces = HashMap<Vec<u64>, ChunkPlace>;
+
 /// What the file says of itself once, for all datasets.
 #[derive(Debug, Clone)]
 pub(super) struct FileFacts {
@@ -58,7 +61,7 @@ pub(super) struct ChunkIndex {
     pub(super) most: Option<Vec<u64>>,
     pub(super) width: usize,
     pub(super) nodes: Mutex<HashMap<u64, Arc<BTreeV1Node>>>,
-    pub(super) all: Mutex<Option<Arc<HashMap<Vec<u64>, ChunkPlace>>>>,
+    pub(super) all: Mutex<Option<Arc<ChunkPlaces>>>,
 }
 
 impl ChunkIndex {
@@ -154,7 +157,7 @@ impl ChunkIndex {
     }
 
     /// The whole of an index that is no version 1 B-tree. Waits for the storage.
-    pub(super) fn collect(&self, file: &FileFacts, storage: &dyn Storage) -> Result<Arc<HashMap<Vec<u64>, ChunkPlace>>> {
+    pub(super) fn collect(&self, file: &FileFacts, storage: &dyn Storage) -> Result<Arc<ChunkPlaces>> {
         let entries = self.entries(file, storage)?;
         let place = |entry: ChunkEntry| {
             let size = if entry.size == 0 { self.whole_chunk() } else { entry.size };
@@ -200,7 +203,7 @@ impl ChunkIndex {
     }
 
     /// The places of `chunks` in a collected index.
-    pub(super) fn look_up(&self, all: &HashMap<Vec<u64>, ChunkPlace>, chunks: &[Vec<u64>]) -> Vec<Option<ChunkPlace>> {
+    pub(super) fn look_up(&self, all: &ChunkPlaces, chunks: &[Vec<u64>]) -> Vec<Option<ChunkPlace>> {
         let place = |chunk: &Vec<u64>| {
             Some(self.offsets(chunk)).filter(|offsets| self.is_stored(offsets)).and_then(|offsets| all.get(&offsets).copied())
         };

@@ -66,7 +66,7 @@ impl Shards {
             match found {
                 Some((offset, length)) if (*offset, *length) != (ABSENT, ABSENT) => {
                     let range: Range<u64> = *offset..offset.saturating_add(*length);
-                    Place::Ranges { object: path, ranges: vec![range], flags: 0 }
+                    Place::one_range(path, range, 0)
                 }
                 _ => Place::Missing,
             }

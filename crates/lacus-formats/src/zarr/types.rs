@@ -410,8 +410,11 @@ fn v3_element(data_type: &Value) -> Result<Element> {
     })
 }
 
+/// The extent of the chunks in shards, their codecs, and how they lie in the shards.
+type Sharded = (Vec<u64>, Vec<MetadataV3>, Shards);
+
 /// The inner chunks of shards, when sharding is the whole of the codecs and its index is plain; else a shard is read as one chunk.
-fn sharded(document: &Value, shard: &[u64]) -> Result<Option<(Vec<u64>, Vec<MetadataV3>, Shards)>> {
+fn sharded(document: &Value, shard: &[u64]) -> Result<Option<Sharded>> {
     let [codec] = document["codecs"].as_array().map(Vec::as_slice).unwrap_or_default() else { return Ok(None) };
     if codec["name"] != "sharding_indexed" {
         return Ok(None);

@@ -1,0 +1,51 @@
+"""Arrays from Python, embedded and remote alike, and beside the libraries that own their formats."""
+
+import pathlib
+import warnings
+
+import netCDF4
+import numpy
+import pytest
+
+import lacus
+
+ARRAYS = pathlib.Path(__file__).resolve().parent.parent.parent / "testdata" / "arrays"
+
+
+def test_attributes_reach_arrow(lake: lacus.Lake) -> None:
+    schema = lake.sql("SELECT time, T2M FROM climate.time_lat_lon").to_arrow().schema
+    assert schema.field("T2M").metadata[b"units"] == b"K"
+    assert schema.field("T2M").metadata[b"standard_name"] == b"air_temperature"
+    assert schema.field("time").metadata[b"cf_units"] == b"days since 2001-01-01"
+    assert schema.field("time").metadata[b"calendar"] == b"noleap"
+
+
+def test_values_are_those_of_netcdf4(lake: lacus.Lake) -> None:
+    table = lake.sql("SELECT T2M FROM climate.time_lat_lon ORDER BY time, lat DESC, lon").to_arrow()
+    with netCDF4.Dataset(ARRAYS / "climate.nc") as file:
+        expected = file["T2M"][:].reshape(-1)
+    got = table["T2M"].to_numpy(zero_copy_only=False)
+    assert (numpy.isnan(got) == numpy.ma.getmaskarray(expected)).all()
+    assert numpy.nanmax(numpy.abs(got - expected.filled(numpy.nan))) <= numpy.spacing(numpy.float32(300))
+
+
+def test_a_partial_dataset_is_a_warning(lake: lacus.Lake) -> None:
+    with pytest.warns(UserWarning, match=r"`climate` is its table `time_lat_lon`; 3 other variables \(area, region_name, run/step\)"):
+        lake.sql("SELECT count(*) FROM climate")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lake.sql("SELECT count(*) FROM climate.time_lat_lon")
+        lake.sql("SELECT count(*) FROM weather")
+
+
+def test_the_tables_of_a_dataset_are_listed(lake: lacus.Lake) -> None:
+    tables = lake.tables()
+    assert {"climate", "climate.lat", "climate.time_lat_lon", "shots", "weather"} <= set(tables)
+    assert not any(table.startswith(("system.", "information_schema.")) for table in tables)
+
+
+def test_the_terminal_says_notices_on_stderr(cli) -> None:
+    answer = cli("sql", "SELECT count(*) AS n FROM climate")
+    assert answer.returncode == 0 and "1728" in answer.stdout
+    assert "notice: `climate` is its table" in answer.stderr and "notice" not in answer.stdout
+    assert "notice" not in cli("sql", "--quiet", "SELECT count(*) AS n FROM climate").stderr
