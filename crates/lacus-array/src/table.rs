@@ -127,16 +127,17 @@ impl ArrayTable {
     }
 
     /// What is read of one container.
-    fn file(&self, part: &Part, selection: Selection, wanted: &SchemaRef) -> FileScan {
+    fn file(&self, part: &Part, selection: Selection, wanted: &SchemaRef, limit: Option<usize>) -> FileScan {
         let layout = part.layout();
         let names: HashMap<&str, usize> =
             layout.columns.iter().enumerate().map(|(place, column)| (column.field.name().as_str(), place)).collect();
         let columns: Vec<Option<usize>> = wanted.fields().iter().map(|field| names.get(field.name().as_str()).copied()).collect();
         let extents: Vec<u64> = layout.dimensions.iter().map(|dimension| dimension.extent).collect();
         let read: Vec<&ColumnLayout> = columns.iter().flatten().map(|place| &layout.columns[*place]).collect();
+        let most = limit.map_or(u64::MAX, |limit| limit as u64);
         let step = match largest(&part.opened, &read, extents.len()) {
-            Some(chunk) => box_extent(&chunk, &extents, BOX_ROWS),
-            None => box_extent(&vec![1; extents.len()], &extents, PLAIN_BOX_ROWS),
+            Some(chunk) => box_extent(&chunk, &extents, BOX_ROWS.min(most)),
+            None => box_extent(&vec![1; extents.len()], &extents, PLAIN_BOX_ROWS.min(most)),
         };
         let boxes = Boxes::over(&selection, step);
         let row_bytes: u64 = read.iter().map(|column| width(&part.opened, column)).sum::<u64>() + 1;
@@ -316,8 +317,10 @@ impl TableProvider for ArrayTable {
         let parts: Vec<(Part, Selection)> = stream::iter(&self.united.parts).map(select).buffered(CONCURRENT_FILES).try_collect().await?;
         let statistics = self.statistics(&reader(), &parts, &schema).await?;
         let selected = parts.into_iter().filter(|(_, selection)| selection.rows() > 0);
-        let files: Vec<FileScan> = selected.map(|(part, selection)| self.file(&part, selection, &schema)).collect();
-        let partitions = partitions(&files, session.config().target_partitions());
+        let files: Vec<FileScan> = selected.map(|(part, selection)| self.file(&part, selection, &schema, fetch)).collect();
+        // A few rows come from one place: partitions would each read ahead for them.
+        let few = fetch.is_some_and(|rows| rows as u64 <= PLAIN_BOX_ROWS);
+        let partitions = partitions(&files, if few { 1 } else { session.config().target_partitions() });
         Ok(DataSourceExec::from_data_source(GridScan {
             bytes,
             table: format!("{}.{}", self.dataset, self.united.name),

@@ -115,7 +115,7 @@ impl ClassicStore {
         let Some(stride) = layout.stride else {
             let (start, cells) = slab_range(&meta.shape, &meta.chunk, chunk);
             let start = layout.begin.saturating_add(start.saturating_mul(width));
-            return Vec::from([start..start.saturating_add(cells * width)]);
+            return std::iter::once(start..start.saturating_add(cells * width)).collect();
         };
         let first = chunk[0] * meta.chunk[0];
         let last = (first + meta.chunk[0]).min(meta.shape[0]);

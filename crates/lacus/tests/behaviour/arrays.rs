@@ -35,7 +35,7 @@ async fn coordinates_select_chunks() -> TestResult {
     let plan = explained(&engine, &format!("SELECT \"T2M\" FROM 'lab:climate.nc' WHERE {filter}")).await?;
     assert!(plan.contains("chunks=2/30, rows=42") && plan.contains("chunks_decoded=2") && !plan.contains("FilterExec"), "{plan}");
     let limited = explained(&engine, "SELECT \"T2M\" FROM 'lab:climate.nc' LIMIT 3").await?;
-    assert!(limited.contains("fetch=3") && limited.contains("chunks_decoded=1,") | limited.contains("chunks_decoded=1]"), "{limited}");
+    assert!(limited.contains("fetch=3") && limited.contains("chunks_decoded=1]"), "{limited}");
     Ok(())
 }
 
@@ -77,7 +77,7 @@ async fn pruned_answers_are_those_of_a_whole_scan() -> TestResult {
     let mut random = StdRng::seed_from_u64(17);
     for file in ["climate.nc", "weather2.zarr", "weather3.zarr"] {
         let value = if file == "climate.nc" { "\"T2M\"" } else { "rain" };
-        for _ in 0..25 {
+        for _ in 0..12 {
             let (south, west) = (random.random_range(-80..80), random.random_range(0..360));
             let (height, width) = (random.random_range(0..90), random.random_range(0..200));
             let hour = random.random_range(0..48);
@@ -136,7 +136,7 @@ async fn a_partial_dataset_is_noticed() -> TestResult {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_truncated_file_is_an_error() -> TestResult {
     let server = S3Server::start().await?;
-    for (name, keep) in [("classic.nc", 500), ("climate.nc", 30_000)] {
+    for (name, keep) in [("classic.nc", 450), ("climate.nc", 30_000)] {
         let mut bytes = std::fs::read(testdata().join(name))?;
         bytes.truncate(keep);
         server.put("data", name, bytes).await?;
@@ -151,7 +151,7 @@ async fn a_truncated_file_is_an_error() -> TestResult {
 /// Bytes that were changed give an answer or an error: no panic, no hang. `make fuzz` runs many more rounds.
 #[tokio::test(flavor = "multi_thread")]
 async fn mutated_files_are_answers_or_errors() -> TestResult {
-    const ROUNDS: usize = 400;
+    const ROUNDS: usize = 200;
     let rounds = std::env::var("LACUS_FUZZ_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).map_or(ROUNDS, |rounds: usize| rounds / 10);
     let memory = Arc::new(lacus::object_store::memory::InMemory::new());
     let store = StoreSpec::new(StoreName::new("lab")?, Place::Custom(memory.clone()));
