@@ -62,7 +62,8 @@ def test_metadata(connection) -> None:
     objects = connection.adbc_get_objects(depth="all").read_all().to_pylist()
     assert [catalog["catalog_name"] for catalog in objects] == ["fusion"]
     schemas = {schema["db_schema_name"]: schema for schema in objects[0]["catalog_db_schemas"]}
-    assert set(schemas) == {"main", "information_schema"}
+    assert {"main", "information_schema", "system", "climate"} <= set(schemas)
+    assert "time_lat_lon" in {table["table_name"] for table in schemas["climate"]["db_schema_tables"]}
     tables = {table["table_name"]: table for table in schemas["main"]["db_schema_tables"]}
     assert {"shots", "logbook", "ten"} <= set(tables)
     columns = {column["column_name"]: column for column in tables["shots"]["table_columns"]}

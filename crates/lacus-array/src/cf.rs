@@ -10,12 +10,13 @@ mod time;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, TimestampMicrosecondArray};
+use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{
     ArrowNativeTypeOp, DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit as ArrowUnit, UInt8Type,
     UInt16Type, UInt32Type, UInt64Type,
 };
-use lacus_core::Result;
+use lacus_core::{Error, Kind, Result};
 use num_traits::AsPrimitive;
 
 pub use calendar::{Calendar, Date};
@@ -24,6 +25,7 @@ pub use time::TimeUnit;
 pub(crate) use mask::Mask;
 
 use crate::container::{ArrayMeta, Attributes};
+use crate::element::repeated;
 
 /// How the stored numbers of one variable of one container become the values of a column.
 #[derive(Debug, Clone)]
@@ -35,6 +37,8 @@ pub(crate) struct Decoding {
     mask: Mask,
     packing: Option<Packing>,
     time: Option<TimeUnit>,
+    /// What cells hold that were never written: beyond the edge of an array there are always some.
+    unwritten: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,22 +55,27 @@ impl Decoding {
         let raw = array.element.data_type();
         if !array.element.is_number() {
             let mask = Mask::of_names(array);
-            return Self { stored: raw, unsigned: false, mask, packing: None, time: None };
+            return Self { stored: raw, unsigned: false, mask, packing: None, time: None, unwritten: None };
         }
         let attributes = &array.attributes;
         let unsigned = attributes.text("_Unsigned").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let stored = if unsigned { to_unsigned(&raw) } else { raw.clone() };
-        let mask = Mask::of(array, &raw, &stored);
+        // Half floats are looked at as floats.
+        let masked = if raw == DataType::Float16 { &DataType::Float32 } else { &raw };
+        let mask = Mask::of(array, masked, if raw == DataType::Float16 { masked } else { &stored });
         let packing = packing(attributes, &stored);
         let units = attributes.text("units").or_else(|| inherited?.text("units")).unwrap_or_default();
         let calendar = attributes.text("calendar").or_else(|| inherited?.text("calendar")).unwrap_or_default();
         let time = TimeUnit::parse(units, calendar).filter(TimeUnit::fits_timestamp);
-        Self { unsigned: stored != raw, stored, mask, packing, time }
+        let fill = array.fill.as_deref().and_then(|fill| repeated(&array.element, Some(fill), 1).ok());
+        let fill = fill.and_then(|fill| cast(&fill, &DataType::Float64).ok());
+        let unwritten = fill.and_then(|fill| fill.as_primitive::<Float64Type>().values().first().copied());
+        Self { unsigned: stored != raw, stored, mask, packing, time, unwritten }
     }
 
     /// No decoding: what is stored is the value.
     pub(crate) fn raw(array: &ArrayMeta) -> Self {
-        Self { stored: array.element.data_type(), unsigned: false, mask: Mask::default(), packing: None, time: None }
+        Self { stored: array.element.data_type(), unsigned: false, mask: Mask::default(), packing: None, time: None, unwritten: None }
     }
 
     /// The type of the column.
@@ -127,7 +136,7 @@ impl Decoding {
         let raw = reinterpreted::<T>(raw);
         let nulls = self.mask.nulls(raw.values())?;
         if let Some(unit) = &self.time {
-            return Ok(Arc::new(self.times(&raw, unit, nulls.as_ref())));
+            return Ok(Arc::new(self.times(&raw, unit, nulls.as_ref())?));
         }
         let Some(packing) = self.packing else { return Ok(Arc::new(PrimitiveArray::<T>::new(raw.values().clone(), nulls))) };
         let Packing { scale, offset, single } = packing;
@@ -141,22 +150,30 @@ impl Decoding {
         Ok(Arc::new(PrimitiveArray::<Float64Type>::new(values.into(), nulls)))
     }
 
-    fn times<T>(&self, raw: &PrimitiveArray<T>, unit: &TimeUnit, nulls: Option<&arrow::buffer::NullBuffer>) -> TimestampMicrosecondArray
+    /// A time that no timestamp can hold is an error; NaN is NULL, and so is what was never written.
+    fn times<T>(&self, raw: &PrimitiveArray<T>, unit: &TimeUnit, nulls: Option<&NullBuffer>) -> Result<TimestampMicrosecondArray>
     where
         T: ArrowPrimitiveType,
         T::Native: AsPrimitive<f64> + AsPrimitive<i64>,
     {
         let whole = T::DATA_TYPE.is_integer() && self.packing.is_none();
-        let of = |value: T::Native| {
-            if whole {
-                return unit.timestamp_of_integer(value.as_());
+        let (scale, offset) = self.packing.map_or((None, None), |packing| (packing.scale, packing.offset));
+        let of = |stored: T::Native| {
+            let value: f64 = unpacked(stored.as_(), scale, offset);
+            if value.is_nan() {
+                return Ok(None);
             }
-            let value: f64 = value.as_();
-            let (scale, offset) = self.packing.map_or((None, None), |packing| (packing.scale, packing.offset));
-            unit.timestamp(unpacked(value, scale, offset))
+            let time = if whole { unit.timestamp_of_integer(stored.as_()) } else { unit.timestamp(value) };
+            if time.is_none() && self.unwritten == Some(stored.as_()) {
+                return Ok(None);
+            }
+            time.map(Some).ok_or_else(|| {
+                Error::new(Kind::CorruptData, format!("the time {value} is no date that a timestamp can hold"))
+                    .hint("decode_cf => false gives the numbers")
+            })
         };
         let valid = |row: usize| nulls.is_none_or(|nulls| nulls.is_valid(row));
-        raw.values().iter().enumerate().map(|(row, value)| valid(row).then(|| of(*value)).flatten()).collect()
+        raw.values().iter().enumerate().map(|(row, value)| if valid(row) { of(*value) } else { Ok(None) }).collect()
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{Array, ArrayRef};
 use datafusion_execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use lacus_core::{Error, Kind, Result};
+use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
 use crate::cf::Decoding;
@@ -38,7 +39,7 @@ impl Opened {
     }
 }
 
-/// A chunk of an array of a container.
+/// A chunk of an array within its container.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ChunkKey {
     pub(crate) array: usize,
@@ -55,8 +56,8 @@ pub(crate) struct ChunkReader {
 
 #[derive(Debug, Default)]
 struct Kept {
-    file: usize,
-    chunks: HashMap<ChunkKey, (u64, ArrayRef)>,
+    /// By container too: the group of the next one is prepared while the last of this one still is.
+    chunks: HashMap<(Path, ChunkKey), (u64, ArrayRef)>,
     bytes: usize,
     clock: u64,
 }
@@ -74,20 +75,21 @@ impl ChunkReader {
         Self { bytes, pool, kept: Arc::default() }
     }
 
-    /// The chunks of `keys`, each with what its numbers mean. `file` tells containers apart.
-    pub(crate) async fn read(&self, file: usize, opened: &Opened, keys: Vec<(ChunkKey, Arc<Decoding>)>) -> Result<Decoded> {
+    /// The chunks of `keys`, each with what its numbers mean.
+    pub(crate) async fn read(&self, opened: &Opened, keys: Vec<(ChunkKey, Arc<Decoding>)>) -> Result<Decoded> {
+        let container = &opened.object.location;
         let mut chunks = HashMap::new();
         let mut absent: HashMap<usize, (Arc<Decoding>, Vec<Vec<u64>>)> = HashMap::new();
-        let mut size = 0;
+        let mut size = 0u64;
         {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.begin(file);
+            kept.clock += 1;
             for (key, decoding) in keys {
-                if let Some(array) = kept.get(&key) {
+                if let Some(array) = kept.get(&(container.clone(), key.clone())) {
                     chunks.insert(key, array);
                     continue;
                 }
-                size += opened.array(key.array).chunk_bytes();
+                size = size.saturating_add(opened.array(key.array).chunk_bytes());
                 absent.entry(key.array).or_insert_with(|| (decoding, Vec::new())).1.push(key.chunk);
             }
         }
@@ -106,7 +108,7 @@ impl ChunkReader {
         for ((array, decoding, chunk, place), bytes) in wanted.into_iter().zip(bytes) {
             let decoded = self.decode(opened, array, &chunk, &place, bytes, &decoding).await.map_err(|error| opened.name(error, array))?;
             let key = ChunkKey { array, chunk };
-            self.kept.lock().unwrap_or_else(PoisonError::into_inner).put(key.clone(), &decoded);
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).put((container.clone(), key.clone()), &decoded);
             chunks.insert(key, decoded);
         }
         Ok(Decoded { chunks, fetched, _memory: memory })
@@ -139,8 +141,8 @@ impl ChunkReader {
         decoding: &Decoding,
     ) -> Result<ArrayRef> {
         let meta = opened.array(array);
-        let cells = usize::try_from(meta.chunk.iter().product::<u64>())
-            .map_err(|_| Error::new(Kind::CorruptData, "a chunk of more cells than memory has addresses"))?;
+        let cells = meta.chunk.iter().try_fold(1usize, |product, extent| product.checked_mul(usize::try_from(*extent).ok()?));
+        let cells = cells.ok_or_else(|| Error::new(Kind::CorruptData, "a chunk of more cells than memory has addresses"))?;
         let flags = if let Place::Ranges { flags, .. } = place { *flags } else { 0 };
         let raw = match bytes {
             Some(bytes) => opened.store.decode(array, chunk, bytes, flags, &self.bytes).await?,
@@ -168,22 +170,14 @@ fn within(opened: &Opened, place: &Place) -> Result<()> {
 }
 
 impl Kept {
-    /// Chunks of another container are of no use any more.
-    fn begin(&mut self, file: usize) {
-        if self.file != file {
-            *self = Self { file, ..Self::default() };
-        }
-        self.clock += 1;
-    }
-
-    fn get(&mut self, key: &ChunkKey) -> Option<ArrayRef> {
+    fn get(&mut self, key: &(Path, ChunkKey)) -> Option<ArrayRef> {
         let clock = self.clock;
         let (used, array) = self.chunks.get_mut(key)?;
         *used = clock;
         Some(Arc::clone(array))
     }
 
-    fn put(&mut self, key: ChunkKey, array: &ArrayRef) {
+    fn put(&mut self, key: (Path, ChunkKey), array: &ArrayRef) {
         let size = array.get_array_memory_size();
         if size > KEPT_BYTES {
             return;
@@ -194,6 +188,8 @@ impl Kept {
             self.bytes = self.bytes.saturating_sub(gone.get_array_memory_size());
         }
         self.bytes += size;
-        self.chunks.insert(key, (self.clock, Arc::clone(array)));
+        if let Some((_, before)) = self.chunks.insert(key, (self.clock, Arc::clone(array))) {
+            self.bytes = self.bytes.saturating_sub(before.get_array_memory_size());
+        }
     }
 }

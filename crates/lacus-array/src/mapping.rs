@@ -415,7 +415,7 @@ fn is_record(element: &Element) -> bool {
     !matches!(members.as_slice(), [real, imaginary] if real.name == "r" && imaginary.name == "i" && real.element == imaginary.element)
 }
 
-/// Columns of one table, each name once.
+/// Columns of one table, each array once; of two arrays of one name the second gets a number.
 #[derive(Default)]
 struct Columns {
     all: Vec<ColumnLayout>,
@@ -424,11 +424,25 @@ struct Columns {
 
 impl Columns {
     fn push(&mut self, column: Option<ColumnLayout>) {
-        if let Some(column) = column
-            && self.names.insert(column.field.name().clone())
-        {
-            self.all.push(column);
+        let Some(mut column) = column else { return };
+        let what = |column: &ColumnLayout| match &column.content {
+            Content::Array { array, member, .. } => Some((*array, *member)),
+            Content::Index => None,
+        };
+        if what(&column).is_some() && self.all.iter().any(|known| what(known) == what(&column)) {
+            return;
         }
+        let name = column.field.name().clone();
+        let mut free = name.clone();
+        let mut number = 2;
+        while !self.names.insert(free.clone()) {
+            free = format!("{name}_{number}");
+            number += 1;
+        }
+        if free != name {
+            column.field = Arc::new(column.field.as_ref().clone().with_name(free));
+        }
+        self.all.push(column);
     }
 }
 

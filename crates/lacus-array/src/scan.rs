@@ -4,7 +4,7 @@ use std::fmt::{self, Formatter};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, new_empty_array, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_common::tree_node::TreeNodeRecursion;
@@ -116,7 +116,7 @@ impl DataSource for GridScan {
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let batch_rows = context.session_config().batch_size();
         let scan = Arc::new(self.clone());
-        let groups = stream::iter(groups(&scan.files, &work));
+        let groups = stream::iter(groups(&scan.files, work));
         let prepared = {
             let scan = Arc::clone(&scan);
             groups.map(move |group| prepare(Arc::clone(&scan), reader.clone(), group, counts.clone()))
@@ -164,10 +164,9 @@ impl DataSource for GridScan {
     }
 
     fn partition_statistics(&self, partition: Option<usize>) -> Result<Arc<Statistics>> {
-        Ok(match partition {
-            Some(_) => Arc::new(Statistics::new_unknown(&self.schema)),
-            None => Arc::clone(&self.statistics),
-        })
+        // What is known is known of all rows: not of one partition, and not of the first few.
+        let whole = partition.is_none() && self.fetch.is_none();
+        Ok(if whole { Arc::clone(&self.statistics) } else { Arc::new(Statistics::new_unknown(&self.schema)) })
     }
 
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn DataSource>> {
@@ -215,22 +214,23 @@ fn limit(batches: BoxStream<'static, Result<RecordBatch>>, rows: usize) -> BoxSt
     .boxed()
 }
 
-/// Boxes of one file that are fetched together; the first group is one box, so that the first rows come soon.
-fn groups(files: &[FileScan], work: &[Work]) -> Vec<Work> {
-    let mut groups = Vec::new();
+/// Boxes of one file that are fetched together, group after group; the first is one box, so that the first rows come soon.
+fn groups(files: &[FileScan], work: Vec<Work>) -> impl Iterator<Item = Work> + use<> {
+    let bytes: Vec<u64> = work.iter().map(|work| files[work.file].box_bytes.max(1)).collect();
     let mut room = 0;
-    for Work { file, boxes } in work {
-        let each = files[*file].box_bytes.max(1);
+    work.into_iter().zip(bytes).flat_map(move |(Work { file, boxes }, each)| {
+        let first = room;
+        room = GROUP_BYTES;
         let mut next = boxes.start;
-        while next < boxes.end {
-            let most = if groups.is_empty() { 1 } else { (room / each).clamp(1, GROUP_BOXES) };
-            let end = boxes.end.min(next + most);
-            groups.push(Work { file: *file, boxes: next..end });
+        std::iter::from_fn(move || {
+            let bytes = if next == boxes.start { first } else { GROUP_BYTES };
+            let most = (bytes / each).clamp(1, GROUP_BOXES);
+            let end = boxes.end.min(next.saturating_add(most));
+            let group = (next < boxes.end).then_some(Work { file, boxes: next..end });
             next = end;
-            room = GROUP_BYTES;
-        }
-    }
-    groups
+            group
+        })
+    })
 }
 
 /// Boxes whose chunks are decoded.
@@ -269,7 +269,7 @@ async fn prepared(scan: Arc<GridScan>, reader: ChunkReader, work: Work, counts: 
     }
     keys.sort_by(|(left, _), (right, _)| (left.array, &left.chunk).cmp(&(right.array, &right.chunk)));
     keys.dedup_by(|(left, _), (right, _)| left == right);
-    let chunks = if keys.is_empty() { None } else { Some(reader.read(work.file, &file.opened, keys).await?) };
+    let chunks = if keys.is_empty() { None } else { Some(reader.read(&file.opened, keys).await?) };
     counts.decoded.add(chunks.as_ref().map_or(0, |chunks| chunks.fetched));
     let boxes = boxes.into_iter().map(|(rows, needs)| {
         let columns = scan.columns(file, &rows, &needs, chunks.as_ref())?;
@@ -300,6 +300,9 @@ fn need(opened: &Opened, column: &ColumnLayout, selected: &[Indices]) -> Option<
     };
     let grid: Vec<GridAxis> = column.axes.iter().enumerate().map(axis_of).collect();
     let length_chunk = meta.chunk.get(column.axes.len()).copied();
+    if *text == Some(0) {
+        return None;
+    }
     let text = text.map(|length| {
         let chunk = length_chunk.unwrap_or(1);
         (GridAxis { axis: usize::MAX, chunk, chunks: (0..length.div_ceil(chunk)).collect() }, length)
@@ -314,12 +317,16 @@ fn need(opened: &Opened, column: &ColumnLayout, selected: &[Indices]) -> Option<
 pub(crate) async fn column_of(reader: &ChunkReader, part: &Part, column: &ColumnLayout) -> Result<ArrayRef> {
     let layout = part.layout();
     let selected: Vec<Indices> = column.axes.iter().map(|axis| Indices::Range(0..layout.dimensions[*axis].extent)).collect();
+    if selected.iter().any(|indices| indices.len() == 0) {
+        return Ok(new_empty_array(column.field.data_type()));
+    }
     let alone = ColumnLayout { axes: (0..column.axes.len()).collect(), ..column.clone() };
     let cells = match need(&part.opened, &alone, &selected) {
-        None => Cells::Index(0),
+        None if matches!(column.content, Content::Index) => Cells::Index(0),
+        None => Cells::Constant(empty_text()),
         Some(need) => {
             let keys = need.keys.iter().map(|key| (key.clone(), Arc::clone(&need.decoding))).collect();
-            let decoded = reader.read(0, &part.opened, keys).await?;
+            let decoded = reader.read(&part.opened, keys).await?;
             need.cells(&decoded, &selected)?
         }
     };
@@ -332,6 +339,10 @@ impl Need {
         let arrays: Vec<ArrayRef> = self.keys.iter().filter_map(|key| decoded.chunks.get(key).cloned()).collect();
         Ok(cells(&arrays, &self.grid, self.text.as_ref().map(|(axis, length)| (axis, *length)), selected)?)
     }
+}
+
+fn empty_text() -> ArrayRef {
+    Arc::new(StringArray::from(vec![""]))
 }
 
 /// All combinations of one item of each list, the last varying fastest.
@@ -348,8 +359,13 @@ impl GridScan {
             let Some(column) = column.map(|column| &layout.columns[column]) else {
                 return Ok(Column { cells: Cells::Constant(new_null_array(field.data_type(), 1)), member: None });
             };
-            let (Content::Array { member, .. }, Some(need), Some(decoded)) = (&column.content, need, chunks) else {
-                return Ok(Column { cells: Cells::Index(column.axes[0]), member: None });
+            let member = match &column.content {
+                Content::Index => return Ok(Column { cells: Cells::Index(column.axes[0]), member: None }),
+                Content::Array { member, .. } => member,
+            };
+            // Texts of no length have no chunks.
+            let (Some(need), Some(decoded)) = (need, chunks) else {
+                return Ok(Column { cells: Cells::Constant(empty_text()), member: None });
             };
             Ok(Column { cells: need.cells(decoded, &rows.selected)?, member: *member })
         };

@@ -46,10 +46,37 @@ impl Axis {
     }
 
     /// The pieces of length `step`, counted from zero, in which an index is selected.
-    pub(crate) fn pieces(&self, step: u64) -> Vec<u64> {
+    pub(crate) fn pieces(&self, step: u64) -> Pieces {
         match self {
-            Self::All(extent) => (0..extent.div_ceil(step)).collect(),
-            Self::Some(indices) => indices.iter().map(|index| index / step).collect::<BTreeSet<_>>().into_iter().collect(),
+            Self::All(extent) => Pieces::First(extent.div_ceil(step)),
+            Self::Some(indices) => Pieces::These(indices.iter().map(|index| index / step).collect::<BTreeSet<_>>().into_iter().collect()),
+        }
+    }
+}
+
+/// Pieces of a dimension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Pieces {
+    /// So many, from zero: a table may have more than memory could list.
+    First(u64),
+    /// These.
+    These(Vec<u64>),
+}
+
+impl Pieces {
+    /// Their number.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::First(count) => *count,
+            Self::These(pieces) => pieces.len() as u64,
+        }
+    }
+
+    /// The piece at `place`, which is less than the number.
+    fn at(&self, place: u64) -> u64 {
+        match self {
+            Self::First(_) => place,
+            Self::These(pieces) => pieces[place as usize],
         }
     }
 }
@@ -128,7 +155,7 @@ pub(crate) struct Boxes {
     /// The extent of a box along each dimension.
     step: Vec<u64>,
     /// The pieces of each dimension in which something is selected.
-    pieces: Vec<Vec<u64>>,
+    pieces: Vec<Pieces>,
 }
 
 impl Boxes {
@@ -140,7 +167,7 @@ impl Boxes {
 
     /// The number of boxes.
     pub(crate) fn len(&self) -> u64 {
-        self.pieces.iter().fold(1, |product: u64, pieces| product.saturating_mul(pieces.len() as u64))
+        self.pieces.iter().fold(1, |product: u64, pieces| product.saturating_mul(pieces.len()))
     }
 
     /// The ranges of the box with a number, along each dimension.
@@ -148,9 +175,9 @@ impl Boxes {
         let mut ranges = vec![0..0; self.pieces.len()];
         for axis in (0..self.pieces.len()).rev() {
             let pieces = &self.pieces[axis];
-            let piece = pieces[(number % pieces.len() as u64) as usize];
-            number /= pieces.len() as u64;
-            ranges[axis] = piece * self.step[axis]..(piece + 1) * self.step[axis];
+            let start = pieces.at(number % pieces.len()).saturating_mul(self.step[axis]);
+            number /= pieces.len();
+            ranges[axis] = start..start.saturating_add(self.step[axis]);
         }
         ranges
     }

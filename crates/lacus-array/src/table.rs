@@ -83,6 +83,9 @@ impl ArrayTable {
         let layout = part.layout();
         let mut selection = Selection::all(layout.dimensions.iter().map(|dimension| dimension.extent));
         for (filter, dimension) in filters {
+            if selection.rows() == 0 {
+                break;
+            }
             let axis = dimension.and_then(|name| layout.dimensions.iter().position(|known| known.dimension.name == name));
             let rows = axis.map_or(1, |axis| layout.dimensions[axis].extent) as usize;
             let mut columns = Vec::new();
@@ -102,9 +105,6 @@ impl ArrayTable {
                 Some(axis) => selection.restrict(axis, |index| passed.is_valid(index as usize) && passed.value(index as usize)),
                 None if !(passed.is_valid(0) && passed.value(0)) => selection.clear(),
                 None => {}
-            }
-            if selection.rows() == 0 {
-                break;
             }
         }
         Ok(selection)
@@ -137,7 +137,7 @@ impl ArrayTable {
         let most = limit.map_or(u64::MAX, |limit| limit as u64);
         let step = match largest(&part.opened, &read, extents.len()) {
             Some(chunk) => box_extent(&chunk, &extents, BOX_ROWS.min(most)),
-            None => box_extent(&vec![1; extents.len()], &extents, PLAIN_BOX_ROWS.min(most)),
+            None => box_extent(&vec![1; extents.len()], &extents, PLAIN_BOX_ROWS.min(most.max(BOX_ROWS))),
         };
         let boxes = Boxes::over(&selection, step);
         let row_bytes: u64 = read.iter().map(|column| width(&part.opened, column)).sum::<u64>() + 1;
@@ -264,9 +264,10 @@ fn chunk_counts(opened: &Opened, read: &[&ColumnLayout], selection: &Selection) 
         let Content::Array { array, .. } = &column.content else { continue };
         let meta = opened.array(*array);
         let along = column.axes.iter().enumerate();
-        let selected = along.clone().map(|(place, axis)| selection.axes()[*axis].pieces(meta.chunk[place]).len() as u64);
-        counts.0 = counts.0.saturating_add(selected.product::<u64>());
-        counts.1 = counts.1.saturating_add(along.map(|(place, _)| meta.shape[place].div_ceil(meta.chunk[place])).product::<u64>());
+        let selected = along.clone().map(|(place, axis)| selection.axes()[*axis].pieces(meta.chunk[place]).len());
+        let product = |product: u64, count: u64| product.saturating_mul(count);
+        counts.0 = counts.0.saturating_add(selected.fold(1, product));
+        counts.1 = counts.1.saturating_add(along.map(|(place, _)| meta.shape[place].div_ceil(meta.chunk[place])).fold(1, product));
     }
     counts
 }

@@ -35,7 +35,10 @@ impl Opener for ZarrOpener {
     async fn version(&self, object: &ObjectMeta, store: &Arc<dyn ObjectStore>) -> Result<Option<ObjectMeta>> {
         // Consolidated metadata of version 2 describes the whole store; so does a root of version 3 only when it is consolidated, which
         // its version alone does not tell.
-        match store.head(&below(&object.location, ".zmetadata")).await {
+        if store.head(&below(&object.location, "zarr.json")?).await.is_ok() {
+            return Ok(None);
+        }
+        match store.head(&below(&object.location, ".zmetadata")?).await {
             Ok(found) => Ok(Some(found)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -49,8 +52,10 @@ impl Opener for ZarrOpener {
     }
 }
 
-fn below(folder: &Path, name: &str) -> Path {
-    Path::from_iter(folder.parts().chain(Path::from(name).parts()))
+/// A path below a folder, taken as it stands: a key is not a URL.
+fn below(folder: &Path, name: &str) -> Result<Path> {
+    let text = [folder.as_ref(), name].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+    Path::parse(&text).map_err(|error| Error::new(Kind::Unsupported, format!("`{name}` can't be the name of an object: {error}")))
 }
 
 /// How the chunks of one array are stored.
@@ -93,7 +98,7 @@ struct ZarrStore {
 }
 
 impl ZarrStore {
-    fn object(&self, layout: &Layout, chunk: &[u64]) -> Path {
+    fn object(&self, layout: &Layout, chunk: &[u64]) -> Result<Path> {
         let name = layout.keys.name(chunk);
         below(&self.root, &if layout.path.is_empty() { name } else { format!("{}/{name}", layout.path) })
     }
@@ -108,7 +113,7 @@ impl GridStore for ZarrStore {
     async fn locate(&self, array: usize, chunks: &[Vec<u64>], store: &Arc<dyn ObjectStore>) -> Result<Vec<Place>> {
         let layout = &self.layouts[array];
         match &layout.shards {
-            None => Ok(chunks.iter().map(|chunk| Place::Object(self.object(layout, chunk))).collect()),
+            None => chunks.iter().map(|chunk| self.object(layout, chunk).map(Place::Object)).collect(),
             Some(shards) => shards.locate(chunks, store, |shard| self.object(layout, shard)).await,
         }
     }

@@ -31,7 +31,10 @@ impl Mask {
             _ if own_fill.is_some() => None,
             Missing::Nothing => None,
             Missing::NetcdfDefaults => default_fill(raw, stored),
-            Missing::Fill => array.fill.as_deref().and_then(|fill| repeated(&array.element, Some(fill), 1).ok()),
+            Missing::Fill => {
+                let fill = array.fill.as_deref().and_then(|fill| repeated(&array.element, Some(fill), 1).ok());
+                fill.and_then(|fill| fitting(&fill, raw, stored))
+            }
         };
         let fills: Vec<ArrayRef> = [own("missing_value"), own_fill, implied].into_iter().flatten().collect();
         let fills = concat(&fills.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>()).ok();

@@ -162,7 +162,7 @@ fn parse_zone(text: &str) -> Option<i64> {
     };
     let (hours, minutes) = match digits.split_once(':') {
         Some((hours, minutes)) => (hours, minutes),
-        None if digits.len() == 4 => digits.split_at(2),
+        None if digits.len() == 4 => digits.split_at_checked(2)?,
         None => (digits, "0"),
     };
     // Some writers add seconds, which no zone has.

@@ -16,6 +16,8 @@ const BLOSC: u16 = 32_001;
 const BITSHUFFLE: u16 = 32_008;
 /// Ours.
 const OWN: [u16; 5] = [LZF, BZIP2, ZSTD, BLOSC, BITSHUFFLE];
+/// No chunk decodes to more; a stream that does is a trap.
+const MOST_BYTES: u64 = 1 << 30;
 /// Those of the parser.
 const BUILT_IN: [u16; 7] = [1, 2, 3, 4, 5, 6, 32_004];
 
@@ -40,7 +42,7 @@ pub(super) fn registry() -> FilterRegistry {
     let mut registry = FilterRegistry::new();
     registry.register(LZF, Box::new(|filter, data, _| lzf(filter, data)));
     registry.register(BZIP2, Box::new(|_, data, _| read_all(bzip2::read::BzDecoder::new(data))));
-    registry.register(ZSTD, Box::new(|_, data, _| zstd::stream::decode_all(data).map_err(Error::Io)));
+    registry.register(ZSTD, Box::new(|_, data, _| read_all(zstd::stream::read::Decoder::new(data).map_err(Error::Io)?)));
     registry.register(BLOSC, Box::new(|filter, data, _| blosc(filter, data)));
     registry.register(BITSHUFFLE, Box::new(|filter, data, _| bitshuffle(filter, data)));
     registry
@@ -58,10 +60,13 @@ pub(super) fn name(filter: &FilterDescription) -> String {
     known.or(own).map_or_else(|| filter.id.to_string(), |name| format!("{name} ({})", filter.id))
 }
 
-fn read_all(mut stream: impl Read) -> Result<Vec<u8>, Error> {
+fn read_all(stream: impl Read) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).map_err(Error::Io)?;
-    Ok(bytes)
+    stream.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(Error::Io)?;
+    match bytes.len() as u64 {
+        0..=MOST_BYTES => Ok(bytes),
+        _ => Err(Error::InvalidData(format!("a chunk decodes to more than {MOST_BYTES} bytes"))),
+    }
 }
 
 /// LZF: literal runs, and copies of what came before. The third client value is the decoded size of the chunk.
@@ -132,7 +137,7 @@ fn bitshuffle(filter: &FilterDescription, data: &[u8]) -> Result<Vec<u8>, Error>
     if block == 0 || block % 8 != 0 || size / 100_000 > data.len() {
         return Err(corrupt());
     }
-    let mut out = Vec::with_capacity(size);
+    let mut out = Vec::with_capacity(size.min(1 << 26));
     while out.len() < size {
         let elements = ((size - out.len()) / width).min(block) / 8 * 8;
         let length = elements * width;

@@ -3,7 +3,7 @@
 //! A version 1 B-tree is walked here, level by level: all nodes of a level that can hold a wanted chunk are fetched at once. The other
 //! kinds of index are compact; the parser collects them, and they are kept whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -90,6 +90,8 @@ impl ChunkIndex {
         wanted.sort();
         let mut found: HashMap<Vec<u64>, ChunkPlace> = HashMap::new();
         let mut level = if wanted.is_empty() { vec![] } else { vec![self.address] };
+        // A node that is named twice, or by one below it, is no part of a tree.
+        let mut visited: HashSet<u64> = HashSet::from([self.address]);
         for _ in 0..DEEPEST {
             if level.is_empty() {
                 break;
@@ -112,7 +114,7 @@ impl ChunkIndex {
                     let first = wanted.partition_point(|wanted| wanted.as_slice() < low);
                     // The last key of a level may be anything that is beyond all chunks below it, or zeros.
                     let last = place + 1 == node.children.len();
-                    if wanted.get(first).is_some_and(|wanted| last || wanted.as_slice() < high) {
+                    if wanted.get(first).is_some_and(|wanted| last || wanted.as_slice() < high) && visited.insert(*child) {
                         level.push(*child);
                     }
                 }

@@ -20,6 +20,8 @@ use super::{Hdf5Store, Layout, heap_reference, number};
 
 /// A file of more objects than this is refused; it would fill the memory with names.
 const MOST_OBJECTS: usize = 2_000_000;
+/// Groups nested deeper than this are refused: each takes a piece of the stack.
+const DEEPEST: usize = 500;
 /// What NetCDF-4 writes in front of a variable that is named like a dimension but is not its coordinate.
 const NON_COORDINATE: &str = "_nc4_non_coord_";
 /// What NetCDF-4 writes as `NAME` of a dimension without values.
@@ -76,6 +78,9 @@ impl Walker<'_> {
     fn group(&mut self, group: &Hdf5Group, path: String) -> Result<()> {
         if !self.visited.insert(group.address()) {
             return Ok(());
+        }
+        if path.split('/').count() > DEEPEST {
+            return Err(Error::new(Kind::LimitExceeded, format!("groups are nested more than {DEEPEST} deep")).with("group", path));
         }
         self.paths.insert(group.address(), path.clone());
         let heap = AttributeHeap(group);
@@ -178,7 +183,7 @@ impl Walker<'_> {
 
     /// The addresses of scales by the numbers that NetCDF-4 gives to dimensions.
     fn dimension_ids(&self) -> HashMap<i64, u64> {
-        let id = |found: &Found| Some((found.attributes.integers("_Netcdf4Dimid")?.value(0), found.address));
+        let id = |found: &Found| Some((*found.attributes.integers("_Netcdf4Dimid")?.values().first()?, found.address));
         let is_scale = |found: &&Found| found.attributes.text("CLASS") == Some("DIMENSION_SCALE");
         self.found.iter().filter(is_scale).filter_map(id).collect()
     }
@@ -265,8 +270,19 @@ impl Walker<'_> {
             .collect();
         let layout = layout.ok_or_else(|| Error::new(Kind::CorruptData, "the dataset has no layout"))?;
         let layout = self.layout(layout, dataset, array, width)?;
-        if matches!(layout, Layout::Chunked(_) | Layout::Nothing) {
-            array.shape = grown;
+        for axis in 0..stored.len() {
+            // Only a dimension without a limit can have grown beyond an array along it.
+            let unlimited = dataset.max_dims().and_then(|most| most.get(axis)) == Some(&u64::MAX);
+            if stored[axis] == grown[axis] {
+                continue;
+            }
+            if unlimited && matches!(layout, Layout::Chunked(_) | Layout::Nothing) {
+                array.shape[axis] = grown[axis];
+            } else {
+                // Of another length it is another dimension, whatever scale is attached: bins have one edge more than counts.
+                let dimension = &mut array.dimensions[axis];
+                dimension.key = format!("{}#{}", dimension.key, stored[axis]);
+            }
         }
         if let Some(unknown) = filters.iter().find(|filter| !super::filters::is_known(filter.id)) {
             return Err(Error::new(

@@ -67,7 +67,8 @@ pub(super) async fn read(store: &Arc<dyn ObjectStore>, root: &Path) -> Result<Hi
     Ok(Hierarchy { nodes })
 }
 
-async fn document(store: &Arc<dyn ObjectStore>, path: Path) -> Result<Option<Value>> {
+async fn document(store: &Arc<dyn ObjectStore>, path: Result<Path>) -> Result<Option<Value>> {
+    let path = path?;
     match store.get(&path).await {
         Ok(found) => Ok(Some(json::parse(&found.bytes().await?).map_err(|error| error.with("object", &path))?)),
         // A folder in the place of a document, as on file systems, is no document.
@@ -126,7 +127,7 @@ async fn walk(store: &Arc<dyn ObjectStore>, root: &Path, v3: bool) -> Result<Vec
 }
 
 async fn members(store: &Arc<dyn ObjectStore>, root: &Path, path: String) -> Result<Vec<String>> {
-    let folder = below(root, &path);
+    let folder = below(root, &path)?;
     let listed = store.list_with_delimiter(Some(&folder)).await.map_err(|error| {
         Error::from(error).hint("a store that can't be listed needs consolidated metadata: zarr.consolidate_metadata(...)")
     })?;
@@ -135,7 +136,7 @@ async fn members(store: &Arc<dyn ObjectStore>, root: &Path, path: String) -> Res
 }
 
 async fn node(store: &Arc<dyn ObjectStore>, root: &Path, path: String, v3: bool) -> Result<Option<Node>> {
-    let folder = below(root, &path);
+    let folder = below(root, &path)?;
     if v3 {
         let document = document(store, below(&folder, "zarr.json")).await?;
         return Ok(document.map(|document| Node { path, document: Document::V3(document) }));

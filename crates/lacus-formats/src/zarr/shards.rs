@@ -51,10 +51,10 @@ impl Shards {
         &self,
         chunks: &[Vec<u64>],
         store: &Arc<dyn ObjectStore>,
-        object: impl Fn(&[u64]) -> Path,
+        object: impl Fn(&[u64]) -> Result<Path>,
     ) -> Result<Vec<Place>> {
         let shard_of = |chunk: &[u64]| -> Vec<u64> { chunk.iter().zip(&self.chunks).map(|(chunk, of)| chunk / of).collect() };
-        let paths: Vec<Path> = chunks.iter().map(|chunk| object(&shard_of(chunk))).collect();
+        let paths = chunks.iter().map(|chunk| object(&shard_of(chunk))).collect::<Result<Vec<Path>>>()?;
         let mut shards = paths.clone();
         shards.sort();
         shards.dedup();

@@ -141,7 +141,9 @@ fn completed(attributes: Attributes, element: &Element, document: &Document) -> 
     }
     let data_type = match document {
         Document::V3(document) => {
-            document.pointer("/data_type/configuration/unit").and_then(Value::as_str).map(|unit| ("M8", unit.to_owned()))
+            let configuration = &document["data_type"]["configuration"];
+            let plain = document["data_type"]["name"] == "numpy.datetime64" && configuration["scale_factor"].as_i64().unwrap_or(1) == 1;
+            configuration["unit"].as_str().filter(|_| plain).map(|unit| ("M8", unit.to_owned()))
         }
         Document::V2 { array, .. } => array.as_ref().and_then(|array| array["dtype"].as_str()).and_then(|dtype| {
             let (kind, unit) = dtype.get(1..)?.split_once("8[")?;

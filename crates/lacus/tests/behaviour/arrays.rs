@@ -53,6 +53,26 @@ async fn counts_and_bounds_come_from_metadata() -> TestResult {
         assert!(plan.contains("PlaceholderRowExec"), "{sql}: {plan}");
         assert_eq!(ask(&engine, sql).await?, answer);
     }
+    // Of the first few rows nothing is known.
+    for (sql, answer) in [
+        ("SELECT count(*) FROM (SELECT * FROM 'lab:climate.nc' LIMIT 5)", "5"),
+        ("SELECT min(lat), max(lat) FROM (SELECT lat FROM 'lab:climate.nc' LIMIT 1)", "75.0,75.0"),
+        ("SELECT count(*) FROM (SELECT * FROM 'lab:climate.nc' WHERE lat > 0 LIMIT 7 OFFSET 3)", "7"),
+    ] {
+        assert_eq!(ask(&engine, sql).await?, answer, "{sql}");
+    }
+    Ok(())
+}
+
+/// Each file has its own coordinates, also where two are looked at one after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_one_layout_keep_their_coordinates() -> TestResult {
+    let server = server().await?;
+    let engine = engine(vec![bucket("lab", &server, "data")?])?;
+    for _ in 0..2 {
+        assert_eq!(ask(&engine, "SELECT min(x), max(x) FROM 'lab:packed-*.nc'").await?, "10,24");
+        assert_eq!(ask(&engine, "SELECT count(*), min(x), max(v) FROM 'lab:packed-*.nc' WHERE x > 14").await?, "5,20,25.0");
+    }
     Ok(())
 }
 
