@@ -29,8 +29,8 @@ pub(crate) fn session_config(lake: &str) -> SessionConfig {
     config
 }
 
-/// Two partitions a core where cores are few: one decodes while the other waits for its page. On TPC-H with two cores that was
-/// 8 to 11% of the time of plain DataFusion; on many cores the exchange between partitions costs more than it hides.
+/// Two partitions a core where cores are few: one decodes while the other waits for its page. On many cores the exchange between
+/// partitions costs more than it hides. `benches/README.md` says what was measured.
 fn partitions() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     if cores <= FEW_CORES { cores * 2 } else { cores }
