@@ -54,8 +54,7 @@ impl Decoding {
     pub(crate) fn of(array: &ArrayMeta, inherited: Option<&Attributes>) -> Self {
         let raw = array.element.data_type();
         if !array.element.is_number() {
-            let mask = Mask::of_names(array);
-            return Self { stored: raw, unsigned: false, mask, packing: None, time: None, unwritten: None };
+            return Self { mask: Mask::of_names(array), ..Self::raw(array) };
         }
         let attributes = &array.attributes;
         let unsigned = attributes.text("_Unsigned").is_some_and(|value| value.eq_ignore_ascii_case("true"));

@@ -104,6 +104,11 @@ pub fn joined_path(group: &str, name: &str) -> String {
     if group.is_empty() { name.to_owned() } else { format!("{group}/{name}") }
 }
 
+/// A group and those above it, the root (whose path is empty) last.
+pub fn groups_upward(group: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(group), |group| (!group.is_empty()).then(|| group.rsplit_once('/').map_or("", |(parent, _)| parent)))
+}
+
 /// Attributes by name, in the order of the container.
 #[derive(Debug, Clone, Default)]
 pub struct Attributes {

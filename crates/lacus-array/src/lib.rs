@@ -31,7 +31,7 @@ mod table;
 mod union;
 
 pub use cf::{Calendar, Date, TimeUnit};
-pub use container::{ArrayMeta, Attributes, Container, Dimension, Group, Missing, joined_path};
+pub use container::{ArrayMeta, Attributes, Container, Dimension, Group, Missing, groups_upward, joined_path};
 pub use element::{Element, Heap, Member, NoHeap, Order, Padding};
 pub use format::{Format, GridStore, Opener, Place, Source};
 pub use mapping::TIME_UNITS_KEY;

@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use lacus_core::UNIT_KEY;
 
 use crate::cf::Decoding;
-use crate::container::{ArrayMeta, Attributes, Container, Dimension, shown};
+use crate::container::{ArrayMeta, Attributes, Container, Dimension, groups_upward, joined_path, shown};
 use crate::element::Element;
 
 /// The metadata key of the unit and epoch from which a time was decoded.
@@ -190,16 +190,7 @@ impl<'a> Mapper<'a> {
     fn find_named(&mut self) {
         let by_path: HashMap<String, usize> =
             self.container.arrays.iter().enumerate().map(|(index, array)| (array.path(), index)).collect();
-        let find = |group: &str, name: &str| {
-            let mut group = Some(group);
-            while let Some(path) = group {
-                if let Some(found) = by_path.get(&crate::container::joined_path(path, name)) {
-                    return Some(*found);
-                }
-                group = if path.is_empty() { None } else { Some(path.rsplit_once('/').map_or("", |(parent, _)| parent)) };
-            }
-            None
-        };
+        let find = |group: &str, name: &str| groups_upward(group).find_map(|group| by_path.get(&joined_path(group, name)).copied());
         for (index, array) in self.container.arrays.iter().enumerate() {
             for name in ["bounds", "climatology"].iter().filter_map(|attribute| array.attributes.text(attribute)) {
                 if let Some(bounds) = find(&array.group, name.trim()) {

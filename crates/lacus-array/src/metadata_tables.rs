@@ -50,8 +50,17 @@ fn rows(datasets: &[Dataset]) -> Vec<Row<'_>> {
     rows
 }
 
+/// The table of metadata of this name; `None` when the name means none.
+pub(crate) fn metadata_table(name: &str, datasets: &[Dataset]) -> Option<Result<Arc<dyn TableProvider>>> {
+    match name {
+        ARRAYS => Some(arrays(datasets)),
+        ATTRIBUTES => Some(attributes(datasets)),
+        _ => None,
+    }
+}
+
 /// One row for each array: of several files, the first that has it.
-pub(crate) fn arrays(datasets: &[Dataset]) -> Result<Arc<dyn TableProvider>> {
+fn arrays(datasets: &[Dataset]) -> Result<Arc<dyn TableProvider>> {
     let rows = rows(datasets);
     let text = |of: &dyn Fn(&Row<'_>) -> Option<String>| -> ArrayRef { Arc::new(rows.iter().map(of).collect::<StringArray>()) };
     let attribute = |name: &'static str| move |row: &Row<'_>| row.array.and_then(|(array, _)| array.attributes.get(name)).map(shown);
@@ -77,7 +86,7 @@ pub(crate) fn arrays(datasets: &[Dataset]) -> Result<Arc<dyn TableProvider>> {
 }
 
 /// One row for each attribute of each file; the path of an attribute of the whole file is empty.
-pub(crate) fn attributes(datasets: &[Dataset]) -> Result<Arc<dyn TableProvider>> {
+fn attributes(datasets: &[Dataset]) -> Result<Arc<dyn TableProvider>> {
     let mut rows: Vec<[String; 6]> = Vec::new();
     for (dataset, opened) in datasets {
         for opened in opened.iter().flatten() {

@@ -112,14 +112,14 @@ impl DataSource for GridScan {
     fn open(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let work = self.partitions.get(partition).cloned().unwrap_or_default();
         let reader = ChunkReader::new(Arc::clone(&self.bytes), Arc::clone(context.memory_pool()));
-        let counts = Counts::new(&self.metrics, partition);
+        let decoded = MetricBuilder::new(&self.metrics).counter("chunks_decoded", partition);
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let batch_rows = context.session_config().batch_size();
         let scan = Arc::new(self.clone());
         let groups = stream::iter(groups(&scan.files, work));
         let prepared = {
             let scan = Arc::clone(&scan);
-            groups.map(move |group| prepare(Arc::clone(&scan), reader.clone(), group, counts.clone()))
+            groups.map(move |group| prepare(Arc::clone(&scan), reader.clone(), group, decoded.clone()))
         };
         // The next group is fetched and decoded while the rows of this one are used; a scan that stops early does not read ahead.
         let ahead = if self.fetch.is_some() { 1 } else { 2 };
@@ -190,17 +190,6 @@ impl DataSource for GridScan {
     }
 }
 
-#[derive(Debug, Clone)]
-struct Counts {
-    decoded: Count,
-}
-
-impl Counts {
-    fn new(metrics: &ExecutionPlanMetricsSet, partition: usize) -> Self {
-        Self { decoded: MetricBuilder::new(metrics).counter("chunks_decoded", partition) }
-    }
-}
-
 fn limit(batches: BoxStream<'static, Result<RecordBatch>>, rows: usize) -> BoxStream<'static, Result<RecordBatch>> {
     stream::try_unfold((batches, rows), |(mut batches, rows)| async move {
         if rows == 0 {
@@ -247,13 +236,13 @@ struct Column {
     member: Option<usize>,
 }
 
-async fn prepare(scan: Arc<GridScan>, reader: ChunkReader, work: Work, counts: Counts) -> Result<Group> {
+async fn prepare(scan: Arc<GridScan>, reader: ChunkReader, work: Work, decoded: Count) -> Result<Group> {
     // A task of its own, so that decoding goes on while the rows of the group before are used.
-    let task = SpawnedTask::spawn(async move { prepared(scan, reader, work, counts).await });
+    let task = SpawnedTask::spawn(async move { prepared(scan, reader, work, decoded).await });
     task.join().await.map_err(|error| DataFusionError::External(Box::new(error)))?
 }
 
-async fn prepared(scan: Arc<GridScan>, reader: ChunkReader, work: Work, counts: Counts) -> Result<Group> {
+async fn prepared(scan: Arc<GridScan>, reader: ChunkReader, work: Work, decoded: Count) -> Result<Group> {
     let file = &scan.files[work.file];
     let mut boxes = Vec::new();
     let mut keys = Vec::new();
@@ -270,7 +259,7 @@ async fn prepared(scan: Arc<GridScan>, reader: ChunkReader, work: Work, counts: 
     keys.sort_by(|(left, _), (right, _)| (left.array, &left.chunk).cmp(&(right.array, &right.chunk)));
     keys.dedup_by(|(left, _), (right, _)| left == right);
     let chunks = if keys.is_empty() { None } else { Some(reader.read(&file.opened, keys).await?) };
-    counts.decoded.add(chunks.as_ref().map_or(0, |chunks| chunks.fetched));
+    decoded.add(chunks.as_ref().map_or(0, |chunks| chunks.fetched));
     let boxes = boxes.into_iter().map(|(rows, needs)| {
         let columns = scan.columns(file, &rows, &needs, chunks.as_ref())?;
         Ok((rows, columns))

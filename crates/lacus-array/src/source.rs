@@ -17,7 +17,7 @@ use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 use crate::chunks::Opened;
 use crate::format::{Format, Source};
 use crate::mapping::{ColumnLayout, MappingOptions, map};
-use crate::metadata_tables::{ARRAYS, ATTRIBUTES, arrays, attributes};
+use crate::metadata_tables::{ARRAYS, ATTRIBUTES, metadata_table};
 use crate::table::{ArrayTable, Coordinates};
 use crate::union::{Listed, listed, unite};
 
@@ -261,10 +261,8 @@ impl DatasetSource for ArraySource {
     async fn open(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
         let options = Options::of(spec)?;
         let opened = self.opened(spec, session).await?;
-        match options.table.as_deref() {
-            Some(ARRAYS) => return arrays(&[(spec.name.clone(), Ok(opened))]),
-            Some(ATTRIBUTES) => return attributes(&[(spec.name.clone(), Ok(opened))]),
-            _ => {}
+        if let Some(table) = options.table.as_deref().and_then(|name| metadata_table(name, &[(spec.name.clone(), Ok(opened.clone()))])) {
+            return table;
         }
         let tables = listed(&opened);
         let table = largest(&tables, &options).ok_or_else(|| no_table(&tables, &options))?;
@@ -302,19 +300,13 @@ impl DatasetSource for ArraySource {
             async move { (spec.name.clone(), self.opened(&spec, session).await) }
         };
         let datasets: Vec<_> = stream::iter(specs).map(open).buffered(CONCURRENT_DATASETS).collect().await;
-        match table {
-            "arrays" => arrays(&datasets).map(Some),
-            "attributes" => attributes(&datasets).map(Some),
-            _ => Ok(None),
-        }
+        metadata_table(&format!("_{table}"), &datasets).transpose()
     }
 
     async fn open_table(&self, spec: &DatasetSpec, table: &str, session: &dyn Session) -> Result<Option<Arc<dyn TableProvider>>> {
         let opened = self.opened(spec, session).await?;
-        match table {
-            ARRAYS => return arrays(&[(spec.name.clone(), Ok(opened))]).map(Some),
-            ATTRIBUTES => return attributes(&[(spec.name.clone(), Ok(opened))]).map(Some),
-            _ => {}
+        if let Some(table) = metadata_table(table, &[(spec.name.clone(), Ok(opened.clone()))]) {
+            return table.map(Some);
         }
         let tables = listed(&opened);
         let exact = tables.iter().find(|known| known.name == table);

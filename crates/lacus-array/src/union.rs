@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
-use lacus_core::{Error, Kind, Result, wider_type};
+use lacus_core::{Result, wider_field};
 
 use crate::chunks::Opened;
 use crate::mapping::{ColumnLayout, TableLayout};
@@ -97,8 +97,8 @@ pub(crate) fn unite(name: &str, opened: &[Arc<Opened>], describe: impl Fn(Field)
                 Some(place) => {
                     let known = &mut fields[*place];
                     known.2 += 1;
-                    if !Arc::ptr_eq(&known.0, field) {
-                        known.0 = widened(known, field, &part.opened.shown)?;
+                    if known.0.data_type() != field.data_type() || known.0.is_nullable() != field.is_nullable() {
+                        known.0 = Arc::new(wider_field(&known.0, known.1, field, &part.opened.shown, false)?);
                     }
                     if along[*place] != along_of(layout, column) {
                         along[*place] = None;
@@ -124,21 +124,4 @@ fn along_of(layout: &TableLayout, column: &ColumnLayout) -> Option<Along> {
         [axis] => Some(Along::Dimension(layout.dimensions[*axis].dimension.name.clone())),
         _ => None,
     }
-}
-
-fn widened(known: &(FieldRef, &str, usize), field: &FieldRef, file: &str) -> Result<FieldRef> {
-    let (first, first_file, _) = known;
-    let data_type = wider_type(first.data_type(), field.data_type(), false).ok_or_else(|| {
-        Error::new(Kind::CorruptData, format!("the files disagree on column `{}`", field.name()))
-            .with("file", file)
-            .with("type", field.data_type())
-            .with("first file", first_file)
-            .with("its type", first.data_type())
-            .hint("narrow the path, or open the files as two datasets and unite them with a cast")
-    })?;
-    let nullable = first.is_nullable() || field.is_nullable();
-    if *first.data_type() == data_type && first.is_nullable() == nullable {
-        return Ok(Arc::clone(first));
-    }
-    Ok(Arc::new(first.as_ref().clone().with_data_type(data_type).with_nullable(nullable)))
 }

@@ -31,4 +31,4 @@ pub use notices::{NOTICES_KEY, Notices, notices_of};
 pub use principal::Principal;
 pub use source::{Source, TableInfo};
 pub use spec::{ColumnSpec, DatasetSpec, OptionValue};
-pub use types::wider_type;
+pub use types::{wider_field, wider_type};

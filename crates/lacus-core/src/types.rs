@@ -1,6 +1,8 @@
 //! Types of which one holds the values of the other.
 
-use arrow_schema::DataType;
+use arrow_schema::{DataType, Field};
+
+use crate::{Error, Kind, Result};
 
 /// The type that holds every value of both without loss, if there is one. Values that people `written` out as text are decimal numbers,
 /// whether or not they have a fraction; stored integers are exact.
@@ -28,6 +30,23 @@ pub fn wider_type(left: &DataType, right: &DataType, written: bool) -> Option<Da
         (left, right) if left.is_integer() && right.is_integer() => wider_integer(left, right),
         _ => None,
     }
+}
+
+/// The column that holds the values of `known`, which `first_file` has, and of `field`, which `file` has.
+///
+/// # Errors
+/// `CorruptData` when no type holds the values of both; it names both files.
+pub fn wider_field(known: &Field, first_file: &str, field: &Field, file: &str, written: bool) -> Result<Field> {
+    let data_type = wider_type(known.data_type(), field.data_type(), written).ok_or_else(|| {
+        Error::new(Kind::CorruptData, format!("the files disagree on column `{}`", field.name()))
+            .with("file", file)
+            .with("type", field.data_type())
+            .with("first file", first_file)
+            .with("its type", known.data_type())
+            .hint("narrow the path, or open the files as two datasets and unite them with a cast")
+    })?;
+    let nullable = known.is_nullable() || field.is_nullable();
+    Ok(known.clone().with_data_type(data_type).with_nullable(nullable))
 }
 
 /// Whether every value of an integer type has a place among the 64-bit floats.

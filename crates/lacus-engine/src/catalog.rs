@@ -246,10 +246,11 @@ impl Catalog {
 
     /// All tables of all schemas. Datasets that hold several tables are opened for it; one that can't be opened has no other tables
     /// than the one of its name, and the query that uses it says why.
-    pub(crate) async fn all_tables(&self, session: &dyn Session) -> Vec<TableEntry> {
+    /// `wanted` says of which schemas the tables are of use; the datasets behind others are not opened.
+    pub(crate) async fn all_tables(&self, session: &dyn Session, wanted: impl Fn(&str) -> bool) -> Vec<TableEntry> {
         let mut all = self.tables();
         let mut opening = Vec::new();
-        for name in self.entries().into_keys() {
+        for name in self.entries().into_keys().filter(|name| wanted(name)) {
             if let Some((spec, source)) = self.dataset_schema(&name) {
                 opening.push(async move { (name, source.tables(&spec, session).await.unwrap_or_default()) }.boxed());
             }

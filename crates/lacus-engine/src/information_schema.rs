@@ -1,7 +1,8 @@
 //! What there is, as tables: `information_schema`, with descriptions.
 //!
-//! `schemata` and `views` are known without opening anything. `tables` opens the datasets that hold several; `columns` opens the datasets that the query asks for by
-//! `table_name = '...'`, or all; a dataset that can't be opened has one row that says why, so it isn't missing.
+//! `schemata` and `views` are known without opening anything. `tables` opens the datasets that hold several. `columns` opens the datasets
+//! that the query asks for by `table_schema = '...'` and `table_name = '...'`, or all; a dataset that can't be opened has one row that says
+//! why, so it isn't missing.
 
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ const CONCURRENT_OPENS: usize = 8;
 
 pub(crate) async fn table(name: &str, catalog: &Arc<Catalog>, state: &SessionState) -> Result<Arc<dyn TableProvider>> {
     match name {
-        "tables" => in_memory(tables(catalog, catalog.all_tables(state).await)?),
+        "tables" => in_memory(tables(catalog, catalog.all_tables(state, |_| true).await)?),
         "schemata" => in_memory(schemata(catalog)?),
         "views" => in_memory(views(catalog)?),
         "columns" => Ok(Arc::new(Columns { catalog: Arc::clone(catalog) })),
@@ -199,7 +200,10 @@ impl TableProvider for Columns {
             .downcast_ref::<SessionState>()
             .ok_or_else(|| Error::new(Kind::Internal, "the session of a query is not DataFusion's"))?;
         let wanted = |entry: &TableEntry| filters.iter().all(|filter| may_hold(filter, entry));
-        let listed = self.catalog.all_tables(session).await;
+        let of_use = |schema: &str| {
+            filters.iter().all(|filter| equality(filter).is_none_or(|(column, value)| column != "table_schema" || value == schema))
+        };
+        let listed = self.catalog.all_tables(session, of_use).await;
         let entries: Vec<TableEntry> = listed.into_iter().chain(entries(&self.catalog)).filter(wanted).collect();
         let rows: Vec<Column> =
             stream::iter(entries).map(|entry| self.of(entry, state)).buffered(CONCURRENT_OPENS).flat_map(stream::iter).collect().await;
@@ -221,11 +225,16 @@ impl TableProvider for Columns {
 
 /// Whether rows of `entry` can pass `filter`: decided for `table_name = '...'` and `table_schema = '...'`, open for the rest.
 fn may_hold(filter: &Expr, entry: &TableEntry) -> bool {
-    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = filter else { return true };
-    let (Expr::Column(column), Expr::Literal(value, _)) = (left.as_ref(), right.as_ref()) else { return true };
-    match (column.name.as_str(), value.try_as_str().flatten()) {
-        ("table_name", Some(name)) => entry.name == name,
-        ("table_schema", Some(schema)) => entry.schema == schema,
+    match equality(filter) {
+        Some(("table_name", name)) => entry.name == name,
+        Some(("table_schema", schema)) => entry.schema == schema,
         _ => true,
     }
+}
+
+/// The column and the text of a filter `column = '...'`.
+fn equality(filter: &Expr) -> Option<(&str, &str)> {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = filter else { return None };
+    let (Expr::Column(column), Expr::Literal(value, _)) = (left.as_ref(), right.as_ref()) else { return None };
+    Some((column.name.as_str(), value.try_as_str().flatten()?))
 }

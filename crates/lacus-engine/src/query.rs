@@ -76,11 +76,6 @@ impl Query {
         matches!(self.work, Work::Done)
     }
 
-    /// What the reader should know beside the rows, as far as planning tells.
-    pub fn notices(&self) -> Vec<String> {
-        self.scope.notices.all()
-    }
-
     /// Runs the query, on the tokio runtime that calls it. Dropping the stream cancels it: all tasks and reads stop.
     ///
     /// # Errors
@@ -121,11 +116,6 @@ impl ResultStream {
     /// The schema of every batch.
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
-    }
-
-    /// What the reader should know beside the rows, so far; all of it once the stream has ended.
-    pub fn notices(&self) -> Vec<String> {
-        self.scope.notices.all()
     }
 
     /// What the query has read so far, store by store.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use lacus_core::{Error, Kind, Result, nearest, wider_type};
+use lacus_core::{Error, Kind, Result, nearest, wider_field, wider_type};
 
 use crate::format::Format;
 
@@ -33,7 +33,7 @@ pub(crate) fn unite<'a>(files: impl Iterator<Item = (&'a str, &'a SchemaRef)>, f
         for field in schema.fields() {
             match places.get(field.name()) {
                 Some(place) => {
-                    fields[*place].0 = Arc::new(widened(&fields[*place], (field, file), format)?);
+                    fields[*place].0 = Arc::new(wider_field(&fields[*place].0, fields[*place].1, field, file, format.is_written())?);
                     present[*place] += 1;
                 }
                 None => {
@@ -86,19 +86,6 @@ pub(crate) fn declared_fits<'a>(
         }
     }
     Ok(())
-}
-
-fn widened((known, first): &(FieldRef, &str), (field, file): (&FieldRef, &str), format: Format) -> Result<Field> {
-    let nullable = known.is_nullable() || field.is_nullable();
-    let data_type = wider_type(known.data_type(), field.data_type(), format.is_written()).ok_or_else(|| {
-        Error::new(Kind::CorruptData, format!("the files disagree on column `{}`", field.name()))
-            .with("file", file)
-            .with("type", field.data_type())
-            .with("first file", first)
-            .with("its type", known.data_type())
-            .hint("narrow the path, or open the files as two datasets and unite them with a cast")
-    })?;
-    Ok(known.as_ref().clone().with_data_type(data_type).with_nullable(nullable))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use hdf5_reader::filters::{FILTER_SHUFFLE, FilterRegistry, apply_pipeline_with_limit};
 use hdf5_reader::global_heap::GlobalHeapCollection;
 use hdf5_reader::messages::filter_pipeline::FilterDescription;
-use hdf5_reader::{Hdf5File, OpenOptions, Storage};
+use hdf5_reader::{Hdf5File, OpenOptions};
 use lacus_array::{Container, GridStore, Heap, NoHeap, Opener, Place, Source, slab_range};
 use lacus_core::{Error, Kind, Result};
 use object_store::ObjectStore;
@@ -80,7 +80,7 @@ enum Layout {
     /// In one piece, at this address of the file.
     Contiguous(u64),
     /// In chunks.
-    Chunked(ChunkIndex),
+    Chunked(Arc<ChunkIndex>),
 }
 
 /// One opened file.
@@ -104,7 +104,7 @@ impl Hdf5Store {
         }
     }
 
-    async fn locate_chunks(&self, index: &ChunkIndex, chunks: &[Vec<u64>], store: &Arc<dyn ObjectStore>) -> Result<Vec<Place>> {
+    async fn locate_chunks(&self, index: &Arc<ChunkIndex>, chunks: &[Vec<u64>], store: &Arc<dyn ObjectStore>) -> Result<Vec<Place>> {
         let places = match index.kind {
             None => index.walk(chunks, &self.facts, store).await?,
             Some(_) => {
@@ -112,15 +112,9 @@ impl Hdf5Store {
                 let all = match known {
                     Some(all) => all,
                     None => {
-                        let bytes = ObjectBytes::new(Arc::clone(store), self.facts.location.clone(), self.facts.size, &Bytes::new());
-                        // The index lives in this store, which outlives the walk; the thread gets a copy of what it needs.
-                        let walker = index.walker();
-                        let facts = self.facts.clone();
-                        let all = blocking(move || {
-                            let storage = hdf5_storage(bytes, facts.base);
-                            walker.collect(&facts, storage.as_ref())
-                        })
-                        .await?;
+                        let storage = ObjectBytes::behind(&self.facts, Arc::clone(store));
+                        let (collected, facts) = (Arc::clone(index), self.facts.clone());
+                        let all = blocking(move || collected.collect(&facts, &storage)).await?;
                         *index.all.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&all));
                         all
                     }
@@ -136,27 +130,6 @@ impl Hdf5Store {
 fn shuffled(filters: &[FilterDescription], width: usize) -> usize {
     let shuffle = filters.iter().find(|filter| filter.id == FILTER_SHUFFLE);
     shuffle.and_then(|filter| filter.client_data.first()).map_or(width, |width| *width as usize)
-}
-
-/// The storage in which addresses count from the superblock.
-fn hdf5_storage(bytes: ObjectBytes, base: u64) -> Arc<dyn Storage> {
-    if base == 0 { Arc::new(bytes) } else { Arc::new(Behind { bytes, base }) }
-}
-
-/// A file behind a user block.
-struct Behind {
-    bytes: ObjectBytes,
-    base: u64,
-}
-
-impl Storage for Behind {
-    fn len(&self) -> u64 {
-        self.bytes.len().saturating_sub(self.base)
-    }
-
-    fn read_range(&self, offset: u64, len: usize) -> hdf5_reader::error::Result<hdf5_reader::StorageBuffer> {
-        self.bytes.read_range(offset.saturating_add(self.base), len)
-    }
 }
 
 #[async_trait]
@@ -213,20 +186,15 @@ impl GridStore for Hdf5Store {
         if !element.needs_heap() {
             return element.decode(decoded, &NoHeap);
         }
-        let storage = ObjectBytes::new(Arc::clone(store), self.facts.location.clone(), self.facts.size, &Bytes::new());
-        let (facts, paths) = (self.facts.clone(), Arc::clone(&self.paths));
-        blocking(move || {
-            let storage = hdf5_storage(storage, facts.base);
-            let heap = GlobalHeap { storage, facts, paths, collections: Mutex::default() };
-            element.decode(decoded, &heap)
-        })
-        .await
+        let storage = ObjectBytes::behind(&self.facts, Arc::clone(store));
+        let heap = GlobalHeap { storage, facts: self.facts.clone(), paths: Arc::clone(&self.paths), collections: Mutex::default() };
+        blocking(move || element.decode(decoded, &heap)).await
     }
 }
 
 /// Where values of varying length lie.
 struct GlobalHeap {
-    storage: Arc<dyn Storage>,
+    storage: ObjectBytes,
     facts: FileFacts,
     paths: Arc<HashMap<u64, String>>,
     collections: Mutex<HashMap<u64, Arc<GlobalHeapCollection>>>,
@@ -238,7 +206,7 @@ impl GlobalHeap {
         if let Some(known) = collections.get(&address) {
             return Ok(Arc::clone(known));
         }
-        let parsed = GlobalHeapCollection::parse_at_storage(self.storage.as_ref(), address, self.facts.offset_size, self.facts.length_size);
+        let parsed = GlobalHeapCollection::parse_at_storage(&self.storage, address, self.facts.offset_size, self.facts.length_size);
         let parsed = Arc::new(parsed.map_err(explained)?);
         collections.insert(address, Arc::clone(&parsed));
         Ok(parsed)

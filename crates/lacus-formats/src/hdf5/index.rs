@@ -144,20 +144,6 @@ impl ChunkIndex {
         Ok(node)
     }
 
-    /// A copy that can go to another thread; what it collects is handed back.
-    pub(super) fn walker(&self) -> Self {
-        Self {
-            address: self.address,
-            kind: self.kind.clone(),
-            chunk: self.chunk.clone(),
-            shape: self.shape.clone(),
-            most: self.most.clone(),
-            width: self.width,
-            nodes: Mutex::default(),
-            all: Mutex::default(),
-        }
-    }
-
     /// The whole of an index that is no version 1 B-tree. Waits for the storage.
     pub(super) fn collect(&self, file: &FileFacts, storage: &dyn Storage) -> Result<Arc<ChunkPlaces>> {
         let entries = self.entries(file, storage)?;

@@ -15,6 +15,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::runtime::Handle;
 
+use super::index::FileFacts;
+
 /// Metadata is read in blocks of this size: large enough that neighbours come along, small enough not to download the file.
 const BLOCK: u64 = 64 * 1024;
 /// A longer range is data; it is read as it is and not kept.
@@ -25,6 +27,8 @@ pub(super) struct ObjectBytes {
     store: Arc<dyn ObjectStore>,
     location: Path,
     size: u64,
+    /// Where offsets count from.
+    base: u64,
     runtime: Handle,
     blocks: Mutex<HashMap<u64, Bytes>>,
 }
@@ -38,7 +42,12 @@ impl ObjectBytes {
             (whole || range.len() as u64 == BLOCK).then(|| (block, head.slice(range)))
         });
         let blocks = Mutex::new(blocks.collect());
-        Self { store, location, size, runtime: Handle::current(), blocks }
+        Self { store, location, size, base: 0, runtime: Handle::current(), blocks }
+    }
+
+    /// The file of `facts`, in which offsets count from the superblock as its addresses do. Call within a tokio runtime.
+    pub(super) fn behind(facts: &FileFacts, store: Arc<dyn ObjectStore>) -> Self {
+        Self { base: facts.base, ..Self::new(store, facts.location.clone(), facts.size, &Bytes::new()) }
     }
 
     fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
@@ -87,11 +96,11 @@ impl ObjectBytes {
 
 impl Storage for ObjectBytes {
     fn len(&self) -> u64 {
-        self.size
+        self.size.saturating_sub(self.base)
     }
 
     fn read_range(&self, offset: u64, len: usize) -> Result<StorageBuffer, Hdf5Error> {
-        let available = self.size.saturating_sub(offset);
+        let available = self.len().saturating_sub(offset);
         let needed = len as u64;
         if needed > available {
             return Err(Hdf5Error::UnexpectedEof { offset, needed, available });
@@ -99,7 +108,8 @@ impl Storage for ObjectBytes {
         if len == 0 {
             return Ok(StorageBuffer::from_vec(Vec::new()));
         }
-        let bytes = self.read(offset..offset + needed).map_err(|error| Hdf5Error::Io(std::io::Error::other(error)))?;
+        let bytes =
+            self.read(self.base + offset..self.base + offset + needed).map_err(|error| Hdf5Error::Io(std::io::Error::other(error)))?;
         Ok(StorageBuffer::from_vec(bytes))
     }
 }

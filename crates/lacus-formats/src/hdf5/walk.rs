@@ -315,7 +315,7 @@ impl Walker<'_> {
                 if undefined(*address) {
                     return Ok(Layout::Nothing);
                 }
-                Layout::Chunked(ChunkIndex {
+                Layout::Chunked(Arc::new(ChunkIndex {
                     address: *address,
                     kind: chunk_indexing.clone(),
                     chunk,
@@ -324,7 +324,7 @@ impl Walker<'_> {
                     width,
                     nodes: Mutex::default(),
                     all: Mutex::default(),
-                })
+                }))
             }
         })
     }

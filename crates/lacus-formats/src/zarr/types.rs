@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array};
 use base64::Engine;
-use lacus_array::{ArrayMeta, Attributes, Container, Dimension, Element, Group, Member, Missing, Order, Padding};
+use lacus_array::{
+    ArrayMeta, Attributes, Container, Dimension, Element, Group, Member, Missing, Order, Padding, groups_upward, joined_path,
+};
 use lacus_core::{Error, Kind, Result};
 use serde_json::Value;
 use zarrs::metadata::v2::MetadataV2;
@@ -61,14 +63,9 @@ fn share_dimensions(arrays: &mut [ArrayMeta]) {
     for array in arrays {
         let shape = array.shape.clone();
         for (dimension, extent) in array.dimensions.iter_mut().zip(shape).filter(|(dimension, _)| dimension.named) {
-            let mut group = Some(array.group.as_str());
-            while let Some(path) = group {
-                let key = lacus_array::joined_path(path, &dimension.name);
-                if coordinates.get(&key) == Some(&extent) {
-                    dimension.key = key;
-                    break;
-                }
-                group = if path.is_empty() { None } else { Some(path.rsplit_once('/').map_or("", |(parent, _)| parent)) };
+            let mut keys = groups_upward(&array.group).map(|group| joined_path(group, &dimension.name));
+            if let Some(key) = keys.find(|key| coordinates.get(key) == Some(&extent)) {
+                dimension.key = key;
             }
         }
     }
@@ -122,7 +119,7 @@ impl Node {
 
 fn dimensions(group: &str, shape: &[u64], names: Option<&[Option<String>]>) -> Vec<Dimension> {
     let dimension = |axis: usize| match names.and_then(|names| names.get(axis)).and_then(Clone::clone) {
-        Some(name) => Dimension { key: format!("{}#{}", lacus_array::joined_path(group, &name), shape[axis]), name, named: true },
+        Some(name) => Dimension { key: format!("{}#{}", joined_path(group, &name), shape[axis]), name, named: true },
         None => Dimension { name: format!("dim_{axis}"), key: format!("{group}#{shape:?}#{axis}"), named: false },
     };
     (0..shape.len()).map(dimension).collect()
@@ -139,22 +136,21 @@ fn completed(attributes: Attributes, element: &Element, document: &Document) -> 
         };
         completed.push(name, decoded.unwrap_or_else(|| Arc::clone(value)));
     }
-    let data_type = match document {
+    let unit = match document {
         Document::V3(document) => {
             let configuration = &document["data_type"]["configuration"];
             let plain = document["data_type"]["name"] == "numpy.datetime64" && configuration["scale_factor"].as_i64().unwrap_or(1) == 1;
-            configuration["unit"].as_str().filter(|_| plain).map(|unit| ("M8", unit.to_owned()))
+            configuration["unit"].as_str().filter(|_| plain)
         }
-        Document::V2 { array, .. } => array.as_ref().and_then(|array| array["dtype"].as_str()).and_then(|dtype| {
-            let (kind, unit) = dtype.get(1..)?.split_once("8[")?;
-            let unit = unit.strip_suffix(']')?.to_owned();
-            Some((if kind == "M" { "M8" } else { "m8" }, unit))
-        }),
+        Document::V2 { array, .. } => array
+            .as_ref()
+            .and_then(|array| array["dtype"].as_str())
+            .and_then(|dtype| dtype.get(1..)?.strip_prefix("M8[")?.strip_suffix(']')),
     };
-    if let Some(("M8", unit)) = data_type
+    if let Some(unit) = unit
         && completed.get("units").is_none()
     {
-        let unit = match unit.as_str() {
+        let unit = match unit {
             "D" => "days",
             "h" => "hours",
             "m" => "minutes",
