@@ -86,6 +86,39 @@ def packing() -> None:
             v[:] = [fill, -2, -3, 101, 100]
 
 
+def calendars() -> None:
+    """Three files of one variable whose times are counted from three epochs in three calendars."""
+    kinds = [("standard", "days since 1990-01-01", 3650), ("noleap", "days since 2000-01-01", 58), ("360_day", "hours since 2000-02-29 12:00", 0)]
+    for number, (calendar, units, first) in enumerate(kinds, 1):
+        with netCDF4.Dataset(HERE / f"calendar-{number}.nc", "w", format="NETCDF3_CLASSIC") as file:
+            file.createDimension("time", None)
+            time = file.createVariable("time", "f8", ("time",))
+            time.units, time.calendar = units, calendar
+            v = file.createVariable("v", "f4", ("time",))
+            time[:] = first + numpy.arange(4) * (1 if "days" in units else 12)
+            v[:] = numpy.arange(4) + 10 * number
+
+
+def series() -> None:
+    """Four days of one station, a file a day; the last has another unit and one variable more."""
+    for day in range(1, 5):
+        with netCDF4.Dataset(HERE / f"day-{day}.nc", "w", format="NETCDF3_CLASSIC") as file:
+            file.station, file.history = "Davos", f"written on day {day}"
+            file.createDimension("time", None)
+            file.createDimension("level", 2)
+            time = file.createVariable("time", "i4", ("time",))
+            time.units = f"hours since 2024-06-{day:02} 00:00"
+            level = file.createVariable("level", "f4", ("level",))
+            level.units = "hPa"
+            level[:] = [850, 500]
+            t = file.createVariable("t", "f4", ("time", "level"))
+            t.units = "degC" if day == 4 else "K"
+            time[:] = numpy.arange(0, 24, 6)
+            t[:] = numpy.arange(8).reshape(4, 2) + 10 * day
+            if day == 4:
+                file.createVariable("rh", "f4", ("time", "level"))[:] = 50
+
+
 def curvilinear() -> None:
     """A swath whose coordinates are two-dimensional."""
     with netCDF4.Dataset(HERE / "swath.nc", "w") as file:
@@ -164,6 +197,8 @@ if __name__ == "__main__":
     climate()
     classic()
     packing()
+    calendars()
+    series()
     curvilinear()
     plain()
     weather()

@@ -20,7 +20,8 @@ use lacus_core::{Error, Kind, Result};
 use num_traits::AsPrimitive;
 
 pub use calendar::{Calendar, Date};
-pub use time::TimeUnit;
+pub(crate) use time::time_texts;
+pub use time::{TimeUnit, iso_text};
 
 pub(crate) use mask::Mask;
 

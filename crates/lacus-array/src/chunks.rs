@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef};
-use datafusion_execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion_execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 use lacus_core::{Error, Kind, Result};
+use lacus_storage::Stores;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
@@ -14,6 +15,7 @@ use crate::container::ArrayMeta;
 use crate::element::repeated;
 use crate::fetch::fetch;
 use crate::format::{GridStore, Place};
+use crate::index::Index;
 use crate::mapping::Mapping;
 
 /// Decoded chunks that one partition of a scan keeps for boxes to come.
@@ -23,9 +25,13 @@ const KEPT_BYTES: usize = 32 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn GridStore>,
-    pub(crate) mapping: Mapping,
-    pub(crate) object: ObjectMeta,
-    pub(crate) shown: String,
+    pub(crate) mapping: Arc<Mapping>,
+    pub(crate) object: Arc<ObjectMeta>,
+    pub(crate) stores: Arc<Stores>,
+    /// The index that describes it, and its row there.
+    pub(crate) described: Option<(Arc<Index>, u32)>,
+    /// Whether its values are decoded, as those whose bounds an index holds are.
+    pub(crate) decoded: bool,
 }
 
 impl Opened {
@@ -33,9 +39,19 @@ impl Opened {
         &self.store.container().arrays[index]
     }
 
+    /// The location as a person would write it.
+    pub(crate) fn shown(&self) -> String {
+        self.stores.shown(&self.object.location)
+    }
+
+    /// The index that holds the bounds of its coordinates, and its row there.
+    pub(crate) fn bounded(&self) -> Option<(&Arc<Index>, u32)> {
+        self.described.as_ref().filter(|_| self.decoded).map(|(index, row)| (index, *row))
+    }
+
     /// Says where an error comes from.
     pub(crate) fn name(&self, error: Error, array: usize) -> Error {
-        error.with("array", self.array(array).path()).with("file", &self.shown)
+        error.with("array", self.array(array).path()).with("file", self.shown())
     }
 }
 
@@ -104,7 +120,7 @@ impl ChunkReader {
             within(opened, place).map_err(|error| opened.name(error.with("chunk", format!("{chunk:?}")), *array))?;
         }
         let places: Vec<Place> = wanted.iter().map(|(.., place)| place.clone()).collect();
-        let bytes = fetch(&self.bytes, &places).await.map_err(|error| error.with("file", &opened.shown))?;
+        let bytes = fetch(&self.bytes, &places).await.map_err(|error| error.with("file", opened.shown()))?;
         for ((array, decoding, chunk, place), bytes) in wanted.into_iter().zip(bytes) {
             let decoded = self.decode(opened, array, &chunk, &place, bytes, &decoding).await.map_err(|error| opened.name(error, array))?;
             let key = ChunkKey { array, chunk };
@@ -120,7 +136,11 @@ impl ChunkReader {
         let bytes = usize::try_from(size).unwrap_or(usize::MAX);
         let Err(refused) = memory.try_grow(bytes) else { return Ok(memory) };
         let largest = absent.keys().copied().max_by_key(|array| opened.array(*array).chunk_bytes());
-        let error = Error::new(Kind::LimitExceeded, format!("{size} bytes of decoded chunks do not fit into the memory limit"));
+        let limit = match self.pool.memory_limit() {
+            MemoryLimit::Finite(limit) => format!(" of {limit} bytes"),
+            _ => String::new(),
+        };
+        let error = Error::new(Kind::LimitExceeded, format!("{size} bytes of decoded chunks do not fit into the memory limit{limit}"));
         let error = match largest {
             Some(array) => {
                 let meta = opened.array(array);
@@ -157,7 +177,7 @@ impl ChunkReader {
 }
 
 /// Refuses bytes beyond the end of the object that was listed.
-fn within(opened: &Opened, place: &Place) -> Result<()> {
+pub(crate) fn within(opened: &Opened, place: &Place) -> Result<()> {
     let Place::Ranges { object, ranges, .. } = place else { return Ok(()) };
     let size = opened.object.size;
     match ranges.iter().find(|range| range.end > size) {

@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StringArr
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use serde::{Deserialize, Serialize};
 
 use crate::Element;
 
@@ -28,7 +29,7 @@ pub struct Group {
 }
 
 /// One stored array.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ArrayMeta {
     /// The path of the group without a leading `/`; empty for the root.
     pub group: String,
@@ -47,6 +48,7 @@ pub struct ArrayMeta {
     /// Which values mean "missing" beside those that attributes name.
     pub missing: Missing,
     /// The attributes.
+    #[serde(skip)]
     pub attributes: Attributes,
     /// Why the array can't be read, if so: it is listed, but it is no column.
     pub problem: Option<String>,
@@ -55,7 +57,7 @@ pub struct ArrayMeta {
 }
 
 /// Which values mean "missing" beside those that attributes name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Missing {
     /// None.
     Nothing,
@@ -66,7 +68,7 @@ pub enum Missing {
 }
 
 /// A dimension of an array.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Dimension {
     /// The name.
     pub name: String,

@@ -13,9 +13,10 @@ use arrow::datatypes::{
     UInt16Type, UInt32Type, UInt64Type,
 };
 use lacus_core::{Error, Kind, Result};
+use serde::{Deserialize, Serialize};
 
 /// The order of the bytes of a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order {
     /// Least significant byte first.
     Little,
@@ -24,7 +25,7 @@ pub enum Order {
 }
 
 /// How a text of fixed width is filled up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Padding {
     /// The text ends at the first NUL.
     NulTerminated,
@@ -35,7 +36,7 @@ pub enum Padding {
 }
 
 /// One member of a [`Element::Struct`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Member {
     /// The name.
     pub name: String,
@@ -46,7 +47,7 @@ pub struct Member {
 }
 
 /// What one element of a stored array is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Element {
     /// A whole number of 1, 2, 4 or 8 bytes.
     Integer {

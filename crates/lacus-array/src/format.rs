@@ -71,6 +71,11 @@ pub trait GridStore: Debug + Send + Sync {
     /// What the container holds.
     fn container(&self) -> &Container;
 
+    /// Whether what [`Opener::version`] gave describes all that the container holds: a folder may hold documents beside it.
+    fn version_describes_all(&self) -> bool {
+        true
+    }
+
     /// Where the given chunks of an array lie, in the order asked for. An index that is stored may be read once and kept.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ pub(crate) enum Cells {
         /// The decoded chunks, one after the other.
         values: ArrayRef,
         /// For each axis of the box along which the column varies: the axis, and the term of each place.
-        terms: Vec<(usize, Vec<u64>)>,
+        terms: Vec<(usize, Terms)>,
         /// The cells of one text, when the values are bytes of texts.
         text: Option<Vec<u64>>,
         /// Where a row's cell is the row's number further, without a gap, if so.
@@ -28,6 +28,36 @@ pub(crate) enum Cells {
     },
     /// The index along an axis.
     Index(usize),
+}
+
+/// What each place along an axis adds to the place of a cell.
+#[derive(Debug, Clone)]
+pub(crate) enum Terms {
+    /// The same more for each place: an axis of a large chunk is not listed.
+    Even { first: u64, step: u64, places: usize },
+    /// These.
+    List(Vec<u64>),
+}
+
+impl Terms {
+    fn at(&self, place: usize) -> u64 {
+        match self {
+            Self::Even { first, step, .. } => first + step * place as u64,
+            Self::List(terms) => terms[place],
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Even { places, .. } => *places,
+            Self::List(terms) => terms.len(),
+        }
+    }
+
+    /// Whether each place adds `step` more than the one before.
+    fn is_even(&self, wanted: u64) -> bool {
+        self.len() <= 1 || matches!(self, Self::Even { step, .. } if *step == wanted)
+    }
 }
 
 /// The places of one chunk grid along one axis of the box.
@@ -47,38 +77,40 @@ pub(crate) fn cells(chunks: &[ArrayRef], grid: &[GridAxis], text: Option<(&GridA
     let chunk_cells: u64 = axes.iter().map(|axis| axis.chunk).product();
     let mut ordinal = chunk_cells;
     let mut stride = 1;
-    let mut terms = vec![Vec::new(); axes.len()];
+    let mut terms = vec![Terms::List(Vec::new()); axes.len()];
     let length = text.map(|(_, length)| Indices::Range(0..length));
     for (place, axis) in axes.iter().enumerate().rev() {
         let indices = if place == grid.len() { length.as_ref() } else { selected.get(axis.axis) };
         let Some(indices) = indices else { continue };
-        terms[place] = indices
-            .iter()
-            .map(|index| {
-                let chunk = axis.chunks.partition_point(|chunk| *chunk < index / axis.chunk) as u64;
-                chunk * ordinal + (index % axis.chunk) * stride
-            })
-            .collect();
+        let term = |index: u64| {
+            let chunk = axis.chunks.partition_point(|chunk| *chunk < index / axis.chunk) as u64;
+            chunk * ordinal + (index % axis.chunk) * stride
+        };
+        terms[place] = match indices {
+            Indices::Range(range) if !range.is_empty() && (axis.chunks.len() == 1 || ordinal == axis.chunk * stride) => {
+                Terms::Even { first: term(range.start), step: stride, places: indices.len() }
+            }
+            _ => Terms::List(indices.iter().map(term).collect()),
+        };
         ordinal *= axis.chunks.len() as u64;
         stride *= axis.chunk;
     }
-    let text_terms = if text.is_some() { terms.pop() } else { None };
+    let text_terms = if text.is_some() { terms.pop().map(|terms| (0..terms.len()).map(|place| terms.at(place)).collect()) } else { None };
     let contiguous = if text_terms.is_none() { contiguous(&terms, grid, selected) } else { None };
     let terms = grid.iter().map(|axis| axis.axis).zip(terms).collect();
     Ok(Cells::Gathered { values, terms, text: text_terms, contiguous })
 }
 
 /// Where the first cell lies, if all rows of the box follow one another in `values`.
-fn contiguous(terms: &[Vec<u64>], grid: &[GridAxis], selected: &[Indices]) -> Option<usize> {
+fn contiguous(terms: &[Terms], grid: &[GridAxis], selected: &[Indices]) -> Option<usize> {
     let in_order = grid.iter().map(|axis| axis.axis).eq(0..selected.len());
-    let first: u64 = terms.iter().map(|term| term.first()).sum::<Option<u64>>()?;
+    let first: u64 = terms.iter().map(|terms| (terms.len() > 0).then(|| terms.at(0))).sum::<Option<u64>>()?;
     let mut expected = 1;
-    for term in terms.iter().rev() {
-        let steps = term.windows(2).all(|pair| pair[1] == pair[0] + expected);
-        if !steps {
+    for terms in terms.iter().rev() {
+        if !terms.is_even(expected) {
             return None;
         }
-        expected *= term.len() as u64;
+        expected *= terms.len() as u64;
     }
     in_order.then(|| usize::try_from(first).ok()).flatten()
 }
@@ -138,12 +170,12 @@ impl Rows {
         }
     }
 
-    fn offsets(&self, terms: &[(usize, Vec<u64>)], start: usize, length: usize) -> Vec<u64> {
+    fn offsets(&self, terms: &[(usize, Terms)], start: usize, length: usize) -> Vec<u64> {
         let mut offsets = vec![0; length];
         for (axis, terms) in terms {
             let mut row = 0;
             self.places(*axis, start, length, |run, place| {
-                let term = terms[place];
+                let term = terms.at(place);
                 offsets[row..row + run].iter_mut().for_each(|offset| *offset += term);
                 row += run;
             });

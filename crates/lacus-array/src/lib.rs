@@ -17,10 +17,12 @@
 mod cf;
 mod chunks;
 mod container;
+mod differences;
 mod element;
 mod fetch;
 mod format;
 mod gather;
+mod index;
 mod mapping;
 mod metadata_tables;
 mod scan;
@@ -30,11 +32,12 @@ mod source;
 mod table;
 mod union;
 
-pub use cf::{Calendar, Date, TimeUnit};
+pub use cf::{Calendar, Date, TimeUnit, iso_text};
 pub use container::{ArrayMeta, Attributes, Container, Dimension, Group, Missing, groups_upward, joined_path};
+pub use differences::DIFFERENCES;
 pub use element::{Element, Heap, Member, NoHeap, Order, Padding};
 pub use format::{Format, GridStore, Opener, Place, Source};
-pub use mapping::TIME_UNITS_KEY;
+pub use mapping::{CALENDAR_KEY, TIME_UNITS_KEY};
 pub use metadata_tables::{ARRAYS, ATTRIBUTES};
 pub use slabs::{slab_extent, slab_range};
 pub use source::ArraySource;

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use lacus_core::UNIT_KEY;
 
-use crate::cf::Decoding;
+use crate::cf::{Decoding, TimeUnit};
 use crate::container::{ArrayMeta, Attributes, Container, Dimension, groups_upward, joined_path, shown};
 use crate::element::Element;
 
 /// The metadata key of the unit and epoch from which a time was decoded.
 pub const TIME_UNITS_KEY: &str = "cf_units";
+/// The metadata key of the calendar of a time.
+pub const CALENDAR_KEY: &str = "calendar";
 /// Attributes by which HDF5 and NetCDF-4 tie arrays to dimensions: structure, not meaning.
 const STRUCTURE: [&str; 9] = [
     "CLASS",
@@ -92,6 +94,8 @@ pub(crate) struct ColumnLayout {
     pub(crate) axes: Vec<usize>,
     /// Whether it names places rather than holding data: a dimension or a coordinate.
     pub(crate) coordinate: bool,
+    /// What its numbers count, when they are times that no timestamp can hold.
+    pub(crate) time: Option<TimeUnit>,
 }
 
 /// What a column holds.
@@ -312,14 +316,14 @@ impl<'a> Mapper<'a> {
                 None => {
                     let name = if named_like(&dimension.name) { format!("{}_index", dimension.name) } else { dimension.name.clone() };
                     let field = Arc::new(Field::new(name, DataType::Int64, false));
-                    columns.push(Some(ColumnLayout { field, content: Content::Index, axes: vec![axis], coordinate: true }));
+                    columns.push(Some(index_column(field, axis)));
                 }
             }
         }
         if self.options.index {
             for (axis, (dimension, _)) in dimensions.iter().enumerate() {
                 let field = Arc::new(Field::new(format!("_i_{}", dimension.name), DataType::Int64, false));
-                columns.push(Some(ColumnLayout { field, content: Content::Index, axes: vec![axis], coordinate: true }));
+                columns.push(Some(index_column(field, axis)));
             }
         }
         let wanted: BTreeSet<usize> = members.iter().flat_map(|index| self.auxiliary.get(index)).flatten().copied().collect();
@@ -363,7 +367,8 @@ impl<'a> Mapper<'a> {
         let nullable = !coordinate || decoding.is_nullable() || axes.len() != 1;
         let field = Field::new(&array.name, data_type, nullable).with_metadata(metadata(&array.attributes, decoding.is_time()));
         let content = Content::Array { array: index, decoding: Arc::new(decoding), text, member: None };
-        Some(ColumnLayout { field: Arc::new(field), content, axes, coordinate })
+        let time = if self.options.decode_cf { number_time(&field) } else { None };
+        Some(ColumnLayout { field: Arc::new(field), content, axes, coordinate, time })
     }
 
     fn member_columns(&self, index: usize, count: usize, columns: &mut Columns) {
@@ -372,7 +377,7 @@ impl<'a> Mapper<'a> {
         let decoding = Arc::new(Decoding::raw(array));
         for (member, field) in fields.iter().enumerate().take(count) {
             let content = Content::Array { array: index, decoding: Arc::clone(&decoding), text: None, member: Some(member) };
-            columns.push(Some(ColumnLayout { field: Arc::clone(field), content, axes: vec![0], coordinate: false }));
+            columns.push(Some(ColumnLayout { field: Arc::clone(field), content, axes: vec![0], coordinate: false, time: None }));
         }
     }
 
@@ -398,6 +403,17 @@ impl<'a> Mapper<'a> {
         };
         self.container.arrays.iter().enumerate().map(place).collect()
     }
+}
+
+/// The index along a dimension.
+fn index_column(field: FieldRef, axis: usize) -> ColumnLayout {
+    ColumnLayout { field, content: Content::Index, axes: vec![axis], coordinate: true, time: None }
+}
+
+/// What the numbers of a column count, when its attributes name a time that is left as a number.
+fn number_time(field: &Field) -> Option<TimeUnit> {
+    let text = |key: &str| field.metadata().get(key).map_or("", String::as_str);
+    field.data_type().is_numeric().then(|| TimeUnit::parse(text(UNIT_KEY), text(CALENDAR_KEY))).flatten()
 }
 
 /// Whether an element is a record of a table. A complex number is one value.

@@ -10,7 +10,9 @@ use lacus_core::{Result, UNIT_KEY};
 
 use crate::chunks::Opened;
 use crate::container::{ArrayMeta, shown};
+use crate::index::{GroupAttribute, GroupAttributes};
 use crate::mapping::ArrayPlace;
+use crate::union::alike;
 
 /// The table that lists every array of a dataset.
 pub const ARRAYS: &str = "_arrays";
@@ -18,7 +20,13 @@ pub const ARRAYS: &str = "_arrays";
 pub const ATTRIBUTES: &str = "_attributes";
 
 /// A dataset, and its containers or why they can't be opened.
-pub(crate) type Dataset = (String, Result<Vec<Arc<Opened>>>);
+#[derive(Debug)]
+pub(crate) struct Dataset {
+    pub(crate) name: String,
+    pub(crate) opened: Result<Vec<Arc<Opened>>>,
+    /// The attributes of groups by row of the index that describes the dataset, if one does.
+    pub(crate) described: Vec<GroupAttributes>,
+}
 
 /// One array of a dataset, in how many files it is; or why the dataset has none.
 struct Row<'a> {
@@ -30,7 +38,7 @@ struct Row<'a> {
 
 fn rows(datasets: &[Dataset]) -> Vec<Row<'_>> {
     let mut rows: Vec<Row<'_>> = Vec::new();
-    for (dataset, opened) in datasets {
+    for Dataset { name: dataset, opened, .. } in datasets {
         let opened = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -39,12 +47,14 @@ fn rows(datasets: &[Dataset]) -> Vec<Row<'_>> {
             }
         };
         let mut known: HashMap<String, usize> = HashMap::new();
-        for (array, place) in opened.iter().flat_map(|opened| opened.store.container().arrays.iter().zip(&opened.mapping.places)) {
-            let row = *known.entry(array.path()).or_insert_with(|| {
-                rows.push(Row { dataset, array: Some((array, place)), problem: None, files: 0 });
-                rows.len() - 1
-            });
-            rows[row].files += 1;
+        for (opened, count) in alike(opened, |opened| Arc::as_ptr(&opened.mapping)) {
+            for (array, place) in opened.store.container().arrays.iter().zip(&opened.mapping.places) {
+                let row = *known.entry(array.path()).or_insert_with(|| {
+                    rows.push(Row { dataset, array: Some((array, place)), problem: None, files: 0 });
+                    rows.len() - 1
+                });
+                rows[row].files += count;
+            }
         }
     }
     rows
@@ -88,15 +98,21 @@ fn arrays(datasets: &[Dataset]) -> Result<Arc<dyn TableProvider>> {
 /// One row for each attribute of each file; the path of an attribute of the whole file is empty.
 fn attributes(datasets: &[Dataset]) -> Result<Arc<dyn TableProvider>> {
     let mut rows: Vec<[String; 6]> = Vec::new();
-    for (dataset, opened) in datasets {
+    for Dataset { name: dataset, opened, described } in datasets {
         for opened in opened.iter().flatten() {
+            let file = opened.shown();
+            let known = opened.described.as_ref().and_then(|(_, row)| described.get(*row as usize));
             let container = opened.store.container();
             let of_groups = container.groups.iter().map(|group| (group.path.clone(), &group.attributes));
             let of_arrays = container.arrays.iter().map(|array| (array.path(), &array.attributes));
+            rows.extend(known.into_iter().flatten().map(|GroupAttribute { path, name, data_type, value }| {
+                [dataset.clone(), file.clone(), path.clone(), name.clone(), data_type.clone(), value.clone()]
+            }));
+            let of_groups = of_groups.filter(|_| known.is_none());
             for (path, attributes) in of_groups.chain(of_arrays) {
                 rows.extend(attributes.iter().map(|(name, value)| {
                     let data_type = value.data_type().to_string();
-                    [dataset.clone(), opened.shown.clone(), path.clone(), name.to_owned(), data_type, shown(value)]
+                    [dataset.clone(), file.clone(), path.clone(), name.to_owned(), data_type, shown(value)]
                 }));
             }
         }
@@ -124,7 +140,7 @@ fn extents<'a>(rows: impl Iterator<Item = &'a [u64]>) -> ArrayRef {
     Arc::new(builder.finish())
 }
 
-fn in_memory(columns: Vec<(&str, ArrayRef)>) -> Result<Arc<dyn TableProvider>> {
+pub(crate) fn in_memory(columns: Vec<(&str, ArrayRef)>) -> Result<Arc<dyn TableProvider>> {
     let nullable = |name: &str| ["path", "table_name", "stored_type", "unit", "description"].contains(&name);
     let fields: Vec<Field> =
         columns.iter().map(|(name, array)| Field::new(*name, DataType::clone(array.data_type()), nullable(name))).collect();

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, new_empty_array, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_common::tree_node::TreeNodeRecursion;
 use datafusion_common::{DataFusionError, Result, Statistics};
@@ -26,7 +25,7 @@ use crate::chunks::{ChunkKey, ChunkReader, Decoded, Opened};
 use crate::gather::{Cells, GridAxis, Rows, cells};
 use crate::mapping::{ColumnLayout, Content, TableLayout};
 use crate::selection::{Boxes, Indices, Selection};
-use crate::union::Part;
+use crate::union::conform;
 
 /// Decoded bytes that are fetched together: enough that latency is shared, little beside the memory limit.
 const GROUP_BYTES: u64 = 8 * 1024 * 1024;
@@ -232,8 +231,8 @@ struct Group {
 /// One column of the scan in one box.
 struct Column {
     cells: Cells,
-    /// The member of a struct that is the column.
-    member: Option<usize>,
+    /// The column of the container; `None` where it has no such column.
+    layout: Option<ColumnLayout>,
 }
 
 async fn prepare(scan: Arc<GridScan>, reader: ChunkReader, work: Work, decoded: Count) -> Result<Group> {
@@ -283,8 +282,15 @@ fn need(opened: &Opened, column: &ColumnLayout, selected: &[Indices]) -> Option<
     let meta = opened.array(*array);
     let axis_of = |(place, axis): (usize, &usize)| {
         let chunk = meta.chunk[place];
-        let mut chunks: Vec<u64> = selected[*axis].iter().map(|index| index / chunk).collect();
-        chunks.dedup();
+        let chunks = match &selected[*axis] {
+            Indices::Range(range) if range.is_empty() => Vec::new(),
+            Indices::Range(range) => (range.start / chunk..=(range.end - 1) / chunk).collect(),
+            Indices::List(list) => {
+                let mut chunks: Vec<u64> = list.iter().map(|index| index / chunk).collect();
+                chunks.dedup();
+                chunks
+            }
+        };
         GridAxis { axis: *axis, chunk, chunks }
     };
     let grid: Vec<GridAxis> = column.axes.iter().enumerate().map(axis_of).collect();
@@ -303,19 +309,18 @@ fn need(opened: &Opened, column: &ColumnLayout, selected: &[Indices]) -> Option<
 }
 
 /// The values of a column that varies along at most one dimension, one for each index along it.
-pub(crate) async fn column_of(reader: &ChunkReader, part: &Part, column: &ColumnLayout) -> Result<ArrayRef> {
-    let layout = part.layout();
+pub(crate) async fn column_of(reader: &ChunkReader, opened: &Opened, layout: &TableLayout, column: &ColumnLayout) -> Result<ArrayRef> {
     let selected: Vec<Indices> = column.axes.iter().map(|axis| Indices::Range(0..layout.dimensions[*axis].extent)).collect();
     if selected.iter().any(|indices| indices.len() == 0) {
         return Ok(new_empty_array(column.field.data_type()));
     }
     let alone = ColumnLayout { axes: (0..column.axes.len()).collect(), ..column.clone() };
-    let cells = match need(&part.opened, &alone, &selected) {
+    let cells = match need(opened, &alone, &selected) {
         None if matches!(column.content, Content::Index) => Cells::Index(0),
         None => Cells::Constant(empty_text()),
         Some(need) => {
             let keys = need.keys.iter().map(|key| (key.clone(), Arc::clone(&need.decoding))).collect();
-            let decoded = reader.read(&part.opened, keys).await?;
+            let decoded = reader.read(opened, keys).await?;
             need.cells(&decoded, &selected)?
         }
     };
@@ -346,17 +351,15 @@ impl GridScan {
         let layout = file.layout();
         let column = |((column, need), field): ((&Option<usize>, &Option<Need>), &Arc<arrow::datatypes::Field>)| {
             let Some(column) = column.map(|column| &layout.columns[column]) else {
-                return Ok(Column { cells: Cells::Constant(new_null_array(field.data_type(), 1)), member: None });
+                return Ok(Column { cells: Cells::Constant(new_null_array(field.data_type(), 1)), layout: None });
             };
-            let member = match &column.content {
-                Content::Index => return Ok(Column { cells: Cells::Index(column.axes[0]), member: None }),
-                Content::Array { member, .. } => member,
+            let cells = match (&column.content, need, chunks) {
+                (Content::Index, ..) => Cells::Index(column.axes[0]),
+                (_, Some(need), Some(decoded)) => need.cells(decoded, &rows.selected)?,
+                // Texts of no length have no chunks.
+                _ => Cells::Constant(empty_text()),
             };
-            // Texts of no length have no chunks.
-            let (Some(need), Some(decoded)) = (need, chunks) else {
-                return Ok(Column { cells: Cells::Constant(empty_text()), member: None });
-            };
-            Ok(Column { cells: need.cells(decoded, &rows.selected)?, member: *member })
+            Ok(Column { cells, layout: Some(column.clone()) })
         };
         file.columns.iter().zip(needs).zip(self.schema.fields()).map(column).collect()
     }
@@ -385,14 +388,11 @@ impl Group {
 impl Column {
     fn slice(&self, rows: &Rows, start: usize, length: usize, data_type: &DataType) -> Result<ArrayRef> {
         let array = rows.column(&self.cells, start, length)?;
-        let array = match self.member {
-            Some(member) => Arc::clone(array.as_struct().column(member)),
-            None => array,
+        let Some(layout) = &self.layout else { return Ok(array) };
+        let array = match &layout.content {
+            Content::Array { member: Some(member), .. } => Arc::clone(array.as_struct().column(*member)),
+            _ => array,
         };
-        if array.data_type() == data_type {
-            return Ok(array);
-        }
-        let exact = CastOptions { safe: false, ..CastOptions::default() };
-        Ok(cast_with_options(&array, data_type, &exact)?)
+        Ok(conform(&array, layout, data_type)?)
     }
 }

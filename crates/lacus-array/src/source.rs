@@ -1,25 +1,33 @@
 //! Datasets of arrays.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::Field;
 use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion_catalog::{Session, TableProvider};
+use datafusion_common_runtime::SpawnedTask;
 use datafusion_execution::object_store::ObjectStoreUrl;
 use futures::{StreamExt, TryStreamExt, stream};
-use lacus_core::{DatasetSpec, Error, Kind, Notices, OptionValue, Result, Source as DatasetSource, TableInfo, describe_field, nearest};
+use lacus_core::{
+    DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Notices, OptionValue, Result, Source as DatasetSource, TableInfo, describe_field,
+    nearest,
+};
 use lacus_storage::{Known, Pattern, ReadScope, Stores, lake_url};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 
-use crate::chunks::Opened;
-use crate::format::{Format, Source};
+use crate::chunks::{ChunkReader, Opened};
+use crate::differences::{DIFFERENCES, differences, examined};
+use crate::format::{Format, GridStore, Source};
+use crate::index::{Builder, Containers, Indices, Unopened, bounded_columns, extremes};
 use crate::mapping::{ColumnLayout, MappingOptions, map};
-use crate::metadata_tables::{ARRAYS, ATTRIBUTES, metadata_table};
-use crate::table::{ArrayTable, Coordinates};
-use crate::union::{Listed, listed, unite};
+use crate::metadata_tables::{ARRAYS, ATTRIBUTES, Dataset, metadata_table};
+use crate::scan::column_of;
+use crate::table::{ArrayTable, Coordinates, LONGEST_COORDINATE};
+use crate::union::{Listed, alike, listed, unite};
 
 /// How many containers are opened at once: latency is hidden, a small server is not flooded.
 const CONCURRENT_OPENS: usize = 32;
@@ -45,6 +53,9 @@ pub struct ArraySource {
     names: Vec<&'static str>,
     containers: Known<(Path, MappingOptions), Arc<Opened>>,
     coordinates: Arc<Coordinates>,
+    indices: Option<Indices>,
+    /// Containers that an index described and a query opened.
+    described: Arc<Known<Path, Arc<dyn GridStore>>>,
 }
 
 impl ArraySource {
@@ -52,7 +63,15 @@ impl ArraySource {
     pub fn new(stores: Arc<Stores>, formats: Vec<Format>) -> Self {
         let names = formats.iter().map(|format| format.name).collect();
         let coordinates = Arc::new(Known::new(MOST_COORDINATES));
-        Self { stores, formats, names, containers: Known::new(MOST_CONTAINERS), coordinates }
+        let (containers, described) = (Known::new(MOST_CONTAINERS), Arc::new(Known::new(MOST_CONTAINERS)));
+        Self { stores, formats, names, containers, coordinates, indices: None, described }
+    }
+
+    /// Keeps the indices of datasets below `folder` of `store`.
+    #[must_use]
+    pub fn with_indices(mut self, store: Arc<dyn ObjectStore>, folder: Path) -> Self {
+        self.indices = Some(Indices::new(store, folder));
+        self
     }
 
     fn format(&self, spec: &DatasetSpec) -> Result<&Format> {
@@ -68,85 +87,173 @@ impl ArraySource {
         })
     }
 
-    /// Opens all containers of a dataset, in the order of their paths.
-    async fn opened(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Vec<Arc<Opened>>> {
-        let options = Options::of(spec)?;
-        let format = self.format(spec)?;
+    /// The files or folders of a dataset, in the order of their paths.
+    async fn objects(&self, spec: &DatasetSpec, format: &Format, session: &dyn Session) -> Result<(Vec<ObjectMeta>, Arc<dyn ObjectStore>)> {
         let pattern = self.stores.resolve(&spec.location)?;
         let store = session.runtime_env().object_store(ObjectStoreUrl::parse(lake_url())?)?;
         let objects = if format.folder { folders(&pattern, &store).await? } else { pattern.list(store.as_ref()).await? };
         if let Some(scope) = session.config().get_extension::<ReadScope>() {
             objects.iter().filter(|_| !format.folder).for_each(|object| scope.pin(object));
         }
-        let open = |object: ObjectMeta| {
-            let (store, mapping) = (Arc::clone(&store), options.mapping.clone());
-            async move { self.open_container(format, object, store, mapping).await }
+        Ok((objects, store))
+    }
+
+    /// Opens all containers of a dataset, in the order of their paths: those that its index knows are only described.
+    async fn opened(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Vec<Arc<Opened>>> {
+        let options = Options::of(spec)?.mapping;
+        let format = self.format(spec)?;
+        let (objects, store) = self.objects(spec, format, session).await?;
+        let index = match &self.indices {
+            Some(indices) => indices.load(&spec.name).await?,
+            None => None,
         };
-        stream::iter(objects).map(open).buffered(CONCURRENT_OPENS).try_collect().await
+        let containers = Arc::new(Containers { format: format.clone(), opened: Arc::clone(&self.described) });
+        let described = |object: ObjectMeta, version: Arc<ObjectMeta>| {
+            let index = index.as_ref()?;
+            let (structure, row) = index.find(&version)?;
+            let object = if format.folder { Arc::new(object) } else { Arc::clone(&version) };
+            let store = Arc::new(Unopened::new(Arc::clone(structure), Arc::clone(&object), version, Arc::clone(&containers)));
+            let (mapping, stores) = (structure.mapping(&options), Arc::clone(&self.stores));
+            let described = Some((Arc::clone(index), row));
+            Some(Arc::new(Opened { store, mapping, object, stores, described, decoded: options.decode_cf }))
+        };
+        let (described, options) = (&described, &options);
+        let open = |object: ObjectMeta| {
+            let store = Arc::clone(&store);
+            async move {
+                let version = self.version(format, &object, &store).await?;
+                let known = version.as_ref().and_then(|version| described(object.clone(), Arc::clone(version)));
+                match known {
+                    Some(opened) => Ok(opened),
+                    None => self.open_container(format, object, version, store, options.clone()).await,
+                }
+            }
+        };
+        if format.folder {
+            return stream::iter(objects).map(open).buffered(CONCURRENT_OPENS).try_collect().await;
+        }
+        // Files need no request to tell their version: what the index knows is not waited for.
+        let all = objects.into_iter().map(|object| described(object.clone(), Arc::new(object.clone())).ok_or(object));
+        let all: Vec<std::result::Result<Arc<Opened>, ObjectMeta>> = all.collect();
+        let unknown: Vec<ObjectMeta> = all.iter().filter_map(|found| found.as_ref().err().cloned()).collect();
+        let opened: Vec<Arc<Opened>> = stream::iter(unknown).map(open).buffered(CONCURRENT_OPENS).try_collect().await?;
+        let mut opened = opened.into_iter();
+        Ok(all.into_iter().filter_map(|found| found.ok().or_else(|| opened.next())).collect())
+    }
+
+    /// The object that tells the version of a container. A folder is known by the one object that describes all of it, if there is one;
+    /// else it is read again by every query.
+    async fn version(&self, format: &Format, object: &ObjectMeta, store: &Arc<dyn ObjectStore>) -> Result<Option<Arc<ObjectMeta>>> {
+        match (format.folder, format.openers.first()) {
+            (true, Some(opener)) => {
+                let version =
+                    opener.version(object, store).await.map_err(|error| error.with("file", self.stores.shown(&object.location)))?;
+                Ok(version.map(Arc::new))
+            }
+            _ => Ok(Some(Arc::new(object.clone()))),
+        }
     }
 
     async fn open_container(
         &self,
         format: &Format,
         object: ObjectMeta,
+        version: Option<Arc<ObjectMeta>>,
         store: Arc<dyn ObjectStore>,
         options: MappingOptions,
     ) -> Result<Arc<Opened>> {
         let key = (object.location.clone(), options);
-        let shown = self.stores.shown(&object.location);
-        // A folder is known by the one object that describes all of it, if there is one; else it is read again.
-        let version = match (format.folder, format.openers.first()) {
-            (true, Some(opener)) => opener.version(&object, &store).await.map_err(|error| error.with("file", &shown))?,
-            _ => Some(object.clone()),
-        };
         if let Some(opened) = version.as_ref().and_then(|version| self.containers.get(&key, version)) {
             return Ok(opened);
         }
-        let opened = self.read_container(format, &object, store).await.map_err(|error| error.with("file", &shown))?;
-        let mapping = map(opened.container(), &key.1);
-        let opened = Arc::new(Opened { store: opened, mapping, object, shown });
-        if let Some(version) = version {
+        let opened =
+            read_container(format, &object, store).await.map_err(|error| error.with("file", self.stores.shown(&object.location)))?;
+        let mapping = Arc::new(map(opened.container(), &key.1));
+        let describes_all = opened.version_describes_all();
+        let stores = Arc::clone(&self.stores);
+        let decoded = key.1.decode_cf;
+        let opened = Arc::new(Opened { store: opened, mapping, object: Arc::new(object), stores, described: None, decoded });
+        if let Some(version) = version.filter(|_| describes_all) {
             self.containers.put(key, &version, Arc::clone(&opened));
         }
         Ok(opened)
     }
 
-    async fn read_container(
-        &self,
-        format: &Format,
-        object: &ObjectMeta,
-        store: Arc<dyn ObjectStore>,
-    ) -> Result<Arc<dyn crate::format::GridStore>> {
-        let head = match format.folder {
-            true => Bytes::new(),
-            false => {
-                let options = GetOptions::new().with_range(Some(GetRange::Bounded(0..HEAD.min(object.size.max(1)))));
-                store.get_opts(&object.location, options).await?.bytes().await?
-            }
+    /// A dataset with all that its metadata tables tell.
+    async fn dataset(&self, spec: &DatasetSpec, opened: Result<Vec<Arc<Opened>>>) -> Dataset {
+        let index = opened.iter().flatten().find_map(|opened| opened.described.as_ref());
+        let described = match (&self.indices, index) {
+            (Some(indices), Some((index, _))) => indices.attributes(&spec.name, index).await,
+            _ => Ok(Vec::new()),
         };
-        let Some(opener) = format.openers.iter().find(|opener| opener.recognises(&head)) else {
-            let error = Error::new(Kind::CorruptData, format!("this is no {} file", format.name));
-            return Err(error.hint("narrow the path, or name another format"));
+        let (opened, described) = match (opened, described) {
+            (Ok(opened), Ok(described)) => (Ok(opened), described),
+            (Ok(_), Err(error)) | (Err(error), _) => (Err(error), Vec::new()),
         };
-        let opened = opener.open(&Source { store, object: object.clone(), head }).await?;
-        for array in &opened.container().arrays {
-            let ranks = [array.dimensions.len(), array.chunk.len()];
-            if array.problem.is_none() && (ranks != [array.shape.len(); 2] || array.chunk.contains(&0)) {
-                let error = Error::new(Kind::Internal, format!("{:?} cells in chunks of {:?}", array.shape, array.chunk));
-                return Err(error.with("array", array.path()));
-            }
-        }
-        Ok(opened)
+        Dataset { name: spec.name.clone(), opened, described }
     }
 
-    fn table(&self, spec: &DatasetSpec, name: &str, opened: &[Arc<Opened>]) -> Result<Arc<dyn TableProvider>> {
+    async fn metadata_table(&self, name: &str, spec: &DatasetSpec, opened: &[Arc<Opened>]) -> Result<Option<Arc<dyn TableProvider>>> {
+        match name {
+            ARRAYS | ATTRIBUTES => metadata_table(name, &[self.dataset(spec, Ok(opened.to_vec())).await]).transpose(),
+            _ => Ok(None),
+        }
+    }
+
+    /// What the files of a dataset disagree about. All of them are opened, and those that can't be are listed.
+    async fn differences(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
+        let options = Options::of(spec)?.mapping;
+        let format = self.format(spec)?;
+        let (objects, store) = self.objects(spec, format, session).await?;
+        let pool = Arc::clone(&session.runtime_env().memory_pool);
+        let examine = |object: ObjectMeta| {
+            let (store, reader) = (Arc::clone(&store), ChunkReader::new(Arc::clone(&store), Arc::clone(&pool)));
+            let (format, stores, options) = (format.clone(), Arc::clone(&self.stores), options.clone());
+            let file = stores.shown(&object.location);
+            let examined = SpawnedTask::spawn(async move {
+                let opened = opened_anew(&format, object, &store, stores, &options).await?;
+                examined(&opened, &reader).await
+            });
+            async move { (file, examined.join().await.unwrap_or_else(|error| Err(Error::new(Kind::Internal, error.to_string())))) }
+        };
+        let files: Vec<_> = stream::iter(objects).map(examine).buffered(CONCURRENT_OPENS).collect().await;
+        differences(&spec.name, &files)
+    }
+
+    fn table(&self, spec: &DatasetSpec, name: &str, opened: &[Arc<Opened>], session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
         let describe = |field: Field| match spec.columns.get(field.name()) {
             Some(column) => describe_field(field, column.description.as_deref(), column.unit.as_deref()),
             None => field,
         };
-        let united = unite(name, opened, describe)?;
+        let notices = session.config().get_extension::<Notices>();
+        let mut notice = |text: String| notices.iter().for_each(|notices| notices.add(format!("`{}`: {text}", spec.name)));
+        let united = unite(name, opened, describe, &mut notice)?;
         Ok(Arc::new(ArrayTable::new(spec.name.clone(), united, Arc::clone(&self.coordinates))))
     }
+}
+
+/// Opens a container with the format's first opener that recognises it.
+pub(crate) async fn read_container(format: &Format, object: &ObjectMeta, store: Arc<dyn ObjectStore>) -> Result<Arc<dyn GridStore>> {
+    let head = match format.folder {
+        true => Bytes::new(),
+        false => {
+            let options = GetOptions::new().with_range(Some(GetRange::Bounded(0..HEAD.min(object.size.max(1)))));
+            store.get_opts(&object.location, options).await?.bytes().await?
+        }
+    };
+    let Some(opener) = format.openers.iter().find(|opener| opener.recognises(&head)) else {
+        let error = Error::new(Kind::CorruptData, format!("this is no {} file", format.name));
+        return Err(error.hint("narrow the path, or name another format"));
+    };
+    let opened = opener.open(&Source { store, object: object.clone(), head }).await?;
+    for array in &opened.container().arrays {
+        let ranks = [array.dimensions.len(), array.chunk.len()];
+        if array.problem.is_none() && (ranks != [array.shape.len(); 2] || array.chunk.contains(&0)) {
+            let error = Error::new(Kind::Internal, format!("{:?} cells in chunks of {:?}", array.shape, array.chunk));
+            return Err(error.with("array", array.path()));
+        }
+    }
+    Ok(opened)
 }
 
 /// The options of a dataset.
@@ -260,9 +367,14 @@ impl DatasetSource for ArraySource {
 
     async fn open(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
         let options = Options::of(spec)?;
+        if options.table.as_deref() == Some(DIFFERENCES) {
+            return self.differences(spec, session).await;
+        }
         let opened = self.opened(spec, session).await?;
-        if let Some(table) = options.table.as_deref().and_then(|name| metadata_table(name, &[(spec.name.clone(), Ok(opened.clone()))])) {
-            return table;
+        if let Some(name) = &options.table
+            && let Some(table) = self.metadata_table(name, spec, &opened).await?
+        {
+            return Ok(table);
         }
         let tables = listed(&opened);
         let table = largest(&tables, &options).ok_or_else(|| no_table(&tables, &options))?;
@@ -272,7 +384,7 @@ impl DatasetSource for ArraySource {
         {
             notices.add(notice);
         }
-        self.table(spec, &table.name, &opened)
+        self.table(spec, &table.name, &opened, session)
     }
 
     async fn tables(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Vec<TableInfo>> {
@@ -286,7 +398,7 @@ impl DatasetSource for ArraySource {
             listed: !table.auxiliary,
             name: table.name,
         };
-        let metadata = [ARRAYS, ATTRIBUTES].map(|name| TableInfo { name: name.to_owned(), description: None, listed: false });
+        let metadata = [ARRAYS, ATTRIBUTES, DIFFERENCES].map(|name| TableInfo { name: name.to_owned(), description: None, listed: false });
         Ok(listed(&opened).into_iter().map(info).chain(metadata).collect())
     }
 
@@ -297,28 +409,153 @@ impl DatasetSource for ArraySource {
     async fn system_table(&self, table: &str, specs: &[Arc<DatasetSpec>], session: &dyn Session) -> Result<Option<Arc<dyn TableProvider>>> {
         let open = |spec: &Arc<DatasetSpec>| {
             let spec = Arc::clone(spec);
-            async move { (spec.name.clone(), self.opened(&spec, session).await) }
+            async move {
+                let opened = self.opened(&spec, session).await;
+                self.dataset(&spec, opened).await
+            }
         };
         let datasets: Vec<_> = stream::iter(specs).map(open).buffered(CONCURRENT_DATASETS).collect().await;
         metadata_table(&format!("_{table}"), &datasets).transpose()
     }
 
+    async fn index_status(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Option<IndexStatus>> {
+        let Some(indices) = &self.indices else { return Ok(None) };
+        let builder = Builder::start(indices, &spec.name).await;
+        let (_, status) = self.survey(spec, session, indices, builder).await?;
+        Ok(Some(status))
+    }
+
+    async fn build_index(&self, spec: &DatasetSpec, session: &dyn Session, progress: IndexProgress<'_>) -> Result<Option<IndexStatus>> {
+        let Some(indices) = &self.indices else { return Ok(None) };
+        let builder = Builder::start(indices, &spec.name).await;
+        let (Survey { mut builder, unknown, store }, mut status) = self.survey(spec, session, indices, builder).await?;
+        let format = self.format(spec)?;
+        let pool = Arc::clone(&session.runtime_env().memory_pool);
+        let examine = |(object, version): (ObjectMeta, Option<ObjectMeta>)| {
+            let (store, reader) = (Arc::clone(&store), ChunkReader::new(Arc::clone(&store), Arc::clone(&pool)));
+            let (format, stores) = (format.clone(), Arc::clone(&self.stores));
+            let file = stores.shown(&object.location);
+            // Tasks of their own, so that all cores parse and decode.
+            let examined = SpawnedTask::spawn(async move {
+                let opened = opened_anew(&format, object, &store, stores, &MappingOptions::default()).await?;
+                // The chunks of a folder may change without its metadata: bounds would not be told by its version.
+                let bounds = if format.folder { BTreeMap::new() } else { bounds_of(&opened, &reader).await? };
+                Ok::<_, Error>((opened, version, bounds))
+            });
+            async move { (file, examined.join().await.unwrap_or_else(|error| Err(Error::new(Kind::Internal, error.to_string())))) }
+        };
+        let mut done = status.files - unknown.len() as u64;
+        progress(done, status.files);
+        let mut examined = stream::iter(unknown).map(examine).buffered(CONCURRENT_OPENS);
+        while let Some((file, examined)) = examined.next().await {
+            match examined {
+                Ok((opened, Some(version), bounds)) if opened.store.version_describes_all() => {
+                    builder.add(version, opened.store.container(), bounds)?;
+                }
+                Ok(_) => status.failed.push((file, "the store has no consolidated metadata, whose version would tell its own".into())),
+                Err(error) => status.failed.push((file, error.to_string())),
+            }
+            done += 1;
+            progress(done, status.files);
+        }
+        builder.write(indices, &spec.name).await?;
+        Ok(Some(status))
+    }
+
     async fn open_table(&self, spec: &DatasetSpec, table: &str, session: &dyn Session) -> Result<Option<Arc<dyn TableProvider>>> {
+        if table == DIFFERENCES {
+            return self.differences(spec, session).await.map(Some);
+        }
         let opened = self.opened(spec, session).await?;
-        if let Some(table) = metadata_table(table, &[(spec.name.clone(), Ok(opened.clone()))]) {
-            return table.map(Some);
+        if let Some(table) = self.metadata_table(table, spec, &opened).await? {
+            return Ok(Some(table));
         }
         let tables = listed(&opened);
         let exact = tables.iter().find(|known| known.name == table);
         let found = exact.or_else(|| tables.iter().find(|known| known.name.eq_ignore_ascii_case(table)));
-        found.map(|found| self.table(spec, &found.name, &opened)).transpose()
+        found.map(|found| self.table(spec, &found.name, &opened, session)).transpose()
     }
+}
+
+/// The files of a dataset beside what its index knows.
+struct Survey {
+    /// Holds what is known of the files as they are.
+    builder: Builder,
+    /// The files that are new or changed, with the objects that tell their versions.
+    unknown: Vec<(ObjectMeta, Option<ObjectMeta>)>,
+    store: Arc<dyn ObjectStore>,
+}
+
+impl ArraySource {
+    async fn survey(
+        &self,
+        spec: &DatasetSpec,
+        session: &dyn Session,
+        indices: &Indices,
+        mut builder: Builder,
+    ) -> Result<(Survey, IndexStatus)> {
+        let format = self.format(spec)?;
+        let (objects, store) = self.objects(spec, format, session).await?;
+        let mut status = IndexStatus { place: format!("/{}", indices.place(&spec.name)), exists: builder.len() > 0, ..Default::default() };
+        let version = |object: ObjectMeta| {
+            let store = Arc::clone(&store);
+            async move {
+                let version = self.version(format, &object, &store).await?;
+                Ok::<_, Error>((object, version.map(|version| version.as_ref().clone())))
+            }
+        };
+        let versions: Vec<_> = stream::iter(objects).map(version).buffered(CONCURRENT_OPENS).try_collect().await?;
+        let mut unknown = Vec::new();
+        for (object, version) in versions {
+            status.files += 1;
+            match &version {
+                Some(version) if builder.keep(version)? => status.current += 1,
+                Some(version) if builder.knows(&version.location) => {
+                    status.changed += 1;
+                    unknown.push((object, Some(version.clone())));
+                }
+                _ => unknown.push((object, version)),
+            }
+        }
+        status.removed = (builder.len() as u64).saturating_sub(status.current + status.changed);
+        Ok((Survey { builder, unknown, store }, status))
+    }
+}
+
+/// A container as it is now, whatever is known of it.
+async fn opened_anew(
+    format: &Format,
+    object: ObjectMeta,
+    store: &Arc<dyn ObjectStore>,
+    stores: Arc<Stores>,
+    options: &MappingOptions,
+) -> Result<Opened> {
+    let opened = read_container(format, &object, Arc::clone(store)).await?;
+    let mapping = Arc::new(map(opened.container(), options));
+    Ok(Opened { store: opened, mapping, object: Arc::new(object), stores, described: None, decoded: options.decode_cf })
+}
+
+/// The bounds of the coordinates of a container, by the paths of their arrays.
+async fn bounds_of(opened: &Opened, reader: &ChunkReader) -> Result<BTreeMap<String, ArrayRef>> {
+    let mut bounds = BTreeMap::new();
+    for layout in &opened.mapping.tables {
+        for (column, array) in bounded_columns(layout) {
+            let path = opened.array(array).path();
+            if opened.array(array).elements() > LONGEST_COORDINATE || bounds.contains_key(&path) {
+                continue;
+            }
+            if let Some(extremes) = extremes(&column_of(reader, opened, layout, column).await?)? {
+                bounds.insert(path, extremes);
+            }
+        }
+    }
+    Ok(bounds)
 }
 
 /// What is in the dataset beside the table that its name alone means.
 fn partial(spec: &DatasetSpec, opened: &[Arc<Opened>], table: &str) -> Option<String> {
     let mut elsewhere = BTreeSet::new();
-    for opened in opened {
+    for (opened, _) in alike(opened, |opened| Arc::as_ptr(&opened.mapping)) {
         let layout = opened.mapping.tables.iter().find(|layout| layout.name == table);
         let shown: HashSet<usize> = layout.into_iter().flat_map(|layout| &layout.columns).filter_map(ColumnLayout::array).collect();
         let arrays = opened.store.container().arrays.iter().zip(&opened.mapping.places).enumerate();

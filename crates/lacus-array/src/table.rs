@@ -8,8 +8,8 @@ use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion_catalog::{Session, TableProvider};
 use datafusion_common::stats::Precision;
-use datafusion_common::tree_node::TreeNode;
-use datafusion_common::{DFSchema, Result, Statistics, project_schema};
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{Column, DFSchema, Result, ScalarValue, Statistics, project_schema};
 use datafusion_datasource::source::DataSourceExec;
 use datafusion_execution::object_store::ObjectStoreUrl;
 use datafusion_expr::{Expr, TableProviderFilterPushDown, TableType};
@@ -22,15 +22,16 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use crate::chunks::{ChunkReader, Opened};
+use crate::index::{extremes, known_extremes, matching};
 use crate::mapping::{ColumnLayout, Content};
 use crate::scan::{FileScan, GridScan, column_of, partitions};
 use crate::selection::{Boxes, Selection, box_extent};
-use crate::union::{Along, Part, United};
+use crate::union::{Along, Part, United, conform};
 
 /// How many containers are looked at once.
 const CONCURRENT_FILES: usize = 16;
 /// A coordinate longer than this is not read to plan a query: filters on it are left to the filter above the scan.
-const LONGEST_COORDINATE: u64 = 4_000_000;
+pub(crate) const LONGEST_COORDINATE: u64 = 4_000_000;
 /// Rows of a box at least: below, the cost of a box outweighs what is in it.
 const BOX_ROWS: u64 = 8_192;
 /// Rows of a box of a table without data to read.
@@ -93,11 +94,10 @@ impl ArrayTable {
                 let field = self.united.schema.field_with_name(&column.name)?;
                 let stored = layout.columns.iter().find(|stored| *stored.field.name() == column.name);
                 let values = match stored {
-                    Some(stored) => self.coordinate(reader, part, stored).await?,
+                    Some(stored) => conform(&self.coordinate(reader, part, stored).await?, stored, field.data_type())?,
                     None => new_null_array(field.data_type(), rows),
                 };
                 let values = if values.len() == rows { values } else { arrow::compute::take(&values, &zeros(rows), None)? };
-                let values = arrow::compute::cast(&values, field.data_type())?;
                 columns.push((Arc::new(field.clone().with_nullable(true)), values));
             }
             let passed = evaluate(session, filter, columns, rows)?;
@@ -113,12 +113,12 @@ impl ArrayTable {
     /// The values of a coordinate along its one dimension.
     async fn coordinate(&self, reader: &ChunkReader, part: &Part, column: &ColumnLayout) -> Result<ArrayRef> {
         let opened = &part.opened;
-        let Content::Array { array, decoding, .. } = &column.content else { return column_of(reader, part, column).await };
+        let Content::Array { array, decoding, .. } = &column.content else { return column_of(reader, opened, part.layout(), column).await };
         let key = (opened.object.location.clone(), format!("{}:{}", opened.array(*array).path(), decoding.is_raw()));
         if let Some(values) = self.coordinates.get(&key, &opened.object) {
             return Ok(values);
         }
-        let values = column_of(reader, part, column).await?;
+        let values = column_of(reader, opened, part.layout(), column).await?;
         // The chunks of a folder may change without its metadata.
         if opened.object.size > 0 {
             self.coordinates.put(key, &opened.object, Arc::clone(&values));
@@ -154,10 +154,18 @@ impl ArrayTable {
             self.united.schema.index_of(field.name()).is_ok_and(|place| matches!(self.united.along[place], Some(Along::Dimension(_))))
         });
         let whole = parts.iter().all(|(part, selection)| selection.rows() == part.layout().rows() && selection.rows() > 0);
-        if !coordinates_only || !whole || parts.len() > CONCURRENT_FILES || parts.is_empty() {
+        if !coordinates_only || !whole || parts.is_empty() {
             return Ok(statistics);
         }
         for (place, field) in wanted.fields().iter().enumerate() {
+            let known: Vec<&Part> = parts.iter().map(|(part, _)| part).collect();
+            if let Some(known) = known_extremes(&self.united.schema, &known, field.name())? {
+                set_bounds(&mut statistics, place, &known)?;
+                continue;
+            }
+            if parts.len() > CONCURRENT_FILES {
+                continue;
+            }
             let mut values = Vec::new();
             for (part, _) in parts {
                 let Some(column) = part.layout().columns.iter().find(|column| column.field.name() == field.name()) else {
@@ -166,30 +174,24 @@ impl ArrayTable {
                 if column.axes.first().is_some_and(|axis| part.layout().dimensions[*axis].extent > LONGEST_COORDINATE) {
                     return Ok(statistics);
                 }
-                values.push(arrow::compute::cast(&self.coordinate(reader, part, column).await?, field.data_type())?);
+                values.push(conform(&self.coordinate(reader, part, column).await?, column, field.data_type())?);
             }
             let values = crate::element::joined_arrays(&values)?;
-            if values.null_count() == 0
-                && !values.data_type().is_nested()
-                && let Some((low, high)) = bounds(&values)?
-            {
-                statistics.column_statistics[place].min_value = Precision::Exact(low);
-                statistics.column_statistics[place].max_value = Precision::Exact(high);
-                statistics.column_statistics[place].null_count = Precision::Exact(0);
+            if let Some(extremes) = extremes(&values)? {
+                set_bounds(&mut statistics, place, &extremes)?;
             }
         }
         Ok(statistics)
     }
 }
 
-fn bounds(values: &ArrayRef) -> Result<Option<(datafusion_common::ScalarValue, datafusion_common::ScalarValue)>> {
-    let sorted = arrow::compute::sort_to_indices(values, None, None)?;
-    let (Some(first), Some(last)) = (sorted.values().first(), sorted.values().last()) else { return Ok(None) };
-    let scalar = |place: u32| datafusion_common::ScalarValue::try_from_array(values, place as usize);
-    let (low, high) = (scalar(*first)?, scalar(*last)?);
-    // NaN is above every number in Arrow's order and unordered in SQL's aggregates.
-    let is_nan = |value: &datafusion_common::ScalarValue| value.to_string() == "NaN";
-    Ok((!is_nan(&low) && !is_nan(&high)).then_some((low, high)))
+/// Says that a column has no NULL and these extremes.
+fn set_bounds(statistics: &mut Statistics, place: usize, extremes: &ArrayRef) -> Result<()> {
+    let column = &mut statistics.column_statistics[place];
+    column.min_value = Precision::Exact(ScalarValue::try_from_array(extremes, 0)?);
+    column.max_value = Precision::Exact(ScalarValue::try_from_array(extremes, 1)?);
+    column.null_count = Precision::Exact(0);
+    Ok(())
 }
 
 fn zeros(rows: usize) -> arrow::array::UInt32Array {
@@ -212,6 +214,17 @@ fn has_subquery(filter: &Expr) -> bool {
         .unwrap_or(true)
 }
 
+/// A filter as one on a schema: the name of the table in front of its columns falls away.
+pub(crate) fn without_table(filter: Expr) -> Result<Expr> {
+    let plain = filter.transform(|expr| {
+        Ok(match expr {
+            Expr::Column(column) => Transformed::yes(Expr::Column(Column::from_name(column.name))),
+            other => Transformed::no(other),
+        })
+    })?;
+    Ok(plain.data)
+}
+
 fn evaluate(
     session: &dyn Session,
     filter: &Expr,
@@ -222,16 +235,8 @@ fn evaluate(
     let schema = Arc::new(Schema::new(fields));
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
     let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), std::mem::take(&mut arrays), &options)?;
-    // The filter names its columns with the table's name in front; here they stand for themselves.
-    let plain = filter.clone().transform(|expr| {
-        Ok(match expr {
-            Expr::Column(column) => {
-                datafusion_common::tree_node::Transformed::yes(Expr::Column(datafusion_common::Column::from_name(column.name)))
-            }
-            other => datafusion_common::tree_node::Transformed::no(other),
-        })
-    })?;
-    let predicate = session.create_physical_expr(plain.data, &DFSchema::try_from(schema)?)?;
+    let plain = without_table(filter.clone())?;
+    let predicate = session.create_physical_expr(plain, &DFSchema::try_from(schema)?)?;
     let passed = predicate.evaluate(&batch)?.into_array(rows)?;
     let passed = passed.as_boolean_opt().cloned();
     passed.ok_or_else(|| Error::new(Kind::Internal, format!("the filter `{filter}` is not boolean")).into())
@@ -315,7 +320,12 @@ impl TableProvider for ArrayTable {
                 Ok::<_, datafusion_common::DataFusionError>((part, selection))
             }
         };
-        let parts: Vec<(Part, Selection)> = stream::iter(&self.united.parts).map(select).buffered(CONCURRENT_FILES).try_collect().await?;
+        let may_match = matching(session, &self.united.schema, &self.united.parts, filters)?;
+        let mut candidates: Vec<&Part> = Vec::new();
+        for (part, may_match) in self.united.parts.iter().zip(may_match) {
+            candidates.extend(Some(part).filter(|_| may_match));
+        }
+        let parts: Vec<(Part, Selection)> = stream::iter(candidates).map(select).buffered(CONCURRENT_FILES).try_collect().await?;
         let statistics = self.statistics(&reader(), &parts, &schema).await?;
         let selected = parts.into_iter().filter(|(_, selection)| selection.rows() > 0);
         let files: Vec<FileScan> = selected.map(|(part, selection)| self.file(&part, selection, &schema, fetch)).collect();

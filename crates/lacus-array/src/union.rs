@@ -1,13 +1,17 @@
 //! One table of many containers: their rows one after the other, their columns by name.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
-use lacus_core::{Result, wider_field};
+use arrow::array::ArrayRef;
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use lacus_core::{Result, UNIT_KEY, wider_field};
 
+use crate::cf::{self, TimeUnit};
 use crate::chunks::Opened;
-use crate::mapping::{ColumnLayout, TableLayout};
+use crate::mapping::{CALENDAR_KEY, ColumnLayout, Mapping, TIME_UNITS_KEY, TableLayout};
 
 /// A table of one container.
 #[derive(Debug, Clone)]
@@ -52,68 +56,175 @@ pub(crate) struct Listed {
     pub(crate) dimensions: Vec<String>,
 }
 
+/// The calendar of a column whose files have several.
+const MIXED: &str = "mixed";
+/// The type of such a column: dates and times as ISO 8601 writes them, which sort as the times do.
+const MIXED_TIME: DataType = DataType::Utf8;
+
 /// The tables of all containers, in the order in which they first appear.
 pub(crate) fn listed(opened: &[Arc<Opened>]) -> Vec<Listed> {
     let mut all: Vec<Listed> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
-    for layout in opened.iter().flat_map(|opened| &opened.mapping.tables) {
-        let place = *places.entry(layout.name.clone()).or_insert_with(|| {
-            let dimensions = layout.dimensions.iter().map(|dimension| dimension.dimension.name.clone()).collect();
-            let (name, group) = (layout.name.clone(), layout.group.clone());
-            all.push(Listed { name, volume: 0, rows: 0, auxiliary: layout.auxiliary, group, dimensions });
-            all.len() - 1
-        });
-        all[place].volume = all[place].volume.saturating_add(layout.volume);
-        all[place].rows = all[place].rows.saturating_add(layout.rows());
+    for (opened, count) in alike(opened, |opened| Arc::as_ptr(&opened.mapping)) {
+        for layout in &opened.mapping.tables {
+            let place = *places.entry(layout.name.clone()).or_insert_with(|| {
+                let dimensions = layout.dimensions.iter().map(|dimension| dimension.dimension.name.clone()).collect();
+                let (name, group) = (layout.name.clone(), layout.group.clone());
+                all.push(Listed { name, volume: 0, rows: 0, auxiliary: layout.auxiliary, group, dimensions });
+                all.len() - 1
+            });
+            all[place].volume = all[place].volume.saturating_add(layout.volume.saturating_mul(count));
+            all[place].rows = all[place].rows.saturating_add(layout.rows().saturating_mul(count));
+        }
     }
     all
 }
 
-/// Unites the table `name` of all containers that have it.
+/// The first of each kind, and how many there are of it: files that share a mapping are looked at once.
+pub(crate) fn alike<T, K: Hash + Eq>(all: &[T], kind: impl Fn(&T) -> K) -> Vec<(&T, u64)> {
+    let mut kinds: Vec<(&T, u64)> = Vec::new();
+    let mut places: HashMap<K, usize> = HashMap::new();
+    for each in all {
+        let place = *places.entry(kind(each)).or_insert_with(|| {
+            kinds.push((each, 0));
+            kinds.len() - 1
+        });
+        kinds[place].1 += 1;
+    }
+    kinds
+}
+
+/// One column of a table of many containers, while it is united.
+struct Uniting {
+    field: Field,
+    first_file: String,
+    count: u64,
+    along: Option<Along>,
+    /// The unit that the values of the first container have.
+    unit: Option<String>,
+    /// What the numbers count, when they are times that no timestamp can hold.
+    time: Option<TimeUnit>,
+}
+
+/// Unites the table `name` of all containers that have it. What differs between containers without being an error is said to `notice`.
 ///
 /// # Errors
 /// `CorruptData` when two containers store a column in types of which none holds the values of both; it names both.
-pub(crate) fn unite(name: &str, opened: &[Arc<Opened>], describe: impl Fn(Field) -> Field) -> Result<United> {
-    let parts: Vec<Part> = opened
-        .iter()
-        .filter_map(|opened| {
-            let table = opened.mapping.tables.iter().position(|table| table.name == name)?;
-            Some(Part { opened: Arc::clone(opened), table })
-        })
-        .collect();
-    let mut fields: Vec<(FieldRef, &str, usize)> = Vec::new();
-    let mut along: Vec<Option<Along>> = Vec::new();
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    for part in &parts {
+pub(crate) fn unite(
+    name: &str,
+    opened: &[Arc<Opened>],
+    describe: impl Fn(Field) -> Field,
+    notice: &mut dyn FnMut(String),
+) -> Result<United> {
+    let table = |opened: &Opened| opened.mapping.tables.iter().position(|table| table.name == name);
+    let mut tables: HashMap<*const Mapping, Option<usize>> = HashMap::new();
+    let mut parts: Vec<Part> = Vec::with_capacity(opened.len());
+    for opened in opened {
+        if let Some(table) = *tables.entry(Arc::as_ptr(&opened.mapping)).or_insert_with(|| table(opened)) {
+            parts.push(Part { opened: Arc::clone(opened), table });
+        }
+    }
+    let mut columns: Vec<Uniting> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for (part, count) in alike(&parts, |part| Arc::as_ptr(&part.opened.mapping)) {
         let layout = part.layout();
         for column in &layout.columns {
-            let field = &column.field;
-            match places.get(field.name().as_str()) {
+            match places.get(column.field.name()) {
                 None => {
-                    places.insert(field.name(), fields.len());
-                    fields.push((Arc::clone(field), &part.opened.shown, 1));
-                    along.push(along_of(layout, column));
+                    places.insert(column.field.name().clone(), columns.len());
+                    columns.push(Uniting::first(part, column, count));
                 }
-                Some(place) => {
-                    let known = &mut fields[*place];
-                    known.2 += 1;
-                    if known.0.data_type() != field.data_type() || known.0.is_nullable() != field.is_nullable() {
-                        known.0 = Arc::new(wider_field(&known.0, known.1, field, &part.opened.shown, false)?);
-                    }
-                    if along[*place] != along_of(layout, column) {
-                        along[*place] = None;
-                    }
-                }
+                Some(place) => columns[*place].add(part, column, count, notice)?,
             }
         }
     }
-    let total = parts.len();
-    let fields = fields.into_iter().map(|(field, _, count)| {
-        let nullable = field.is_nullable() || count < total;
-        describe(field.as_ref().clone().with_nullable(nullable))
+    let total = parts.len() as u64;
+    let along = columns.iter().map(|column| column.along.clone()).collect();
+    let fields = columns.into_iter().map(|column| {
+        let nullable = column.field.is_nullable() || column.count < total;
+        describe(column.field.with_nullable(nullable))
     });
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     Ok(United { name: name.to_owned(), parts, schema, along })
+}
+
+impl Uniting {
+    fn first(part: &Part, column: &ColumnLayout, count: u64) -> Self {
+        Self {
+            field: column.field.as_ref().clone(),
+            first_file: part.opened.shown(),
+            count,
+            along: along_of(part.layout(), column),
+            unit: column.field.metadata().get(UNIT_KEY).cloned(),
+            time: column.time,
+        }
+    }
+
+    fn add(&mut self, part: &Part, column: &ColumnLayout, count: u64, notice: &mut dyn FnMut(String)) -> Result<()> {
+        self.count += count;
+        if self.along != along_of(part.layout(), column) {
+            self.along = None;
+        }
+        let field = &column.field;
+        let is_time = |time: Option<TimeUnit>, data_type: &DataType| time.is_some() || matches!(data_type, DataType::Timestamp(..));
+        let both_times = is_time(column.time, field.data_type()) && (is_time(self.time, self.field.data_type()) || self.is_mixed_time());
+        if both_times && (self.is_mixed_time() || self.time != column.time) {
+            self.mix_times(field.is_nullable());
+            return Ok(());
+        }
+        if self.field.data_type() != field.data_type() || self.field.is_nullable() != field.is_nullable() {
+            self.field = wider_field(&self.field, &self.first_file, field, &part.opened.shown(), false)?;
+        }
+        let unit = field.metadata().get(UNIT_KEY);
+        if self.field.metadata().contains_key(UNIT_KEY) && unit != self.unit.as_ref() {
+            let shown = |unit: Option<&String>| unit.map_or("none".to_owned(), |unit| format!("`{unit}`"));
+            let (first, here) = (shown(self.unit.as_ref()), shown(unit));
+            notice(format!(
+                "the unit of `{}` is {first} in {} and {here} in {}; values are as stored",
+                field.name(),
+                self.first_file,
+                part.opened.shown()
+            ));
+            self.without_metadata(&[UNIT_KEY]);
+        }
+        Ok(())
+    }
+
+    fn is_mixed_time(&self) -> bool {
+        self.time.is_none() && self.field.metadata().get(CALENDAR_KEY).is_some_and(|calendar| calendar == MIXED)
+    }
+
+    fn mix_times(&mut self, nullable: bool) {
+        self.time = None;
+        self.without_metadata(&[UNIT_KEY, TIME_UNITS_KEY]);
+        let mut metadata = self.field.metadata().clone();
+        metadata.insert(CALENDAR_KEY.to_owned(), MIXED.to_owned());
+        let nullable = nullable || self.field.is_nullable();
+        self.field = self.field.clone().with_data_type(MIXED_TIME).with_nullable(nullable).with_metadata(metadata);
+    }
+
+    fn without_metadata(&mut self, keys: &[&str]) {
+        let mut metadata = self.field.metadata().clone();
+        metadata.retain(|key, _| !keys.contains(&key.as_str()));
+        self.field = self.field.clone().with_metadata(metadata);
+    }
+}
+
+/// The values of a column of one container as the united column has them.
+///
+/// # Errors
+/// When a value has no place in the type, which [`unite`] rules out.
+pub(crate) fn conform(values: &ArrayRef, column: &ColumnLayout, target: &DataType) -> Result<ArrayRef> {
+    if values.data_type() == target {
+        return Ok(Arc::clone(values));
+    }
+    if *target == MIXED_TIME
+        && let Some(texts) = cf::time_texts(values, column.time.as_ref())?
+    {
+        return Ok(texts);
+    }
+    let exact = CastOptions { safe: false, ..CastOptions::default() };
+    Ok(cast_with_options(values, target, &exact)?)
 }
 
 /// Coordinates only: the data of a table of one dimension varies along it too, and reading all of it would be no pruning.

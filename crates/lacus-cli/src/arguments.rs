@@ -27,6 +27,34 @@ pub(crate) enum Command {
     Datasets,
     /// Show the columns of a table, with units and descriptions
     Describe(DescribeArguments),
+    /// Keep what is known of a dataset's files beside the lake, so that queries open only those that match
+    #[command(subcommand)]
+    Index(IndexCommand),
+    /// Name what the files of a dataset disagree about: units, packing, calendars, types, grids, missing variables, truncated files
+    Doctor(DoctorArguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IndexCommand {
+    /// Open the files that are new or changed, and write what is known of all
+    Build(IndexArguments),
+    /// Tell how far the index knows the files
+    Status(IndexArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IndexArguments {
+    /// The datasets [default: all whose files hold arrays]
+    pub(crate) datasets: Vec<String>,
+    /// Show no progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArguments {
+    /// The dataset
+    pub(crate) dataset: String,
 }
 
 #[derive(Debug, Args)]

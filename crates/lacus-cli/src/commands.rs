@@ -4,6 +4,8 @@ pub(crate) mod add;
 pub(crate) mod check;
 pub(crate) mod datasets;
 pub(crate) mod describe;
+pub(crate) mod doctor;
+pub(crate) mod index;
 pub(crate) mod serve;
 pub(crate) mod sql;
 

@@ -40,5 +40,7 @@ async fn run(arguments: Arguments) -> lacus::Result<()> {
         Command::Add(add) => commands::add::run(lake, add).await,
         Command::Datasets => commands::datasets::run(lake),
         Command::Describe(describe) => commands::describe::run(lake, &describe).await,
+        Command::Index(index) => commands::index::run(lake, &index).await,
+        Command::Doctor(doctor) => commands::doctor::run(lake, &doctor).await,
     }
 }

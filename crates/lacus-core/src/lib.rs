@@ -29,6 +29,6 @@ pub use metadata::{DESCRIPTION_KEY, UNIT_KEY, describe_field, description_of, un
 pub use name::{DatasetName, StoreName, nearest};
 pub use notices::{NOTICES_KEY, Notices, notices_of};
 pub use principal::Principal;
-pub use source::{Source, TableInfo};
+pub use source::{IndexProgress, IndexStatus, Source, TableInfo};
 pub use spec::{ColumnSpec, DatasetSpec, OptionValue};
 pub use types::{wider_field, wider_type};

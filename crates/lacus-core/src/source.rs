@@ -65,12 +65,58 @@ pub trait Source: Debug + Send + Sync {
         Ok(None)
     }
 
+    /// How far the index of a dataset knows its files; `None` when this source keeps no index.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    async fn index_status(&self, _spec: &DatasetSpec, _session: &dyn Session) -> Result<Option<IndexStatus>> {
+        Ok(None)
+    }
+
+    /// Brings the index of a dataset up to its files: what it knows is kept, what is new or changed is opened. `progress` is told how
+    /// many files are done, of how many. What is given is how far the index knew them before; `None` when this source keeps no index.
+    ///
+    /// # Errors
+    /// As [`Source::open`]; a single file that can't be opened is no error, but is named in the result.
+    async fn build_index(&self, _spec: &DatasetSpec, _session: &dyn Session, _progress: IndexProgress<'_>) -> Result<Option<IndexStatus>> {
+        Ok(None)
+    }
+
     /// Opens one table of a dataset that holds several; `None` when it has no such table.
     ///
     /// # Errors
     /// As [`Source::open`].
     async fn open_table(&self, _spec: &DatasetSpec, _table: &str, _session: &dyn Session) -> Result<Option<Arc<dyn TableProvider>>> {
         Ok(None)
+    }
+}
+
+/// Told how many files of an index are done, of how many.
+pub type IndexProgress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
+
+/// How far the index of a dataset knows its files.
+#[derive(Debug, Clone, Default)]
+pub struct IndexStatus {
+    /// Where the index is kept.
+    pub place: String,
+    /// Whether there is one.
+    pub exists: bool,
+    /// The number of files of the dataset.
+    pub files: u64,
+    /// Of them, those that the index knows as they are.
+    pub current: u64,
+    /// Of them, those that the index knows in another version.
+    pub changed: u64,
+    /// Files that the index knows, and that are no longer there.
+    pub removed: u64,
+    /// Files that could not be opened, and why; they stay out of the index.
+    pub failed: Vec<(String, String)>,
+}
+
+impl IndexStatus {
+    /// Files that the index does not know.
+    pub fn added(&self) -> u64 {
+        self.files.saturating_sub(self.current + self.changed)
     }
 }
 

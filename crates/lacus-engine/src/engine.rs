@@ -1,3 +1,4 @@
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -5,7 +6,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::{ParamValues, ScalarValue, TableReference};
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::{AggregateUDF, LogicalPlan, ScalarUDF, WindowUDF};
-use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Principal, Result, Source};
+use lacus_core::{DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Principal, Result, Source};
 use lacus_storage::Stores;
 
 use crate::catalog::{Catalog, Entry, Origin, TableEntry};
@@ -52,6 +53,7 @@ pub struct EngineBuilder {
     lake: String,
     stores: Arc<Stores>,
     limits: Limits,
+    state: Option<PathBuf>,
     sources: Vec<Arc<dyn Source>>,
     datasets: Vec<(DatasetName, DatasetSpec)>,
     tables: Vec<(String, Arc<dyn TableProvider>)>,
@@ -73,6 +75,18 @@ impl EngineBuilder {
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// The folder that keeps what the lake learns, such as indices. It need not exist; without one nothing is kept.
+    #[must_use]
+    pub fn state(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.state = Some(folder.into());
+        self
+    }
+
+    /// The folder that keeps what the lake learns.
+    pub fn state_folder(&self) -> Option<&Path> {
+        self.state.as_deref()
     }
 
     /// Adds a kind of dataset.
@@ -164,6 +178,7 @@ impl Engine {
             lake: "lake".to_owned(),
             stores,
             limits: Limits::default(),
+            state: None,
             sources: Vec::new(),
             datasets: Vec::new(),
             tables: Vec::new(),
@@ -276,6 +291,33 @@ impl Engine {
             Some(Entry::Dataset { spec, .. }) => Some(spec),
             _ => None,
         }
+    }
+
+    /// How far the index of a dataset knows its files; `None` when datasets of its kind have none, or nothing is kept beside this lake.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such dataset; else what its files say.
+    pub async fn index_status(&self, dataset: &str) -> Result<Option<IndexStatus>> {
+        let (spec, source) = self.indexed(dataset)?;
+        let state = session::query_state(&self.shared.state, &self.shared.stores, &Scope::default());
+        source.index_status(&spec, &state).await.map_err(|error| error.with("dataset", dataset))
+    }
+
+    /// Brings the index of a dataset up to its files, and gives how far it knew them before. It takes as long as it takes: no deadline
+    /// holds.
+    ///
+    /// # Errors
+    /// As [`Engine::index_status`].
+    pub async fn build_index(&self, dataset: &str, progress: IndexProgress<'_>) -> Result<Option<IndexStatus>> {
+        let (spec, source) = self.indexed(dataset)?;
+        let state = session::query_state(&self.shared.state, &self.shared.stores, &Scope::default());
+        source.build_index(&spec, &state, progress).await.map_err(|error| error.with("dataset", dataset))
+    }
+
+    fn indexed(&self, dataset: &str) -> Result<(Arc<DatasetSpec>, Arc<dyn Source>)> {
+        let spec = self.dataset(dataset).ok_or_else(|| self.unknown_table(dataset))?;
+        let source = Arc::clone(self.shared.catalog.source_of(&spec)?);
+        Ok((spec, source))
     }
 
     /// Checks a dataset's specification without opening it.

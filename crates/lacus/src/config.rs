@@ -94,6 +94,10 @@ impl Config {
         let stores = Arc::new(Stores::new(&self.base, self.buckets.clone(), self.stores.clone()));
         let limits = Limits { spill_directory: self.spill_directory(), ..self.limits.clone() };
         let builder = Engine::builder(stores).lake(&self.lake).limits(limits);
+        let builder = match &self.state {
+            Some(state) => builder.state(state),
+            None => builder,
+        };
         let builder = crate::register_defaults(builder);
         self.datasets.iter().fold(builder, |builder, (name, spec)| builder.dataset(name.clone(), spec.clone()))
     }

@@ -5,15 +5,23 @@ use lacus_array::ArraySource;
 use lacus_core::Result;
 use lacus_engine::{Engine, EngineBuilder};
 use lacus_files::FilesSource;
+use object_store::local::LocalFileSystem;
 
 use crate::Config;
 
-/// Adds the sources that ship with Lacus: the list of what it opens.
+/// Adds the sources and the functions that ship with Lacus: the list of what it opens, and of what it adds to SQL.
 #[must_use]
 pub fn register_defaults(builder: EngineBuilder) -> EngineBuilder {
     let stores = Arc::clone(builder.stores());
     let arrays = ArraySource::new(Arc::clone(&stores), lacus_formats::formats());
-    builder.source(Arc::new(FilesSource::new(stores))).source(Arc::new(arrays))
+    let index = builder.state_folder().map(|state| state.join("index"));
+    // A path that is none for a store can't be written either: nothing is kept then.
+    let arrays = match index.and_then(|folder| object_store::path::Path::from_absolute_path(folder).ok()) {
+        Some(folder) => arrays.with_indices(Arc::new(LocalFileSystem::new()), folder),
+        None => arrays,
+    };
+    let builder = builder.source(Arc::new(FilesSource::new(stores))).source(Arc::new(arrays));
+    lacus_functions::functions().into_iter().fold(builder, EngineBuilder::scalar_function)
 }
 
 /// Opens the lake of a `lacus.toml`: the file given, or the folder that holds it, or the first one found from the working folder

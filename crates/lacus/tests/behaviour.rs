@@ -4,6 +4,8 @@
 mod arrays;
 #[path = "behaviour/faults.rs"]
 mod faults;
+#[path = "behaviour/index.rs"]
+mod index;
 #[path = "behaviour/limits.rs"]
 mod limits;
 #[path = "behaviour/parquet_file.rs"]

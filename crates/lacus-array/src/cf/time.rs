@@ -1,5 +1,12 @@
 //! Time as the CF conventions write it: numbers, a unit, an epoch and a calendar.
 
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, TimestampMicrosecondType};
+use lacus_core::Result;
+
 use super::calendar::{Calendar, Date, civil_days};
 
 const SECOND: i64 = 1_000_000;
@@ -119,6 +126,31 @@ fn epoch(text: &str, calendar: Calendar) -> Option<(i64, i64)> {
     Some((calendar.day_number(date)?, time))
 }
 
+/// A date and the microseconds of its day as ISO 8601 writes them: `2000-02-30T12:00:00`, with microseconds only where there are any.
+pub fn iso_text(date: Date, microseconds: i64) -> String {
+    let (seconds, fraction) = (microseconds.div_euclid(SECOND), microseconds.rem_euclid(SECOND));
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let sign = if date.year < 0 { "-" } else { "" };
+    let whole = format!("{sign}{:04}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}", date.year.abs(), date.month, date.day);
+    if fraction == 0 { whole } else { format!("{whole}.{fraction:06}") }
+}
+
+/// The texts of times: of timestamps, or of numbers that `unit` makes times of. `None` for what is neither.
+///
+/// # Errors
+/// When numbers have no place among 64-bit floats.
+pub(crate) fn time_texts(values: &ArrayRef, unit: Option<&TimeUnit>) -> Result<Option<ArrayRef>> {
+    let text = |place: Option<(Date, i64)>| place.map(|(date, time)| iso_text(date, time));
+    if let Some(times) = values.as_primitive_opt::<TimestampMicrosecondType>() {
+        let of = |time: i64| (Calendar::ProlepticGregorian.date(time.div_euclid(DAY)), time.rem_euclid(DAY));
+        return Ok(Some(Arc::new(times.iter().map(|time| text(time.map(of))).collect::<StringArray>())));
+    }
+    let Some(unit) = unit else { return Ok(None) };
+    let numbers = cast(values, &DataType::Float64)?;
+    let numbers = numbers.as_primitive::<Float64Type>().iter();
+    Ok(Some(Arc::new(numbers.map(|number| text(number.and_then(|number| unit.date(number)))).collect::<StringArray>())))
+}
+
 /// A date of which month and day may be missing or of one digit.
 fn parse_date(text: &str) -> Option<Date> {
     let (sign, digits) = match text.strip_prefix('-') {
@@ -210,6 +242,13 @@ mod tests {
         assert_eq!(at("days since 0001-01-01", "proleptic_gregorian", 0.5).map(|time| time - day / 2), date(1, 1, 1));
         assert_eq!(at("hours since 1900-01-01", "", 17_000_000.25).map(|time| time.rem_euclid(DAY)), Some(8 * 3_600_000_000 + 900_000_000));
         assert_eq!(TimeUnit::parse("days since 2000-02-30", "360_day").and_then(|unit| unit.date(0.0)).map(|(date, _)| date.day), Some(30));
+    }
+
+    #[test]
+    fn texts_are_as_iso_8601_writes_them() {
+        assert_eq!(iso_text(Date { year: 2000, month: 2, day: 30 }, 12 * 3600 * SECOND), "2000-02-30T12:00:00");
+        assert_eq!(iso_text(Date { year: 33, month: 1, day: 2 }, DAY - 1), "0033-01-02T23:59:59.999999");
+        assert_eq!(iso_text(Date { year: -5, month: 12, day: 31 }, 0), "-0005-12-31T00:00:00");
     }
 
     #[test]

@@ -1,0 +1,180 @@
+//! The index of a dataset: what is known of its files without opening them, kept as Parquet beside the lake.
+//!
+//! ```text
+//! <folder>/<dataset>/files.parquet           one row a file: version, structure, attributes, bounds of its coordinates
+//! <folder>/<dataset>/structures-<id>.parquet one row an array of each structure: type, dimensions, chunks, packing, attributes
+//! ```
+//!
+//! Files that hold the same arrays share a structure. A file is looked up by a fingerprint of its path and version, so that an entry of
+//! another version is never found. `files.parquet` names the structures it belongs to and replaces the one before at once.
+
+mod bounds;
+mod build;
+mod lazy;
+mod rows;
+mod structures;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use bytes::Bytes;
+use lacus_core::{Error, Kind, Result};
+use lacus_storage::Known;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+
+pub(crate) use bounds::{bounded_columns, extremes, known_extremes, matching};
+pub(crate) use build::{Builder, GroupAttribute, GroupAttributes};
+pub(crate) use lazy::{Containers, Unopened};
+pub(crate) use structures::Structure;
+
+/// The form of the files. An index of another form is passed over, and written anew by the next build.
+const FORM: &str = "1";
+/// The keys of the metadata of `files.parquet`.
+const FORM_KEY: &str = "lacus.index";
+const STRUCTURES_KEY: &str = "lacus.structures";
+/// Indices whose contents are kept in memory.
+const MOST_INDICES: usize = 1_000;
+
+/// Where the indices of all datasets are kept.
+#[derive(Debug)]
+pub(crate) struct Indices {
+    store: Arc<dyn ObjectStore>,
+    folder: Path,
+    loaded: Known<String, Arc<Index>>,
+}
+
+/// What is known of the files of one dataset.
+#[derive(Debug)]
+pub(crate) struct Index {
+    structures: Vec<Arc<Structure>>,
+    /// Fingerprint, structure and row of each file, in the order of the fingerprints.
+    files: Vec<(u128, u32, u32)>,
+    bounds: Vec<Bounds>,
+}
+
+/// The least and greatest value of a coordinate in each file; NULL where that is not known.
+#[derive(Debug)]
+struct Bounds {
+    /// The path of the array.
+    array: String,
+    low: ArrayRef,
+    high: ArrayRef,
+}
+
+impl Index {
+    /// The structure of this version of a file, and the file's row.
+    pub(crate) fn find(&self, object: &ObjectMeta) -> Option<(&Arc<Structure>, u32)> {
+        let wanted = fingerprint(object);
+        let place = self.files.binary_search_by_key(&wanted, |(fingerprint, ..)| *fingerprint).ok()?;
+        let (_, structure, row) = self.files[place];
+        Some((&self.structures[structure as usize], row))
+    }
+
+    /// How many files are known.
+    pub(crate) fn len(&self) -> usize {
+        self.files.len()
+    }
+}
+
+/// A number that another path or another version of the object would not have.
+fn fingerprint(object: &ObjectMeta) -> u128 {
+    let half = |seed: u8| {
+        let mut hasher = DefaultHasher::new();
+        (seed, object.location.as_ref(), object.size).hash(&mut hasher);
+        match &object.e_tag {
+            Some(tag) => tag.hash(&mut hasher),
+            // Listings and reads may state times with different precision.
+            None => object.last_modified.timestamp().hash(&mut hasher),
+        }
+        u128::from(hasher.finish())
+    };
+    half(0) << 64 | half(1)
+}
+
+impl Indices {
+    /// Indices below a folder of a store. Nothing is there before the first is built.
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, folder: Path) -> Self {
+        Self { store, folder, loaded: Known::new(MOST_INDICES) }
+    }
+
+    fn files(&self, dataset: &str) -> Path {
+        self.folder.clone().join(dataset).join("files.parquet")
+    }
+
+    /// Where the index of a dataset lies.
+    pub(crate) fn place(&self, dataset: &str) -> Path {
+        self.folder.clone().join(dataset)
+    }
+
+    /// The index of a dataset, if there is one that can be used.
+    ///
+    /// # Errors
+    /// `CorruptData` when it can't be read.
+    pub(crate) async fn load(&self, dataset: &str) -> Result<Option<Arc<Index>>> {
+        let Some(object) = self.head(dataset).await? else { return Ok(None) };
+        if let Some(index) = self.loaded.get(&dataset.to_owned(), &object) {
+            return Ok(Some(index));
+        }
+        let Some((files, structures)) = self.read(dataset).await? else { return Ok(None) };
+        let index = Arc::new(rows::index(files, structures::decode(structures)?).map_err(|error| self.unreadable(dataset, error))?);
+        self.loaded.put(dataset.to_owned(), &object, Arc::clone(&index));
+        Ok(Some(index))
+    }
+
+    /// The attributes of the groups of each file, in the order of the rows of `index`.
+    ///
+    /// # Errors
+    /// `CorruptData` when they can't be read.
+    pub(crate) async fn attributes(&self, dataset: &str, index: &Index) -> Result<Vec<GroupAttributes>> {
+        let files = self.read(dataset).await?.map(|(files, _)| files);
+        let read = files.map(|files| rows::attributes(files, index)).transpose().map_err(|error| self.unreadable(dataset, error))?;
+        read.flatten().ok_or_else(|| {
+            Error::new(Kind::Unavailable, "the index was replaced while it was read").with("dataset", dataset).hint("ask again")
+        })
+    }
+
+    async fn head(&self, dataset: &str) -> Result<Option<ObjectMeta>> {
+        match self.store.head(&self.files(dataset)).await {
+            Ok(object) => Ok(Some(object)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The bytes of both files; `None` when there is no index, or one of another form.
+    async fn read(&self, dataset: &str) -> Result<Option<(Bytes, Bytes)>> {
+        let files = match self.store.get(&self.files(dataset)).await {
+            Ok(found) => found.bytes().await?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(name) = rows::structures_of(&files).map_err(|error| self.unreadable(dataset, error))? else { return Ok(None) };
+        let structures = self.store.get(&self.place(dataset).join(name.as_str())).await?.bytes().await?;
+        Ok(Some((files, structures)))
+    }
+
+    fn unreadable(&self, dataset: &str, error: Error) -> Error {
+        Error::new(Kind::CorruptData, "the index can't be read")
+            .with("index", format!("/{}", self.place(dataset)))
+            .because(error)
+            .hint(format!("delete it and run `lacus index build {dataset}`"))
+    }
+
+    /// Replaces the index of a dataset, structures first: until the last step the one before is whole.
+    async fn write(&self, dataset: &str, name: &str, structures: Vec<u8>, files: Vec<u8>) -> Result<u64> {
+        let size = (structures.len() + files.len()) as u64;
+        let place = self.place(dataset);
+        self.store.put(&place.clone().join(name), structures.into()).await?;
+        self.store.put(&self.files(dataset), files.into()).await?;
+        let listed = self.store.list_with_delimiter(Some(&place)).await?;
+        for object in listed.objects {
+            let is_old = object.location.filename().is_some_and(|file| file.starts_with("structures-") && file != name);
+            if is_old {
+                self.store.delete(&object.location).await?;
+            }
+        }
+        Ok(size)
+    }
+}

@@ -1,0 +1,159 @@
+//! Files that a filter can't match, told by the bounds of their coordinates.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, new_null_array};
+use arrow::compute::{concat, interleave, take};
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion_catalog::Session;
+use datafusion_common::pruning::PruningStatistics;
+use datafusion_common::{Column, DFSchema, Result};
+use datafusion_expr::Expr;
+use datafusion_expr::utils::conjunction;
+use datafusion_pruning::PruningPredicateBuilder;
+
+use super::Index;
+use crate::mapping::{ColumnLayout, Content, Mapping, TableLayout};
+use crate::union::{Part, conform};
+
+/// Columns whose bounds an index holds: coordinates along one dimension, and single ones.
+pub(crate) fn bounded_columns(table: &TableLayout) -> impl Iterator<Item = (&ColumnLayout, usize)> {
+    table.columns.iter().filter(|column| column.coordinate && column.axes.len() <= 1).filter_map(|column| match &column.content {
+        Content::Array { array, member: None, .. } => Some((column, *array)),
+        _ => None,
+    })
+}
+
+/// Whether each part may have rows that pass the filters. A part that no index knows always may.
+pub(crate) fn matching(session: &dyn Session, schema: &SchemaRef, parts: &[Part], filters: &[Expr]) -> Result<Vec<bool>> {
+    let unknown = || vec![true; parts.len()];
+    if filters.is_empty() || parts.iter().all(|part| part.opened.bounded().is_none()) {
+        return Ok(unknown());
+    }
+    // A filter names its columns with the table's name in front; here they stand for themselves.
+    let plain = filters.iter().map(|filter| crate::table::without_table(filter.clone())).collect::<Result<Vec<_>>>()?;
+    let Some(filter) = conjunction(plain) else { return Ok(unknown()) };
+    let known = DFSchema::try_from(Arc::clone(schema))?;
+    let Ok(predicate) = session.create_physical_expr(filter, &known) else { return Ok(unknown()) };
+    let Ok(predicate) = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).try_build(predicate) else {
+        return Ok(unknown());
+    };
+    if predicate.always_true() {
+        return Ok(unknown());
+    }
+    let parts: Vec<&Part> = parts.iter().collect();
+    predicate.prune(&PartBounds { parts: &parts, schema })
+}
+
+/// The bounds of the columns of parts.
+struct PartBounds<'a> {
+    parts: &'a [&'a Part],
+    schema: &'a SchemaRef,
+}
+
+/// Parts that share an index and a mapping.
+struct Alike<'a> {
+    index: &'a Index,
+    part: &'a Part,
+    rows: Vec<u32>,
+}
+
+impl PartBounds<'_> {
+    /// Which group of like parts each part is in, and its place there; those without an index are in none.
+    fn alike(&self) -> (Vec<Alike<'_>>, Vec<Option<(usize, usize)>>) {
+        let mut groups: Vec<Alike<'_>> = Vec::new();
+        let mut places: HashMap<(*const Index, *const Mapping, usize), usize> = HashMap::new();
+        let mut found = Vec::with_capacity(self.parts.len());
+        for part in self.parts {
+            let Part { opened, table } = part;
+            found.push(opened.bounded().map(|(index, row)| {
+                let group = *places.entry((Arc::as_ptr(index), Arc::as_ptr(&opened.mapping), *table)).or_insert_with(|| {
+                    groups.push(Alike { index, part, rows: Vec::new() });
+                    groups.len() - 1
+                });
+                groups[group].rows.push(row);
+                (group, groups[group].rows.len() - 1)
+            }));
+        }
+        (groups, found)
+    }
+
+    fn values(&self, column: &Column, of: fn(&super::Bounds) -> &ArrayRef) -> Option<ArrayRef> {
+        let target = self.schema.field_with_name(&column.name).ok()?.data_type();
+        let (groups, places) = self.alike();
+        let mut arrays = vec![new_null_array(target, 1)];
+        for group in &groups {
+            arrays.push(group.values(&column.name, target, of).unwrap_or_else(|| new_null_array(target, group.rows.len())));
+        }
+        let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
+        let indices: Vec<(usize, usize)> = places.into_iter().map(|place| place.map_or((0, 0), |(group, row)| (group + 1, row))).collect();
+        interleave(&arrays, &indices).ok()
+    }
+}
+
+impl Alike<'_> {
+    /// The bounds of a column in the rows of the group; `None` when the index has none.
+    fn values(&self, name: &str, target: &DataType, of: fn(&super::Bounds) -> &ArrayRef) -> Option<ArrayRef> {
+        let (column, array) = bounded_columns(self.part.layout()).find(|(column, _)| column.field.name() == name)?;
+        let path = self.part.opened.array(array).path();
+        let data_type = column.field.data_type();
+        let bounds = self.index.bounds.iter().find(|bounds| bounds.array == path && bounds.low.data_type() == data_type)?;
+        let values = take(of(bounds), &UInt32Array::from(self.rows.clone()), None).ok()?;
+        conform(&values, column, target).ok()
+    }
+}
+
+impl PruningStatistics for PartBounds<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.values(column, |bounds| &bounds.low)
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.values(column, |bounds| &bounds.high)
+    }
+
+    fn num_containers(&self) -> usize {
+        self.parts.len()
+    }
+
+    fn null_counts(&self, _: &Column) -> Option<ArrayRef> {
+        None
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        None
+    }
+
+    fn contained(&self, _: &Column, _: &std::collections::HashSet<datafusion_common::ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}
+
+/// The least and the greatest value of a column in all parts, if the index knows them.
+pub(crate) fn known_extremes(schema: &SchemaRef, parts: &[&Part], column: &str) -> Result<Option<ArrayRef>> {
+    if parts.iter().any(|part| part.opened.bounded().is_none()) {
+        return Ok(None);
+    }
+    let bounds = PartBounds { parts, schema };
+    let column = Column::from_name(column);
+    let (Some(low), Some(high)) = (bounds.min_values(&column), bounds.max_values(&column)) else { return Ok(None) };
+    extremes(&concat(&[low.as_ref(), high.as_ref()])?)
+}
+
+/// The least and the greatest value, if every value is one that has an order.
+pub(crate) fn extremes(values: &ArrayRef) -> Result<Option<ArrayRef>> {
+    if values.is_empty() || values.null_count() > 0 || values.data_type().is_nested() {
+        return Ok(None);
+    }
+    let sorted = arrow::compute::sort_to_indices(values, None, None)?;
+    let (Some(first), Some(last)) = (sorted.values().first(), sorted.values().last()) else { return Ok(None) };
+    let (low, high) = (values.slice(*first as usize, 1), values.slice(*last as usize, 1));
+    // NaN is above every number in Arrow's order and unordered in SQL.
+    let is_nan = |value: &ArrayRef| {
+        let float = arrow::compute::cast(value, &DataType::Float64).ok();
+        float.is_some_and(|float| arrow::array::AsArray::as_primitive::<arrow::datatypes::Float64Type>(&float).value(0).is_nan())
+    };
+    let unordered = values.data_type().is_floating() && (is_nan(&low) || is_nan(&high));
+    Ok(if unordered { None } else { Some(concat(&[low.as_ref(), high.as_ref()])?) })
+}
