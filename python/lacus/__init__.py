@@ -25,6 +25,10 @@ from lacus._exceptions import (
     UnsupportedError,
 )
 from lacus._lacus import Batch, Lake, Result, __version__, connect, open
+from lacus._xarray import to_xarray as _to_xarray
+
+# The native half needs no Python library, so this method is added here.
+setattr(Result, "to_xarray", _to_xarray)
 
 __all__ = [
     "AccessError",

@@ -1,8 +1,10 @@
 """The native half of Lacus."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, Protocol
+
+import xarray
 
 __version__: str
 
@@ -51,6 +53,22 @@ class Result:
 
     def to_polars(self) -> Any:
         """The whole result as a ``polars.DataFrame``; needs no pyarrow."""
+
+    def to_xarray(
+        self,
+        dims: Sequence[str] | str | None = None,
+        *,
+        coords: Mapping[str, Sequence[str] | str] | None = None,
+        fill: object = None,
+    ) -> xarray.Dataset:
+        """The whole result as an ``xarray.Dataset`` on the grid that the columns ``dims`` span: ``dims=["time", "lat", "lon"]``.
+
+        Rows may come in any order and need not fill the grid; two rows in one place are an error. Coordinates ascend, unless the rows
+        bring them from high to low. ``coords={"name": ["station"]}`` names columns that vary along some of the dimensions only.
+
+        Where there is no value, floats and texts are NaN and times NaT; whole numbers and booleans become floats. ``fill`` is the value
+        to use instead, for all columns of its kind or ``{"column": value}``. Metadata becomes attributes.
+        """
 
     def batches(self) -> Iterator[Batch]:
         """The result batch by batch, as the engine makes it; forgetting the iterator cancels the query."""
