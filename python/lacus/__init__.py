@@ -24,10 +24,12 @@ from lacus._exceptions import (
     UnavailableError,
     UnsupportedError,
 )
+from lacus._index import build_index as _build_index
 from lacus._lacus import Batch, Lake, Result, __version__, connect, open
 from lacus._xarray import to_xarray as _to_xarray
 
-# The native half needs no Python library, so this method is added here.
+# What needs Python libraries or a terminal is no part of the native half.
+setattr(Lake, "build_index", _build_index)
 setattr(Result, "to_xarray", _to_xarray)
 
 __all__ = [

@@ -1,6 +1,6 @@
 """The native half of Lacus."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, Protocol
 
@@ -35,6 +35,15 @@ class Lake:
     def register(self, name: str, data: ArrowStream) -> None:
         """Makes any Arrow data a table of this lake, without copying it; the name may be reused. In-process lakes only."""
 
+    def build_index(self, dataset: str, *, progress: Callable[[int, int], object] | None = None) -> dict[str, Any]:
+        """Brings the index of a dataset of arrays up to its files, so that queries open only those that match.
+
+        What is known of unchanged files is kept; new and changed ones are opened. ``progress`` is called with the number of files that
+        are done, and of all; without it a line is written where standard error is a terminal or a notebook. Gives the numbers of
+        ``files``, ``added``, ``changed`` and ``removed``, the ``failed`` files with why, and the ``place`` of the index.
+        """
+
+    def _build_index(self, dataset: str, progress: Callable[[int, int], object]) -> dict[str, Any]: ...
     def tables(self) -> list[str]:
         """The names of the tables."""
 

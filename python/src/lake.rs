@@ -1,15 +1,20 @@
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use lacus::datafusion::datasource::MemTable;
 use lacus::{Engine, Error, Kind, ScalarValue};
 use lacus_remote::Remote;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::error::OrRaise;
 use crate::result::Result;
 use crate::runtime::wait;
 use crate::{capsule, value};
+
+/// The time from one word of progress to the next.
+const SAYS: Duration = Duration::from_millis(100);
 
 /// Opens the lake of a `lacus.toml`; see `lacus/_lacus.pyi`.
 #[pyfunction]
@@ -57,6 +62,39 @@ impl Lake {
         let (schema, batches) = capsule::read(data)?;
         let table = MemTable::try_new(schema, vec![batches]).map_err(Error::from).or_raise(py)?;
         engine.register(name, Arc::new(table)).or_raise(py)
+    }
+
+    /// The native half of `build_index`: `progress` is called with the files that are done and all of them, some times a second.
+    fn _build_index<'py>(&self, py: Python<'py>, dataset: &str, progress: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+        let Door::Embedded(engine) = &self.door else {
+            let error = Error::new(Kind::Unsupported, "a server's indices are built where its lake file is");
+            return Err(error.hint("run `lacus index build` there")).or_raise(py);
+        };
+        let (progress, said) = (progress.clone().unbind(), Mutex::new((None::<Instant>, None::<PyErr>)));
+        let say = |done: u64, of: u64| {
+            let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+            if done < of && said.0.is_some_and(|last| last.elapsed() < SAYS) {
+                return;
+            }
+            said.0 = Some(Instant::now());
+            let outcome = Python::attach(|py| progress.call1(py, (done, of)).map(drop));
+            said.1 = said.1.take().or(outcome.err());
+        };
+        let status = wait(py, engine.build_index(dataset, &say))?;
+        if let Some(error) = said.lock().unwrap_or_else(PoisonError::into_inner).1.take() {
+            return Err(error);
+        }
+        let none = || Error::new(Kind::Unsupported, "this dataset has no index").with("dataset", dataset);
+        let none = || none().hint("datasets of arrays have one, in the state folder of a lake file");
+        let status = status.ok_or_else(none).or_raise(py)?;
+        let counts = PyDict::new(py);
+        counts.set_item("files", status.files)?;
+        counts.set_item("added", status.added().saturating_sub(status.failed.len() as u64))?;
+        counts.set_item("changed", status.changed)?;
+        counts.set_item("removed", status.removed)?;
+        counts.set_item("failed", status.failed)?;
+        counts.set_item("place", status.place)?;
+        Ok(counts)
     }
 
     fn tables(&self, py: Python<'_>) -> PyResult<Vec<String>> {

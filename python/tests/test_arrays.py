@@ -1,6 +1,7 @@
 """Arrays from Python, embedded and remote alike, and beside the libraries that own their formats."""
 
 import pathlib
+import shutil
 import warnings
 
 import netCDF4
@@ -49,3 +50,19 @@ def test_the_terminal_says_notices_on_stderr(cli) -> None:
     assert answer.returncode == 0 and "1728" in answer.stdout
     assert "notice: `climate` is its table" in answer.stderr and "notice" not in answer.stdout
     assert "notice" not in cli("sql", "--quiet", "SELECT count(*) AS n FROM climate").stderr
+
+
+def test_an_index_is_built_with_progress(tmp_path: pathlib.Path) -> None:
+    for day in range(1, 5):
+        shutil.copy(ARRAYS / f"day-{day}.nc", tmp_path)
+    (tmp_path / "lacus.toml").write_text('[dataset.days]\npath = "day-*.nc"\n')
+    lake = lacus.open(tmp_path)
+    said: list[tuple[int, int]] = []
+    counts = lake.build_index("days", progress=lambda done, of: said.append((done, of)))
+    assert (counts["files"], counts["added"], counts["failed"]) == (4, 4, [])
+    assert said[0] == (0, 4) and said[-1] == (4, 4)
+    assert lake.build_index("days", progress=said.__contains__)["added"] == 0
+    with pytest.raises(lacus.NotFoundError, match="did you mean `days`"):
+        lake.build_index("dais")
+    with pytest.raises(ZeroDivisionError):
+        lake.build_index("days", progress=lambda done, of: 1 / 0)

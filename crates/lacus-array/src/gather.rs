@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt32Array, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, PrimitiveArray, UInt32Array, UInt64Array, downcast_primitive};
 use arrow::compute::take;
 use arrow::datatypes::UInt8Type;
 use lacus_core::Result;
@@ -25,6 +25,13 @@ pub(crate) enum Cells {
         text: Option<Vec<u64>>,
         /// Where a row's cell is the row's number further, without a gap, if so.
         contiguous: Option<usize>,
+    },
+    /// One value for each place along an axis.
+    Along {
+        /// The axis.
+        axis: usize,
+        /// The values of its places.
+        values: ArrayRef,
     },
     /// The index along an axis.
     Index(usize),
@@ -97,6 +104,10 @@ pub(crate) fn cells(chunks: &[ArrayRef], grid: &[GridAxis], text: Option<(&GridA
     }
     let text_terms = if text.is_some() { terms.pop().map(|terms| (0..terms.len()).map(|place| terms.at(place)).collect()) } else { None };
     let contiguous = if text_terms.is_none() { contiguous(&terms, grid, selected) } else { None };
+    if let ([one], [along], None, true) = (grid, terms.as_slice(), &text_terms, selected.len() > 1) {
+        let places: Vec<u64> = (0..along.len()).map(|place| along.at(place)).collect();
+        return Ok(Cells::Along { axis: one.axis, values: take(&values, &UInt64Array::from(places), None)? });
+    }
     let terms = grid.iter().map(|axis| axis.axis).zip(terms).collect();
     Ok(Cells::Gathered { values, terms, text: text_terms, contiguous })
 }
@@ -152,6 +163,7 @@ impl Rows {
                 });
                 Ok(Arc::new(Int64Array::from(values)))
             }
+            Cells::Along { axis, values } => self.repeated(*axis, values, start, length),
             Cells::Gathered { values, contiguous: Some(first), text: None, .. } => Ok(values.slice(first + start, length)),
             Cells::Gathered { values, terms, text: None, .. } => {
                 if u32::try_from(values.len()).is_ok() {
@@ -168,6 +180,28 @@ impl Rows {
                 Ok(if text.is_empty() { empty_texts(length) } else { joined(&gathered, text.len()) })
             }
         }
+    }
+
+    /// The value of each row's place along an axis: runs of rows share one, which is written and not looked up.
+    fn repeated(&self, axis: usize, values: &ArrayRef, start: usize, length: usize) -> Result<ArrayRef> {
+        macro_rules! runs {
+            ($kind:ty) => {{
+                let stored = values.as_primitive::<$kind>().values();
+                let mut repeated = Vec::with_capacity(length);
+                self.places(axis, start, length, |run, place| repeated.extend(std::iter::repeat_n(stored[place], run)));
+                let array = PrimitiveArray::<$kind>::new(repeated.into(), None).with_data_type(values.data_type().clone());
+                return Ok(Arc::new(array));
+            }};
+        }
+        if values.null_count() == 0 {
+            downcast_primitive! {
+                values.data_type() => (runs),
+                _ => {}
+            }
+        }
+        let mut places = Vec::with_capacity(length);
+        self.places(axis, start, length, |run, place| places.extend(std::iter::repeat_n(place as u64, run)));
+        Ok(take(values, &UInt64Array::from(places), None)?)
     }
 
     fn offsets(&self, terms: &[(usize, Terms)], start: usize, length: usize) -> Vec<u64> {
@@ -226,6 +260,24 @@ mod tests {
         let selected = vec![Indices::Range(3..5), Indices::Range(0..3)];
         let cells = cells(&chunks(), &grid(true), None, &selected)?;
         assert_eq!(values(&cells, &Rows::new(selected), 0, 6)?, [3, 13, 23, 4, 14, 24]);
+        Ok(())
+    }
+
+    #[test]
+    fn values_along_an_axis_are_repeated() -> Result<()> {
+        let along: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), Some(8), None, Some(9)]));
+        let selected = vec![Indices::Range(0..2), Indices::List(vec![0, 1, 3]), Indices::Range(0..2)];
+        let axis = |axis| [GridAxis { axis, chunk: 4, chunks: vec![0] }];
+        let rows = Rows::new(selected.clone());
+        let middle = cells(std::slice::from_ref(&along), &axis(1), None, &selected)?;
+        assert!(matches!(middle, Cells::Along { .. }));
+        assert_eq!(values(&middle, &rows, 1, 7)?, [7, 8, 8, 9, 9, 7, 7]);
+        let outer = cells(std::slice::from_ref(&along), &axis(0), None, &selected)?;
+        assert_eq!(values(&outer, &rows, 4, 4)?, [7, 7, 8, 8]);
+        // With a NULL among them they are looked up.
+        let whole = vec![Indices::Range(1..4), Indices::Range(0..2)];
+        let nulls = cells(&[along], &axis(0), None, &whole)?;
+        assert_eq!(Rows::new(whole).column(&nulls, 0, 6)?.null_count(), 2);
         Ok(())
     }
 

@@ -12,10 +12,14 @@
 //! * `cf`: what attributes say that numbers mean;
 //! * `selection`: predicates on coordinates to indices, indices to boxes;
 //! * `fetch`, `chunks`: places of chunks to few requests, bytes to decoded cells;
-//! * `gather`, `scan`: cells of boxes to rows.
+//! * `gather`, `scan`: cells of boxes to rows;
+//! * `index`, `differences`: what is known of many files, and what they disagree about.
+//!
+//! [`conformance`] holds the checks that a format runs in its own tests.
 
 mod cf;
 mod chunks;
+pub mod conformance;
 mod container;
 mod differences;
 mod element;

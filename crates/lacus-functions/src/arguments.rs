@@ -113,8 +113,8 @@ pub(crate) mod calls {
     pub(crate) fn call(function: impl ScalarUDFImpl, arguments: Vec<(Field, ColumnarValue)>) -> Result<ColumnarValue> {
         let (arg_fields, args): (Vec<FieldRef>, Vec<ColumnarValue>) =
             arguments.into_iter().map(|(field, value)| (Arc::new(field), value)).unzip();
-        let scalar = |value| if let &ColumnarValue::Scalar(ref scalar) = value { Some(scalar) } else { None };
-        let scalars: Vec<Option<&ScalarValue>> = args.iter().map(scalar).collect();
+        let scalars: Vec<Option<&ScalarValue>> =
+            args.iter().map(|value| if let ColumnarValue::Scalar(scalar) = value { Some(scalar) } else { None }).collect();
         let return_field = function.return_field_from_args(ReturnFieldArgs { arg_fields: &arg_fields, scalar_arguments: &scalars })?;
         let rows = |value: &ColumnarValue| if let ColumnarValue::Array(array) = value { Some(array.len()) } else { None };
         let number_rows = args.iter().find_map(rows).unwrap_or(1);
