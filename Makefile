@@ -43,6 +43,7 @@ test: build wheel ## Everything that CI runs
 	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_PYTHON=$(PYTHON) bash testdata/demo > /dev/null
 	LACUS_DOORS=embedded,flight,python,cli LACUS_PYTHON=$(PYTHON) LACUS_BIN=$(BIN)/lacus LACUS_TPCH=$(TPCH)/sf0.01 \
 	  cargo test --workspace --locked --quiet
+	cd $(CARGO_TARGET_DIR)/debug/examples && ./add_a_format && ./embed > /dev/null
 	$(PYTHON) testdata/corpus/compare.py testdata/arrays
 	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed $(VENV)/bin/pytest -q -p no:cacheprovider python/tests
 

@@ -10,7 +10,7 @@ use lacus::arrow::array::{ArrayRef, AsArray, Float32Array, RecordBatch};
 use lacus::arrow::datatypes::Float64Type;
 use lacus::object_store::path::Path;
 use lacus::object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
-use lacus::{Engine, Error, Kind, Place as StorePlace, Principal, Result, StoreName, StoreSpec, Stores, TryStreamExt};
+use lacus::{Config, Error, Kind, Place as StorePlace, Principal, Result, StoreName, StoreSpec, TryStreamExt};
 use lacus_array::conformance::{Expected, check, check_damaged};
 use lacus_array::{
     ArrayMeta, ArraySource, Attributes, Container, Dimension, Element, Format, GridStore, Group, Missing, NoHeap, Opener, Order, Place, Source,
@@ -104,9 +104,10 @@ async fn run() -> std::result::Result<f64, Box<dyn std::error::Error + Send + Sy
     check(&format, &memory, &Path::from("alps.grid"), &[expected]).await?;
     check_damaged(&format, &file, 300).await?;
 
-    let stores = Arc::new(Stores::default());
+    let builder = Config::discover(&std::env::temp_dir())?.builder();
+    let stores = Arc::clone(builder.stores());
     stores.add(StoreSpec::new(StoreName::new("memory")?, StorePlace::Custom(memory)));
-    let engine = Engine::builder(Arc::clone(&stores)).source(Arc::new(ArraySource::new(stores, vec![format]))).build()?;
+    let engine = builder.source(Arc::new(ArraySource::new(stores, vec![format]))).build()?;
     let sql = "SELECT avg(height) FROM 'memory:alps.grid' WHERE \"row\" >= 1 AND \"column\" = 2";
     let batches: Vec<RecordBatch> = engine.query(sql, &[], &Principal::owner()).await?.stream()?.try_collect().await?;
     Ok(batches[0].column(0).as_primitive::<Float64Type>().value(0))
