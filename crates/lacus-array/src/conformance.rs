@@ -174,7 +174,8 @@ async fn values(opened: &dyn GridStore, index: usize, store: &Arc<dyn ObjectStor
             None => repeated(&array.element, array.fill.as_deref(), cells)?,
         };
         if values.len() != cells || *values.data_type() != array.element.data_type() {
-            let error = broken(format!("{} elements of {}, not {cells} of {}", values.len(), values.data_type(), array.element.data_type()));
+            let error =
+                broken(format!("{} elements of {}, not {cells} of {}", values.len(), values.data_type(), array.element.data_type()));
             return Err(error.with("chunk", format!("{chunk:?}")));
         }
         decoded.push(values);

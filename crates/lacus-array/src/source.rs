@@ -92,9 +92,6 @@ impl ArraySource {
         let pattern = self.stores.resolve(&spec.location)?;
         let store = session.runtime_env().object_store(ObjectStoreUrl::parse(lake_url())?)?;
         let objects = if format.folder { folders(&pattern, &store).await? } else { pattern.list(store.as_ref()).await? };
-        if let Some(scope) = session.config().get_extension::<ReadScope>() {
-            objects.iter().filter(|_| !format.folder).for_each(|object| scope.pin(object));
-        }
         Ok((objects, store))
     }
 
@@ -108,34 +105,36 @@ impl ArraySource {
             None => None,
         };
         let containers = Arc::new(Containers { format: format.clone(), opened: Arc::clone(&self.described) });
-        let described = |object: ObjectMeta, version: Arc<ObjectMeta>| {
+        let described = |object: &Arc<ObjectMeta>, version: &Arc<ObjectMeta>| {
             let index = index.as_ref()?;
-            let (structure, row) = index.find(&version)?;
-            let object = if format.folder { Arc::new(object) } else { Arc::clone(&version) };
+            let (structure, row) = index.find(version)?;
+            let (object, version) = (Arc::clone(object), Arc::clone(version));
             let store = Arc::new(Unopened::new(Arc::clone(structure), Arc::clone(&object), version, Arc::clone(&containers)));
             let (mapping, stores) = (structure.mapping(&options), Arc::clone(&self.stores));
             let described = Some((Arc::clone(index), row));
             Some(Arc::new(Opened { store, mapping, object, stores, described, decoded: options.decode_cf }))
         };
         let (described, options) = (&described, &options);
-        let open = |object: ObjectMeta| {
+        let open = |object: Arc<ObjectMeta>| {
             let store = Arc::clone(&store);
             async move {
                 let version = self.version(format, &object, &store).await?;
-                let known = version.as_ref().and_then(|version| described(object.clone(), Arc::clone(version)));
-                match known {
+                match version.as_ref().and_then(|version| described(&object, version)) {
                     Some(opened) => Ok(opened),
                     None => self.open_container(format, object, version, store, options.clone()).await,
                 }
             }
         };
         if format.folder {
-            return stream::iter(objects).map(open).buffered(CONCURRENT_OPENS).try_collect().await;
+            return stream::iter(objects).map(Arc::new).map(open).buffered(CONCURRENT_OPENS).try_collect().await;
         }
         // Files need no request to tell their version: what the index knows is not waited for.
-        let all = objects.into_iter().map(|object| described(object.clone(), Arc::new(object.clone())).ok_or(object));
-        let all: Vec<std::result::Result<Arc<Opened>, ObjectMeta>> = all.collect();
-        let unknown: Vec<ObjectMeta> = all.iter().filter_map(|found| found.as_ref().err().cloned()).collect();
+        let all = objects.into_iter().map(Arc::new).map(|object| described(&object, &object).ok_or(object));
+        let all: Vec<std::result::Result<Arc<Opened>, Arc<ObjectMeta>>> = all.collect();
+        let unknown: Vec<Arc<ObjectMeta>> = all.iter().filter_map(|found| found.as_ref().err().cloned()).collect();
+        if let Some(scope) = session.config().get_extension::<ReadScope>() {
+            unknown.iter().for_each(|object| scope.pin(object));
+        }
         let opened: Vec<Arc<Opened>> = stream::iter(unknown).map(open).buffered(CONCURRENT_OPENS).try_collect().await?;
         let mut opened = opened.into_iter();
         Ok(all.into_iter().filter_map(|found| found.ok().or_else(|| opened.next())).collect())
@@ -143,21 +142,21 @@ impl ArraySource {
 
     /// The object that tells the version of a container. A folder is known by the one object that describes all of it, if there is one;
     /// else it is read again by every query.
-    async fn version(&self, format: &Format, object: &ObjectMeta, store: &Arc<dyn ObjectStore>) -> Result<Option<Arc<ObjectMeta>>> {
+    async fn version(&self, format: &Format, object: &Arc<ObjectMeta>, store: &Arc<dyn ObjectStore>) -> Result<Option<Arc<ObjectMeta>>> {
         match (format.folder, format.openers.first()) {
             (true, Some(opener)) => {
                 let version =
                     opener.version(object, store).await.map_err(|error| error.with("file", self.stores.shown(&object.location)))?;
                 Ok(version.map(Arc::new))
             }
-            _ => Ok(Some(Arc::new(object.clone()))),
+            _ => Ok(Some(Arc::clone(object))),
         }
     }
 
     async fn open_container(
         &self,
         format: &Format,
-        object: ObjectMeta,
+        object: Arc<ObjectMeta>,
         version: Option<Arc<ObjectMeta>>,
         store: Arc<dyn ObjectStore>,
         options: MappingOptions,
@@ -172,7 +171,7 @@ impl ArraySource {
         let describes_all = opened.version_describes_all();
         let stores = Arc::clone(&self.stores);
         let decoded = key.1.decode_cf;
-        let opened = Arc::new(Opened { store: opened, mapping, object: Arc::new(object), stores, described: None, decoded });
+        let opened = Arc::new(Opened { store: opened, mapping, object, stores, described: None, decoded });
         if let Some(version) = version.filter(|_| describes_all) {
             self.containers.put(key, &version, Arc::clone(&opened));
         }
@@ -500,7 +499,7 @@ impl ArraySource {
         let version = |object: ObjectMeta| {
             let store = Arc::clone(&store);
             async move {
-                let version = self.version(format, &object, &store).await?;
+                let version = self.version(format, &Arc::new(object.clone()), &store).await?;
                 Ok::<_, Error>((object, version.map(|version| version.as_ref().clone())))
             }
         };

@@ -304,9 +304,6 @@ impl TableProvider for ArrayTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = project_schema(&self.united.schema, projection)?;
         let bytes: Arc<dyn ObjectStore> = session.runtime_env().object_store(ObjectStoreUrl::parse(lake_url())?)?;
-        if let Some(scope) = session.config().get_extension::<ReadScope>() {
-            self.united.parts.iter().filter(|part| part.opened.object.size > 0).for_each(|part| scope.pin(&part.opened.object));
-        }
         let deciding: Vec<(&Expr, Option<&str>)> =
             filters.iter().filter_map(|filter| Some((filter, self.decided_along(filter)?))).collect();
         // A filter that is not decided here may drop rows, so a limit counts only without one.
@@ -324,6 +321,9 @@ impl TableProvider for ArrayTable {
         let mut candidates: Vec<&Part> = Vec::new();
         for (part, may_match) in self.united.parts.iter().zip(may_match) {
             candidates.extend(Some(part).filter(|_| may_match));
+        }
+        if let Some(scope) = session.config().get_extension::<ReadScope>() {
+            candidates.iter().filter(|part| part.opened.object.size > 0).for_each(|part| scope.pin(&part.opened.object));
         }
         let parts: Vec<(Part, Selection)> = stream::iter(candidates).map(select).buffered(CONCURRENT_FILES).try_collect().await?;
         let statistics = self.statistics(&reader(), &parts, &schema).await?;

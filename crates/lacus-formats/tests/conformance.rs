@@ -79,7 +79,9 @@ async fn zarr_2_and_3() -> TestResult {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_conform_is_named() -> TestResult {
     let values: ArrayRef = Arc::new(Float32Array::from(vec![0.0, 10.0, 51.0]));
-    for (path, dimensions, shape) in [("depth", ["depth"], [3]), ("depth", ["level"], [3]), ("depth", ["depth"], [4]), ("deep", ["depth"], [3])] {
+    for (path, dimensions, shape) in
+        [("depth", ["depth"], [3]), ("depth", ["level"], [3]), ("depth", ["depth"], [4]), ("deep", ["depth"], [3])]
+    {
         let outcome = conforms("netcdf", "classic.nc", &[array(path, &dimensions, &shape, Arc::clone(&values))]).await;
         assert!(outcome.is_err_and(|error| error.to_string().contains(path)));
     }

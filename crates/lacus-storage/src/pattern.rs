@@ -82,8 +82,8 @@ impl Pattern {
                 Err(error) => return Err(error.into()),
             }
         }
-        let all: Vec<ObjectMeta> = store.list(Some(&self.prefix)).try_collect().await?;
-        let mut objects: Vec<ObjectMeta> = all.into_iter().filter(|object| self.matches(&object.location)).collect();
+        let matching = store.list(Some(&self.prefix)).try_filter(|object| std::future::ready(self.matches(&object.location)));
+        let mut objects: Vec<ObjectMeta> = matching.try_collect().await?;
         if objects.is_empty() {
             return Err(Error::new(Kind::NotFound, format!("no file matches `{}`", self.shown))
                 .hint("check the path; `*` stays within one folder, `**` reaches below"));

@@ -13,8 +13,8 @@ use lacus::object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
 use lacus::{Config, Error, Kind, Place as StorePlace, Principal, Result, StoreName, StoreSpec, TryStreamExt};
 use lacus_array::conformance::{Expected, check, check_damaged};
 use lacus_array::{
-    ArrayMeta, ArraySource, Attributes, Container, Dimension, Element, Format, GridStore, Group, Missing, NoHeap, Opener, Order, Place, Source,
-    slab_extent, slab_range,
+    ArrayMeta, ArraySource, Attributes, Container, Dimension, Element, Format, GridStore, Group, Missing, NoHeap, Opener, Order, Place,
+    Source, slab_extent, slab_range,
 };
 
 /// Opens `.grid` files.

@@ -43,13 +43,15 @@ pub(crate) fn matching(session: &dyn Session, schema: &SchemaRef, parts: &[Part]
         return Ok(unknown());
     }
     let parts: Vec<&Part> = parts.iter().collect();
-    predicate.prune(&PartBounds { parts: &parts, schema })
+    predicate.prune(&PartBounds::of(&parts, schema))
 }
 
 /// The bounds of the columns of parts.
 struct PartBounds<'a> {
-    parts: &'a [&'a Part],
     schema: &'a SchemaRef,
+    groups: Vec<Alike<'a>>,
+    /// Which group each part is in, and its place there; a part that no index knows is in none.
+    places: Vec<Option<(usize, usize)>>,
 }
 
 /// Parts that share an index and a mapping.
@@ -59,13 +61,12 @@ struct Alike<'a> {
     rows: Vec<u32>,
 }
 
-impl PartBounds<'_> {
-    /// Which group of like parts each part is in, and its place there; those without an index are in none.
-    fn alike(&self) -> (Vec<Alike<'_>>, Vec<Option<(usize, usize)>>) {
-        let mut groups: Vec<Alike<'_>> = Vec::new();
+impl<'a> PartBounds<'a> {
+    fn of(parts: &[&'a Part], schema: &'a SchemaRef) -> Self {
+        let mut groups: Vec<Alike<'a>> = Vec::new();
         let mut places: HashMap<(*const Index, *const Mapping, usize), usize> = HashMap::new();
-        let mut found = Vec::with_capacity(self.parts.len());
-        for part in self.parts {
+        let mut found = Vec::with_capacity(parts.len());
+        for part in parts {
             let Part { opened, table } = part;
             found.push(opened.bounded().map(|(index, row)| {
                 let group = *places.entry((Arc::as_ptr(index), Arc::as_ptr(&opened.mapping), *table)).or_insert_with(|| {
@@ -76,18 +77,17 @@ impl PartBounds<'_> {
                 (group, groups[group].rows.len() - 1)
             }));
         }
-        (groups, found)
+        Self { schema, groups, places: found }
     }
 
     fn values(&self, column: &Column, of: fn(&super::Bounds) -> &ArrayRef) -> Option<ArrayRef> {
         let target = self.schema.field_with_name(&column.name).ok()?.data_type();
-        let (groups, places) = self.alike();
         let mut arrays = vec![new_null_array(target, 1)];
-        for group in &groups {
+        for group in &self.groups {
             arrays.push(group.values(&column.name, target, of).unwrap_or_else(|| new_null_array(target, group.rows.len())));
         }
         let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
-        let indices: Vec<(usize, usize)> = places.into_iter().map(|place| place.map_or((0, 0), |(group, row)| (group + 1, row))).collect();
+        let indices: Vec<(usize, usize)> = self.places.iter().map(|place| place.map_or((0, 0), |(group, row)| (group + 1, row))).collect();
         interleave(&arrays, &indices).ok()
     }
 }
@@ -114,7 +114,7 @@ impl PruningStatistics for PartBounds<'_> {
     }
 
     fn num_containers(&self) -> usize {
-        self.parts.len()
+        self.places.len()
     }
 
     fn null_counts(&self, _: &Column) -> Option<ArrayRef> {
@@ -135,7 +135,7 @@ pub(crate) fn known_extremes(schema: &SchemaRef, parts: &[&Part], column: &str) 
     if parts.iter().any(|part| part.opened.bounded().is_none()) {
         return Ok(None);
     }
-    let bounds = PartBounds { parts, schema };
+    let bounds = PartBounds::of(parts, schema);
     let column = Column::from_name(column);
     let (Some(low), Some(high)) = (bounds.min_values(&column), bounds.max_values(&column)) else { return Ok(None) };
     extremes(&concat(&[low.as_ref(), high.as_ref()])?)

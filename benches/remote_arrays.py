@@ -1,0 +1,473 @@
+"""What a window of large arrays costs from S3: bytes, requests and rounds, of one query and of those after it.
+
+Each case is one variable v(t, y, x) in a file or folder of a test S3 server that answers late. The query asks for a thousandth of the cells,
+in a box that lies across the corner of chunks. A proxy before the server notes every request. A round is a request that had to wait for
+another one: rounds are the longest chain of requests of which each began after the one before had ended.
+
+python benches/remote_arrays.py [--megabytes 500] [--only btree1,zarr3] [--requests] [--keep FOLDER] [--out FILE]
+"""
+
+import argparse
+import bisect
+import contextlib
+import dataclasses
+import importlib.metadata
+import math
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy
+
+BUCKET = "arrays"
+DELAY = 50  # milliseconds before the server answers
+QUIET = 0.5  # seconds without a request after which a query is over
+LEAST = 0.02  # of the bytes of a large file that the first query may read
+ROUNDS = 2  # of metadata, and one more for each level of a B-tree
+
+# ---- what is read
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """v(t, y, x) in 36 x 24 x 24 chunks of (a, b, b) cells, in 10 x 8 x 8 chunks of 3.6 times as many, or in 3 x 2 x 2 shards."""
+
+    a: int
+    b: int
+
+    @classmethod
+    def of(cls, megabytes: float) -> "Grid":
+        a = max(5, 5 * round(3 * (megabytes / 500) ** (1 / 3)))
+        return cls(a, max(4, round(math.sqrt(megabytes * 1e6 / 4 / (36 * 24 * 24 * a)))))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 36 * self.a, 24 * self.b, 24 * self.b
+
+    @property
+    def many(self) -> tuple[int, int, int]:
+        return self.a, self.b, self.b
+
+    @property
+    def few(self) -> tuple[int, int, int]:
+        return self.a * 18 // 5, 3 * self.b, 3 * self.b
+
+    @property
+    def shard(self) -> tuple[int, int, int]:
+        return 12 * self.a, 12 * self.b, 12 * self.b
+
+    def planes(self, first: int, count: int) -> numpy.ndarray:
+        """Numbers that no filter makes smaller."""
+        _, rows, columns = self.shape
+        return numpy.stack([1 + numpy.random.default_rng([7, t]).random((rows, columns), "f4") for t in range(first, first + count)])
+
+    def window(self, corner: tuple[int, int, int]) -> tuple[slice, slice, slice]:
+        """A tenth of each dimension around a corner of the few chunks."""
+        at = [corner * extent for corner, extent in zip(corner, self.few)]
+        half = [math.ceil(extent / 20) for extent in self.shape]
+        return tuple(slice(at - half, at + half) for at, half in zip(at, half))  # type: ignore[return-value]
+
+    @property
+    def windows(self) -> list[tuple[slice, slice, slice]]:
+        """The first lies in eight shards, the second far from it."""
+        return [self.window((3, 4, 4)), self.window((7, 2, 6))]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """`levels` counts those of a B-tree, which may take a round each."""
+
+    file: str
+    what: str
+    write: Callable[[pathlib.Path, Grid], None]
+    chunk: Callable[[Grid], tuple[int, int, int]]
+    levels: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.file.partition(".")[0]
+
+
+def coordinates(grid: Grid) -> dict[str, tuple[numpy.ndarray, str]]:
+    units = {"t": "days since 2000-01-01", "y": "degrees_north", "x": "degrees_east"}
+    return {name: (numpy.arange(extent) * 0.5, units[name]) for name, extent in zip("tyx", grid.shape)}
+
+
+def slabs(grid: Grid, depth: int) -> Iterator[tuple[slice, numpy.ndarray]]:
+    for first in range(0, grid.shape[0], depth):
+        yield slice(first, first + depth), grid.planes(first, depth)
+
+
+def hdf5(chunk: str, libver: str, unlimited: str) -> Callable[[pathlib.Path, Grid], None]:
+    def write(path: pathlib.Path, grid: Grid) -> None:
+        import h5py
+
+        extents = dict(zip("tyx", grid.shape))
+        with h5py.File(path, "w", libver=libver) as file:
+            for name, (values, unit) in coordinates(grid).items():
+                file[name] = values
+                file[name].attrs["units"] = unit
+                file[name].make_scale(name)
+            most = tuple(None if name in unlimited else extent for name, extent in extents.items())
+            v = file.create_dataset("v", grid.shape, "f4", chunks=getattr(grid, chunk), maxshape=most)
+            v.attrs["units"] = "K"
+            for place, name in enumerate("tyx"):
+                v.dims[place].attach_scale(file[name])
+            for here, values in slabs(grid, v.chunks[0]):
+                v[here] = values
+
+    return write
+
+
+def netcdf(path: pathlib.Path, grid: Grid, classic: bool = False) -> None:
+    """NetCDF-4 in many chunks, deflated; or classic, with one record for each t."""
+    import netCDF4
+
+    with netCDF4.Dataset(path, "w", format="NETCDF3_64BIT_OFFSET" if classic else "NETCDF4") as file:
+        file.setncatts({"Conventions": "CF-1.11", "title": "numbers", "history": "made by benches/remote_arrays.py"})
+        for name, (values, unit) in coordinates(grid).items():
+            file.createDimension(name, None if classic and name == "t" else len(values))
+            file.createVariable(name, "f8", (name,)).setncatts({"units": unit, "long_name": name})
+        packing: dict = {} if classic else {"compression": "zlib", "complevel": 1, "shuffle": True, "chunksizes": grid.many}
+        v = file.createVariable("v", "f4", tuple("tyx"), fill_value=numpy.float32(-9999), **packing)
+        v.setncatts({"units": "K", "long_name": "numbers", "cell_methods": "t: mean"})
+        for name, (values, _) in coordinates(grid).items():
+            file[name][:] = values
+        for here, values in slabs(grid, grid.a):
+            v[here] = values
+
+
+def zarr(version: int, chunk: str, sharded: bool = False) -> Callable[[pathlib.Path, Grid], None]:
+    def write(path: pathlib.Path, grid: Grid) -> None:
+        import zarr
+
+        group = zarr.create_group(store=str(path), zarr_format=version, attributes={"Conventions": "CF-1.11"})
+
+        def array(dims: tuple[str, ...], dtype: str, unit: str, **layout):
+            extents = dict(zip("tyx", grid.shape))
+            names = {"dimension_names": dims} if version == 3 else {}
+            name = dims[0] if len(dims) == 1 else "v"
+            found = group.create_array(name, shape=tuple(extents[dim] for dim in dims), dtype=dtype, compressors=None, **names, **layout)
+            found.attrs.update({"units": unit} | ({} if version == 3 else {"_ARRAY_DIMENSIONS": list(dims)}))
+            return found
+
+        for name, (values, unit) in coordinates(grid).items():
+            array((name,), "f8", unit, chunks=values.shape)[...] = values
+        v = array(tuple("tyx"), "f4", "K", chunks=getattr(grid, chunk), **({"shards": grid.shard} if sharded else {}))
+        for here, values in slabs(grid, grid.shard[0] if sharded else v.chunks[0]):
+            v[here] = values
+        zarr.consolidate_metadata(str(path), zarr_format=version)
+
+    return write
+
+
+def many(grid: Grid) -> tuple[int, int, int]:
+    return grid.many
+
+
+def few(grid: Grid) -> tuple[int, int, int]:
+    return grid.few
+
+
+CASES = [
+    Case("btree1.h5", "HDF5, B-tree v1, 20736 chunks", hdf5("many", "earliest", ""), many, 3),
+    Case("btree1-few.h5", "HDF5, B-tree v1, 640 chunks", hdf5("few", "earliest", ""), few, 2),
+    Case("btree2.h5", "HDF5, B-tree v2, 20736 chunks", hdf5("many", "latest", "ty"), many, 3),
+    Case("btree2-few.h5", "HDF5, B-tree v2, 640 chunks", hdf5("few", "latest", "ty"), few, 2),
+    Case("extensible.h5", "HDF5, extensible array, 20736 chunks", hdf5("many", "latest", "t"), many),
+    Case("extensible-few.h5", "HDF5, extensible array, 640 chunks", hdf5("few", "latest", "t"), few),
+    Case("fixed.h5", "HDF5, fixed array, 20736 chunks", hdf5("many", "latest", ""), many),
+    Case("fixed-few.h5", "HDF5, fixed array, 640 chunks", hdf5("few", "latest", ""), few),
+    Case("netcdf4.nc", "NetCDF-4, deflate, 20736 chunks", netcdf, many, 3),
+    Case("classic.nc", "NetCDF classic, a record for each t", lambda path, grid: netcdf(path, grid, True), lambda grid: (1, *grid.shape[1:])),
+    Case("zarr2.zarr", "Zarr 2, 640 chunks", zarr(2, "few"), few),
+    Case("zarr3.zarr", "Zarr 3, 640 chunks", zarr(3, "few"), few),
+    Case("zarr3-many.zarr", "Zarr 3, 20736 chunks", zarr(3, "many"), many),
+    Case("sharded.zarr", "Zarr 3, 20736 chunks in 12 shards", zarr(3, "many", True), many),
+]
+
+
+# ---- what is requested
+
+
+@dataclasses.dataclass
+class Request:
+    """`start` and `end` are seconds; `first` and `last` bytes of the object, the latter excluded."""
+
+    method: str
+    path: str
+    asked: str
+    start: float
+    end: float = math.inf
+    status: int = 0
+    bytes: int = 0
+    first: int = 0
+    last: int = 0
+    kind: str = ""
+
+    @property
+    def name(self) -> str:
+        path, _, query = self.path.partition("?")
+        prefix = re.search(r"(?:^|&)prefix=([^&]*)", query)
+        return f"?{prefix[1] if prefix else ''}" if query else path.removeprefix(f"/{BUCKET}/")
+
+
+class Proxy:
+    """Passes requests on as they are, since signatures cover the name of the host, and notes them."""
+
+    def __init__(self, endpoint: str):
+        host, port = endpoint.removeprefix("http://").split(":")
+        self.target = (host, int(port))
+        self.requests: list[Request] = []
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.endpoint = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        with contextlib.suppress(OSError):  # when the listener is closed
+            while True:
+                threading.Thread(target=self.serve, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def serve(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError), client, socket.create_connection(self.target) as server:
+            for one in (client, server):
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            asking, answering = client.makefile("rb"), server.makefile("rb")
+            while head := read_head(asking):
+                method, path, _ = head[0].split(" ", 2)
+                asked = field(head, "range") + (" if-match" if field(head, "if-match") else "")
+                request = Request(method, path, asked.removeprefix("bytes="), time.monotonic())
+                self.requests.append(request)
+                server.sendall(written(head))
+                server.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # else a head waits 40 ms for its body
+                copy_body(head, asking, server)
+                answer = read_head(answering)
+                if not answer:
+                    return
+                request.status = int(answer[0].split(" ", 2)[1])
+                sent = written(answer)
+                if method != "HEAD" and request.status not in (204, 304):
+                    client.sendall(sent)
+                    request.bytes = copy_body(answer, answering, client)
+                    request.end = time.monotonic()
+                else:
+                    request.end = time.monotonic()
+                    client.sendall(sent)
+                if found := re.match(r"bytes (\d+)-(\d+)/", field(answer, "content-range")):
+                    request.first, request.last = int(found[1]), int(found[2]) + 1
+                else:
+                    request.last = request.bytes
+
+    def noted(self) -> list[Request]:
+        """What was asked since the last call, when there comes no more."""
+        while any(request.end == math.inf for request in self.requests):
+            time.sleep(0.05)
+        found, self.requests = self.requests, []
+        return found
+
+
+def read_head(stream) -> list[str]:
+    lines = []
+    while (line := stream.readline()) not in (b"\r\n", b""):
+        lines.append(line.decode("latin-1").rstrip("\r\n"))
+    return lines
+
+
+def written(head: list[str]) -> bytes:
+    return ("\r\n".join(head) + "\r\n\r\n").encode("latin-1")
+
+
+def field(head: list[str], name: str) -> str:
+    return next((line.split(":", 1)[1].strip() for line in head[1:] if line.lower().startswith(f"{name}:")), "")
+
+
+def copy_body(head: list[str], source, target: socket.socket) -> int:
+    """How many bytes the body has."""
+
+    def copy(length: int) -> int:
+        left = length
+        while left:
+            part = source.read(min(left, 1 << 18))
+            if not part:
+                raise OSError("the connection ended within a body")
+            target.sendall(part)
+            left -= len(part)
+        return length
+
+    if "chunked" not in field(head, "transfer-encoding").lower():
+        return copy(int(field(head, "content-length") or 0))
+    total = 0
+    while True:
+        line = source.readline()
+        target.sendall(line)
+        size = int(line.split(b";")[0] or b"0", 16)
+        if size == 0:
+            break
+        total += copy(size)
+        target.sendall(source.readline())
+    while (line := source.readline()) not in (b"\r\n", b""):
+        target.sendall(line)
+    target.sendall(b"\r\n")
+    return total
+
+
+def rounds(requests: list[Request]) -> int:
+    """The longest chain of requests of which each began after the one before had ended."""
+    count, ended = 0, -math.inf
+    for request in sorted(requests, key=lambda request: request.end):
+        if request.start >= ended:
+            count, ended = count + 1, request.end
+    return count
+
+
+# ---- which requests read data
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the chunks of `v` that a window needs lie: ranges by object."""
+
+    size: int
+    chunks: dict[str, list[tuple[int, int]]]
+    slabs: bool = False  # what is not in chunks may be read in pieces of any size
+
+    @property
+    def bytes(self) -> int:
+        return sum(end - start for ranges in self.chunks.values() for start, end in ranges)
+
+    def is_data(self, request: Request) -> bool:
+        """Whether it reads from the start of a wanted chunk to the end of one. Blocks of metadata hold chunks too, but by chance."""
+        wanted = self.chunks.get(request.name.partition("/")[2] or request.name, [])
+        if self.slabs:
+            return any(request.first < end and start < request.last for start, end in wanted)
+        return request.first in {start for start, _ in wanted} and request.last in {end for _, end in wanted}
+
+
+def stored(path: pathlib.Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
+
+
+def layout(case: Case, path: pathlib.Path, grid: Grid, window: tuple[slice, slice, slice]) -> Layout:
+    chunk = case.chunk(grid)
+    first = [part.start // extent for part, extent in zip(window, chunk)]
+    after = [(part.stop - 1) // extent + 1 for part, extent in zip(window, chunk)]
+    wanted = [tuple(place) for place in numpy.stack(numpy.meshgrid(*map(range, first, after), indexing="ij"), -1).reshape(-1, 3).tolist()]
+    found: dict[str, list[tuple[int, int]]] = {}
+    if case.name == "classic":
+        # Each record is t and v; of v the rows of the window are needed.
+        header, record = classic_records(path, grid)
+        row = grid.shape[2] * 4
+        for place in range(window[0].start, window[0].stop):
+            start = header + place * record + 8
+            found.setdefault(case.file, []).append((start + window[1].start * row, start + window[1].stop * row))
+    elif path.is_dir():
+        for place in wanted:
+            if case.name == "sharded":
+                shard = [number // 12 for number in place]
+                name = f"v/c/{'/'.join(map(str, shard))}"
+                index = numpy.frombuffer((path / name).read_bytes()[-(12**3) * 16 - 4 : -4], "<u8").reshape(12, 12, 12, 2)
+                offset, length = map(int, index[tuple(number % 12 for number in place)])
+                found.setdefault(name, []).append((offset, offset + length))
+            else:
+                name = "v/" + (".".join(map(str, place)) if case.name == "zarr2" else f"c/{'/'.join(map(str, place))}")
+                found[name] = [(0, (path / name).stat().st_size)]
+    else:
+        import h5py
+
+        places: dict = {}
+        with h5py.File(path) as file:
+            file["v"].id.chunk_iter(lambda info: places.__setitem__(tuple(info.chunk_offset), (info.byte_offset, info.size)))
+        for place in wanted:
+            start, size = places[tuple(number * extent for number, extent in zip(place, chunk))]
+            found.setdefault(case.file, []).append((start, start + size))
+    return Layout(stored(path), found, case.name == "classic")
+
+
+def classic_records(path: pathlib.Path, grid: Grid) -> tuple[int, int]:
+    """Where the first record begins and how long one is: the file ends with the last."""
+    record = 8 + grid.shape[1] * grid.shape[2] * 4
+    return path.stat().st_size - grid.shape[0] * record, record
+
+
+# ---- the measurement
+
+
+@dataclasses.dataclass
+class Measured:
+    """One query: what was requested, and which of it before and for the data."""
+
+    requests: list[Request]
+    wanted: Layout
+
+    def __post_init__(self) -> None:
+        for request in self.requests:
+            listing = request.path.partition("?")[2] or request.method == "HEAD" or request.status in (304, 412)
+            request.kind = "tell" if listing else "data" if self.wanted.is_data(request) else "meta"
+
+    def of(self, *kinds: str) -> list[Request]:
+        return [request for request in self.requests if request.kind in kinds]
+
+    @property
+    def bytes(self) -> int:
+        return sum(request.bytes for request in self.requests)
+
+    @property
+    def before(self) -> int:
+        """Rounds until the data is asked for."""
+        return rounds(self.of("meta", "tell"))
+
+    @property
+    def told(self) -> int:
+        """Rounds that only tell which version is there."""
+        return self.before - rounds(self.of("meta")) if self.of("meta") else self.before
+
+
+class Bed:
+    """A test S3 server with some objects, a proxy before it, and a lake that knows both."""
+
+    def __init__(self, folder: pathlib.Path, testbed: str, put: dict[str, pathlib.Path], delay: int = DELAY):
+        objects = folder / "objects"
+        objects.mkdir(parents=True)
+        command = [testbed, "127.0.0.1:0", str(objects), "--delay-ms", str(delay)]
+        for prefix, path in put.items():
+            command += ["--put", f"{BUCKET}/{prefix}={path}"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line.startswith("serving"):
+            raise RuntimeError(f"the test server did not start: {line}")
+        self.proxy = Proxy(line.split()[-1])
+        self.lake = folder / "lacus.toml"
+        self.lake.write_text(
+            f'[lake]\nstate = "state"\n[store.remote]\nurl = "s3://{BUCKET}"\nendpoint = "{self.proxy.endpoint}"\n'
+            'access_key_id = "LACUSTESTKEY"\nsecret_access_key = "lacus-test-secret"\n'
+        )
+
+    def add(self, case: Case) -> None:
+        with self.lake.open("a") as file:
+            file.write(f'[dataset."{case.name}"]\npath = "remote:{case.file}"\n')
+
+    def close(self) -> None:
+        self.proxy.listener.close()
+        self.process.kill()
+        self.process.wait()
+
+
+def question(source: str, window: tuple[slice, slice, slice]) -> str:
+    t, y, x = [(part.start * 0.5, (part.stop - 1) * 0.5) for part in window]
+    t1, t2 = (f"TIMESTAMP '{numpy.datetime64('2000-01-01T00') + numpy.timedelta64(round(days * 24), 'h')}:00:00'" for days in t)
+    return f"SELECT avg(v), count(v) FROM {source} WHERE t BETWEEN {t1} AND {t2} AND y BETWEEN {y[0]} AND {y[1]} AND x BETWEEN {x[0]} AND {x[1]}"
+
+
+def expected(grid: Grid, window: tuple[slice, slice, slice]) -> tuple[float, int]:
+    t, y, x = window
+    values = grid.planes(t.start, t.stop - t.start)[:, y, x]
+    return float(values.mean(dtype="f8")), values.size
