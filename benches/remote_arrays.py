@@ -4,11 +4,10 @@ Each case is one variable v(t, y, x) in a file or folder of a test S3 server tha
 in a box that lies across the corner of chunks. A proxy before the server notes every request. A round is a request that had to wait for
 another one: rounds are the longest chain of requests of which each began after the one before had ended.
 
-python benches/remote_arrays.py [--megabytes 500] [--only btree1,zarr3] [--requests] [--keep FOLDER] [--out FILE]
+python benches/remote_arrays.py [--megabytes 500] [--only btree1,zarr3] [--requests] [--out FILE]
 """
 
 import argparse
-import bisect
 import contextlib
 import dataclasses
 import importlib.metadata
@@ -28,10 +27,10 @@ from collections.abc import Callable, Iterator
 import numpy
 
 BUCKET = "arrays"
+Window = tuple[slice, slice, slice]
 DELAY = 50  # milliseconds before the server answers
-QUIET = 0.5  # seconds without a request after which a query is over
-LEAST = 0.02  # of the bytes of a large file that the first query may read
-ROUNDS = 2  # of metadata, and one more for each level of a B-tree
+MOST = 0.02  # of the bytes of a large file that a query may read
+ROUNDS = 2  # of metadata, and one more for each level of the chunk index
 
 # ---- what is read
 
@@ -69,27 +68,27 @@ class Grid:
         _, rows, columns = self.shape
         return numpy.stack([1 + numpy.random.default_rng([7, t]).random((rows, columns), "f4") for t in range(first, first + count)])
 
-    def window(self, corner: tuple[int, int, int]) -> tuple[slice, slice, slice]:
+    def window(self, corner: tuple[int, int, int]) -> Window:
         """A tenth of each dimension around a corner of the few chunks."""
         at = [corner * extent for corner, extent in zip(corner, self.few)]
         half = [math.ceil(extent / 20) for extent in self.shape]
         return tuple(slice(at - half, at + half) for at, half in zip(at, half))  # type: ignore[return-value]
 
     @property
-    def windows(self) -> list[tuple[slice, slice, slice]]:
+    def windows(self) -> list[Window]:
         """The first lies in eight shards, the second far from it."""
         return [self.window((3, 4, 4)), self.window((7, 2, 6))]
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """`levels` counts those of a B-tree, which may take a round each."""
+    """`levels` counts those of the chunk index, which may take a round each; `None` where no goal is set."""
 
     file: str
     what: str
     write: Callable[[pathlib.Path, Grid], None]
     chunk: Callable[[Grid], tuple[int, int, int]]
-    levels: int = 0
+    levels: int | None
 
     @property
     def name(self) -> str:
@@ -145,6 +144,10 @@ def netcdf(path: pathlib.Path, grid: Grid, classic: bool = False) -> None:
             v[here] = values
 
 
+def classic(path: pathlib.Path, grid: Grid) -> None:
+    netcdf(path, grid, True)
+
+
 def zarr(version: int, chunk: str, sharded: bool = False) -> Callable[[pathlib.Path, Grid], None]:
     def write(path: pathlib.Path, grid: Grid) -> None:
         import zarr
@@ -179,19 +182,19 @@ def few(grid: Grid) -> tuple[int, int, int]:
 
 CASES = [
     Case("btree1.h5", "HDF5, B-tree v1, 20736 chunks", hdf5("many", "earliest", ""), many, 3),
-    Case("btree1-few.h5", "HDF5, B-tree v1, 640 chunks", hdf5("few", "earliest", ""), few, 2),
+    Case("btree1_few.h5", "HDF5, B-tree v1, 640 chunks", hdf5("few", "earliest", ""), few, 2),
     Case("btree2.h5", "HDF5, B-tree v2, 20736 chunks", hdf5("many", "latest", "ty"), many, 3),
-    Case("btree2-few.h5", "HDF5, B-tree v2, 640 chunks", hdf5("few", "latest", "ty"), few, 2),
-    Case("extensible.h5", "HDF5, extensible array, 20736 chunks", hdf5("many", "latest", "t"), many),
-    Case("extensible-few.h5", "HDF5, extensible array, 640 chunks", hdf5("few", "latest", "t"), few),
-    Case("fixed.h5", "HDF5, fixed array, 20736 chunks", hdf5("many", "latest", ""), many),
-    Case("fixed-few.h5", "HDF5, fixed array, 640 chunks", hdf5("few", "latest", ""), few),
+    Case("btree2_few.h5", "HDF5, B-tree v2, 640 chunks", hdf5("few", "latest", "ty"), few, 2),
+    Case("extensible.h5", "HDF5, extensible array, 20736 chunks", hdf5("many", "latest", "t"), many, 2),
+    Case("extensible_few.h5", "HDF5, extensible array, 640 chunks", hdf5("few", "latest", "t"), few, 2),
+    Case("fixed.h5", "HDF5, fixed array, 20736 chunks", hdf5("many", "latest", ""), many, 1),
+    Case("fixed_few.h5", "HDF5, fixed array, 640 chunks", hdf5("few", "latest", ""), few, 1),
     Case("netcdf4.nc", "NetCDF-4, deflate, 20736 chunks", netcdf, many, 3),
-    Case("classic.nc", "NetCDF classic, a record for each t", lambda path, grid: netcdf(path, grid, True), lambda grid: (1, *grid.shape[1:])),
-    Case("zarr2.zarr", "Zarr 2, 640 chunks", zarr(2, "few"), few),
-    Case("zarr3.zarr", "Zarr 3, 640 chunks", zarr(3, "few"), few),
-    Case("zarr3-many.zarr", "Zarr 3, 20736 chunks", zarr(3, "many"), many),
-    Case("sharded.zarr", "Zarr 3, 20736 chunks in 12 shards", zarr(3, "many", True), many),
+    Case("zarr2.zarr", "Zarr 2, 640 chunks", zarr(2, "few"), few, 0),
+    Case("zarr3.zarr", "Zarr 3, 640 chunks", zarr(3, "few"), few, 0),
+    Case("zarr3_many.zarr", "Zarr 3, 20736 chunks", zarr(3, "many"), many, 0),
+    Case("sharded.zarr", "Zarr 3, 20736 chunks in 12 shards", zarr(3, "many", True), many, 1),
+    Case("classic.nc", "NetCDF classic, a record for each t", classic, lambda grid: (1, *grid.shape[1:]), None),
 ]
 
 
@@ -243,35 +246,38 @@ class Proxy:
             asking, answering = client.makefile("rb"), server.makefile("rb")
             while head := read_head(asking):
                 method, path, _ = head[0].split(" ", 2)
-                asked = field(head, "range") + (" if-match" if field(head, "if-match") else "")
-                request = Request(method, path, asked.removeprefix("bytes="), time.monotonic())
+                request = Request(method, path, field(head, "range").removeprefix("bytes="), time.monotonic())
                 self.requests.append(request)
-                server.sendall(written(head))
-                server.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # else a head waits 40 ms for its body
-                copy_body(head, asking, server)
-                answer = read_head(answering)
-                if not answer:
-                    return
-                request.status = int(answer[0].split(" ", 2)[1])
-                sent = written(answer)
-                if method != "HEAD" and request.status not in (204, 304):
-                    client.sendall(sent)
-                    request.bytes = copy_body(answer, answering, client)
-                    request.end = time.monotonic()
-                else:
-                    request.end = time.monotonic()
-                    client.sendall(sent)
-                if found := re.match(r"bytes (\d+)-(\d+)/", field(answer, "content-range")):
-                    request.first, request.last = int(found[1]), int(found[2]) + 1
-                else:
-                    request.last = request.bytes
+                try:
+                    server.sendall(written(head))
+                    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # else a head waits 40 ms for its body
+                    copy_body(head, asking, server)
+                    answer(request, answering, client)
+                finally:
+                    request.end = min(request.end, time.monotonic())
 
     def noted(self) -> list[Request]:
-        """What was asked since the last call, when there comes no more."""
+        """What was asked since the last call, when all of it is answered."""
+        time.sleep(0.1)
         while any(request.end == math.inf for request in self.requests):
             time.sleep(0.05)
         found, self.requests = self.requests, []
         return found
+
+
+def answer(request: Request, answering, client: socket.socket) -> None:
+    head = read_head(answering)
+    if not head:
+        raise OSError("the server does not answer")
+    request.status = int(head[0].split(" ", 2)[1])
+    has_body = request.method != "HEAD" and request.status not in (204, 304)
+    if not has_body:
+        request.end = time.monotonic()
+    client.sendall(written(head))
+    if has_body:
+        request.bytes = copy_body(head, answering, client)
+    found = re.match(r"bytes (\d+)-(\d+)/", field(head, "content-range"))
+    request.first, request.last = (int(found[1]), int(found[2]) + 1) if found else (0, request.bytes)
 
 
 def read_head(stream) -> list[str]:
@@ -355,7 +361,7 @@ def stored(path: pathlib.Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
 
 
-def layout(case: Case, path: pathlib.Path, grid: Grid, window: tuple[slice, slice, slice]) -> Layout:
+def layout(case: Case, path: pathlib.Path, grid: Grid, window: Window) -> Layout:
     chunk = case.chunk(grid)
     first = [part.start // extent for part, extent in zip(window, chunk)]
     after = [(part.stop - 1) // extent + 1 for part, extent in zip(window, chunk)]
@@ -402,58 +408,60 @@ def classic_records(path: pathlib.Path, grid: Grid) -> tuple[int, int]:
 
 @dataclasses.dataclass
 class Measured:
-    """One query: what was requested, and which of it before and for the data."""
+    """The requests of one query. Those that only tell which version is there are `tell`, those for chunks of the window `data`."""
 
     requests: list[Request]
     wanted: Layout
 
     def __post_init__(self) -> None:
         for request in self.requests:
-            listing = request.path.partition("?")[2] or request.method == "HEAD" or request.status in (304, 412)
-            request.kind = "tell" if listing else "data" if self.wanted.is_data(request) else "meta"
+            telling = "?" in request.path or request.method == "HEAD" or request.status in (304, 412)
+            request.kind = "tell" if telling else "data" if self.wanted.is_data(request) else "meta"
 
-    def of(self, *kinds: str) -> list[Request]:
-        return [request for request in self.requests if request.kind in kinds]
+    def of(self, kind: str) -> list[Request]:
+        return [request for request in self.requests if request.kind == kind]
 
-    @property
-    def bytes(self) -> int:
-        return sum(request.bytes for request in self.requests)
+    def bytes(self, *kinds: str) -> int:
+        return sum(request.bytes for request in self.requests if not kinds or request.kind in kinds)
 
-    @property
-    def before(self) -> int:
-        """Rounds until the data is asked for."""
-        return rounds(self.of("meta", "tell"))
+    def rounds(self, kind: str) -> int:
+        return rounds(self.of(kind))
 
     @property
-    def told(self) -> int:
-        """Rounds that only tell which version is there."""
-        return self.before - rounds(self.of("meta")) if self.of("meta") else self.before
+    def repeated(self) -> int:
+        """Requests for what another one of this query asked for."""
+        return len(self.requests) - len({(request.method, request.path, request.asked) for request in self.requests})
+
+    @property
+    def share(self) -> float:
+        return self.bytes() / self.wanted.size
+
+    def lines(self) -> Iterator[str]:
+        for request in sorted(self.requests, key=lambda request: request.start):
+            start, end = ((at - self.requests[0].start) * 1000 for at in (request.start, request.end))
+            what = f"{request.method} {request.name} {request.asked}".strip()
+            yield f"  {start:6.0f} to {end:6.0f} ms  {request.kind}  {what}: {request.status}, {request.bytes} bytes"
 
 
 class Bed:
-    """A test S3 server with some objects, a proxy before it, and a lake that knows both."""
+    """A test S3 server that holds a case, a proxy before it, and a lake that knows both."""
 
-    def __init__(self, folder: pathlib.Path, testbed: str, put: dict[str, pathlib.Path], delay: int = DELAY):
+    def __init__(self, folder: pathlib.Path, testbed: str, case: Case, source: pathlib.Path, delay: int):
         objects = folder / "objects"
         objects.mkdir(parents=True)
-        command = [testbed, "127.0.0.1:0", str(objects), "--delay-ms", str(delay)]
-        for prefix, path in put.items():
-            command += ["--put", f"{BUCKET}/{prefix}={path}"]
+        command = [testbed, "127.0.0.1:0", str(objects), "--delay-ms", str(delay), "--put", f"{BUCKET}/={source}"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line.startswith("serving"):
-            raise RuntimeError(f"the test server did not start: {line}")
+            raise RuntimeError("the test server did not start")
         self.proxy = Proxy(line.split()[-1])
         self.lake = folder / "lacus.toml"
         self.lake.write_text(
             f'[lake]\nstate = "state"\n[store.remote]\nurl = "s3://{BUCKET}"\nendpoint = "{self.proxy.endpoint}"\n'
             'access_key_id = "LACUSTESTKEY"\nsecret_access_key = "lacus-test-secret"\n'
+            f'[dataset.{case.name}]\npath = "remote:{case.file}"\n'
         )
-
-    def add(self, case: Case) -> None:
-        with self.lake.open("a") as file:
-            file.write(f'[dataset."{case.name}"]\npath = "remote:{case.file}"\n')
 
     def close(self) -> None:
         self.proxy.listener.close()
@@ -461,13 +469,132 @@ class Bed:
         self.process.wait()
 
 
-def question(source: str, window: tuple[slice, slice, slice]) -> str:
-    t, y, x = [(part.start * 0.5, (part.stop - 1) * 0.5) for part in window]
-    t1, t2 = (f"TIMESTAMP '{numpy.datetime64('2000-01-01T00') + numpy.timedelta64(round(days * 24), 'h')}:00:00'" for days in t)
-    return f"SELECT avg(v), count(v) FROM {source} WHERE t BETWEEN {t1} AND {t2} AND y BETWEEN {y[0]} AND {y[1]} AND x BETWEEN {x[0]} AND {x[1]}"
+def question(source: str, window: Window) -> str:
+    t, y, x = ((part.start * 0.5, (part.stop - 1) * 0.5) for part in window)
+    first, last = (f"TIMESTAMP '{numpy.datetime64('2000-01-01T00') + numpy.timedelta64(round(days * 24), 'h')}:00:00'" for days in t)
+    box = f"t BETWEEN {first} AND {last} AND y BETWEEN {y[0]} AND {y[1]} AND x BETWEEN {x[0]} AND {x[1]}"
+    return f"SELECT avg(v), count(v) FROM {source} WHERE {box}"
 
 
-def expected(grid: Grid, window: tuple[slice, slice, slice]) -> tuple[float, int]:
-    t, y, x = window
-    values = grid.planes(t.start, t.stop - t.start)[:, y, x]
-    return float(values.mean(dtype="f8")), values.size
+def only_wanted(path: pathlib.Path, layouts: list[Layout]) -> None:
+    """Of thousands of chunks that are objects, only those that are read are put onto the server, which takes its time for each."""
+    wanted = {name for layout in layouts for name in layout.chunks}
+    for file in (path / "v").rglob("*"):
+        if file.is_file() and file.name not in ("zarr.json", ".zarray", ".zattrs") and str(file.relative_to(path)) not in wanted:
+            file.unlink()
+
+
+def measure(case: Case, folder: pathlib.Path, grid: Grid, testbed: str, delay: int = DELAY) -> dict[str, Measured]:
+    """What queries request: the first of an engine, one for another window, the first again, and the first of an engine with an index."""
+    import lacus
+
+    source = folder / "source"
+    source.mkdir(parents=True)
+    case.write(source / case.file, grid)
+    layouts = [layout(case, source / case.file, grid, window) for window in grid.windows]
+    if (source / case.file).is_dir():
+        only_wanted(source / case.file, layouts)
+    bed = Bed(folder / "bed", testbed, case, source, delay)
+    shutil.rmtree(source)
+
+    def ask(lake: lacus.Lake, source: str, number: int) -> Measured:
+        window = grid.windows[number]
+        average, count = (column[0].as_py() for column in lake.sql(question(source, window)).to_arrow().columns)
+        values = grid.planes(window[0].start, window[0].stop - window[0].start)[:, window[1], window[2]]
+        if count != values.size or not math.isclose(average, values.mean(dtype="f8"), rel_tol=1e-9):
+            raise ValueError(f"{case.name}: WRONG: {average} of {count} instead of {values.mean(dtype='f8')} of {values.size}")
+        return Measured(bed.proxy.noted(), layouts[number])
+
+    try:
+        path, lake = f"'remote:{case.file}'", lacus.open(bed.lake)
+        found = {"first": ask(lake, path, 0), "other": ask(lake, path, 1), "again": ask(lake, path, 0)}
+        plan = lacus.open(bed.lake).sql("EXPLAIN ANALYZE " + question(path, grid.windows[0])).to_arrow()
+        agree(case, " ".join(str(value) for column in plan.columns for value in column.to_pylist()), bed.proxy.noted())
+        lacus.open(bed.lake).build_index(case.name)
+        bed.proxy.noted()
+        found["indexed"] = ask(lacus.open(bed.lake), case.name, 0)
+    finally:
+        bed.close()
+    return found
+
+
+def agree(case: Case, plan: str, requests: list[Request]) -> None:
+    """EXPLAIN ANALYZE must say what the proxy saw. What a server writes in an error is not counted."""
+    said = re.findall(r"requests=(\d+), bytes_read=(\d+)", plan)
+    seen = (str(len(requests)), str(sum(request.bytes for request in requests if request.status < 400)))
+    if not said or said[-1] != seen:
+        raise ValueError(f"{case.name}: EXPLAIN ANALYZE says {said} (requests, bytes), the proxy {seen}")
+
+
+def missed(case: Case, found: dict[str, Measured]) -> list[str]:
+    """The goals that a large file does not meet."""
+    if case.levels is None:
+        return []
+    first, other, again = (found[name] for name in ("first", "other", "again"))
+    goals = {
+        f"more than {MOST:.0%} of the bytes": max(first.share, other.share) <= MOST,
+        f"more than {ROUNDS + case.levels} rounds of metadata": first.rounds("meta") <= ROUNDS + case.levels,
+        "one range is read several times": not any(query.repeated for query in found.values()),
+        "a later query reads metadata again": not again.of("meta") and other.rounds("meta") <= max(0, case.levels - 1),
+    }
+    return [what for what, met in goals.items() if not met]
+
+
+def row(case: Case, found: dict[str, Measured]) -> Iterator[str]:
+    allowed = "no goal" if case.levels is None else f"{ROUNDS} + {case.levels}"
+    for name, query in found.items():
+        counts = " | ".join(f"{len(query.of(kind))} / {query.rounds(kind)}" for kind in ("tell", "meta", "data"))
+        what = f"{case.what}, {query.wanted.size / 1e6:.0f} MB" if name == "first" else ""
+        judged = (", ".join(missed(case, found)) or ("met" if case.levels is not None else "")) if name == "first" else ""
+        shown = f"{query.bytes():,} | {query.share:.2%} | {query.bytes('meta'):,} | {counts}"
+        yield f"| {what} | {name} | {shown} | {allowed if name == 'first' else ''} | {query.repeated or ''} | {judged} |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=float, default=500)
+    parser.add_argument("--only", help="cases by name: btree1,zarr3")
+    parser.add_argument("--requests", action="store_true", help="list every request")
+    parser.add_argument("--delay-ms", type=int, default=DELAY)
+    parser.add_argument("--folder", help="where the data of one case after the other lies: twice its size")
+    parser.add_argument("--testbed", default=os.environ.get("LACUS_TESTBED", "lacus-testbed"))
+    parser.add_argument("--out", type=pathlib.Path)
+    options = parser.parse_args()
+    grid = Grid.of(options.megabytes)
+    cases = [case for case in CASES if not options.only or case.name in options.only.split(",")]
+    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("lacus", "h5py", "netCDF4", "zarr"))
+    text = [
+        f"A window of {numpy.prod([part.stop - part.start for part in grid.windows[0]]) / numpy.prod(grid.shape):.2%} of v{grid.shape} from S3 "
+        f"behind {options.delay_ms} ms. {versions}.",
+        "",
+        "`tell`: listings and HEAD; `meta`: all else that is not a chunk of the window; `data`: those chunks. A goal holds for `meta`: so many "
+        "rounds, and one for each level of the chunk index.",
+        "",
+        "| file | query | bytes | of the file | of them meta | tell requests / rounds | meta requests / rounds | data requests / rounds "
+        "| goal of rounds | asked twice | goals |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    failed = False
+    for case in cases:
+        with tempfile.TemporaryDirectory(prefix="lacus-bench-", dir=options.folder) as scratch:
+            try:
+                found = measure(case, pathlib.Path(scratch), grid, options.testbed, options.delay_ms)
+            except Exception as error:  # one that fails is a row of the table
+                failed = True
+                text.append(f"| {case.what} | {type(error).__name__}: {str(error).replace(scratch, 'SCRATCH')[:300]} |" + " |" * 9)
+                print(text[-1], file=sys.stderr)
+                continue
+        for line in row(case, found):
+            text.append(line)
+            print(line, file=sys.stderr)
+        if options.requests:
+            for name, query in found.items():
+                print(f"{case.name}, {name}:", *query.lines(), sep="\n", file=sys.stderr)
+    print("\n".join(text))
+    if options.out:
+        options.out.write_text("\n".join(text) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

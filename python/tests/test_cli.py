@@ -128,3 +128,28 @@ def test_ctrl_c_cancels() -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "cancelled" in said
+
+
+def test_an_index_and_a_doctor(cli, tmp_path: pathlib.Path) -> None:
+    for day in range(1, 5):
+        shutil.copy(TESTDATA / "arrays" / f"day-{day}.nc", tmp_path)
+    (tmp_path / "lacus.toml").write_text('[dataset.days]\npath = "day-*.nc"\n[dataset.none]\npath = "lacus.toml"\nformat = "csv"\n')
+    lake = str(tmp_path / "lacus.toml")
+    assert "4 files, no index" in cli("index", "status", lake=lake).stdout
+    assert cli("index", "build", lake=lake).stdout.startswith("days: 4 files: 4 added, 0 changed, 0 removed, 0 as before; in ")
+    shutil.copy(tmp_path / "day-1.nc", tmp_path / "day-0.nc")
+    (tmp_path / "day-2.nc").unlink()
+    assert "3 known, 1 new, 0 changed, 1 gone" in cli("index", "status", "days", lake=lake).stdout
+    doctor = cli("doctor", "days", lake=lake).stdout
+    assert "degC" in doctor and "presence" in doctor
+    (tmp_path / "day-4.nc").unlink()
+    (tmp_path / "day-0.nc").unlink()
+    # What is left differs in the epochs of its times alone.
+    assert "hours since 2024-06-03 00:00" in cli("doctor", "days", lake=lake).stdout
+    (tmp_path / "day-1.nc").unlink()
+    assert cli("doctor", "days", lake=lake).stdout == "days: the files agree\n"
+    (tmp_path / "day-3.nc").write_bytes(b"CDF\x01 and no more")
+    failed = cli("index", "build", "days", lake=lake)
+    assert failed.returncode == 6 and "day-3.nc is not indexed" in failed.stderr, failed
+    assert "has no index" in cli("index", "build", "none", lake=lake).stderr
+    assert "did you mean `days`" in cli("index", "build", "dais", lake=lake).stderr

@@ -140,7 +140,7 @@ impl Rows {
     }
 
     /// The place along `axis` of each row from `start`, handed to `each` as (rows, place): runs of rows share a place.
-    fn places(&self, axis: usize, start: usize, length: usize, mut each: impl FnMut(usize, usize)) {
+    pub(crate) fn places(&self, axis: usize, start: usize, length: usize, mut each: impl FnMut(usize, usize)) {
         let inner: usize = self.selected[axis + 1..].iter().map(Indices::len).product();
         let extent = self.selected[axis].len();
         let mut row = start;

@@ -14,7 +14,8 @@ mod lazy;
 mod rows;
 mod structures;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
@@ -49,8 +50,8 @@ pub(crate) struct Indices {
 #[derive(Debug)]
 pub(crate) struct Index {
     structures: Vec<Arc<Structure>>,
-    /// Fingerprint, structure and row of each file, in the order of the fingerprints.
-    files: Vec<(u128, u32, u32)>,
+    /// Structure and row of each file, by its fingerprint.
+    files: HashMap<u128, (u32, u32), BuildHasherDefault<Folded>>,
     bounds: Vec<Bounds>,
 }
 
@@ -66,15 +67,31 @@ struct Bounds {
 impl Index {
     /// The structure of this version of a file, and the file's row.
     pub(crate) fn find(&self, object: &ObjectMeta) -> Option<(&Arc<Structure>, u32)> {
-        let wanted = fingerprint(object);
-        let place = self.files.binary_search_by_key(&wanted, |(fingerprint, ..)| *fingerprint).ok()?;
-        let (_, structure, row) = self.files[place];
+        let (structure, row) = *self.files.get(&fingerprint(object))?;
         Some((&self.structures[structure as usize], row))
     }
 
     /// How many files are known.
     pub(crate) fn len(&self) -> usize {
         self.files.len()
+    }
+}
+
+/// A fingerprint is a hash already: half of it is as good as the hash of it.
+#[derive(Debug, Default)]
+struct Folded(u64);
+
+impl Hasher for Folded {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u128(&mut self, number: u128) {
+        self.0 = number as u64;
     }
 }
 

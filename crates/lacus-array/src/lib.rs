@@ -12,7 +12,7 @@
 //! * `cf`: what attributes say that numbers mean;
 //! * `selection`: predicates on coordinates to indices, indices to boxes;
 //! * `fetch`, `chunks`: places of chunks to few requests, bytes to decoded cells;
-//! * `gather`, `scan`: cells of boxes to rows;
+//! * `gather`, `scan`: cells of boxes to rows; `coordinate_groups`: cells to groups of coordinates, without rows;
 //! * `index`, `differences`: what is known of many files, and what they disagree about.
 //!
 //! [`conformance`] holds the checks that a format runs in its own tests.
@@ -21,6 +21,7 @@ mod cf;
 mod chunks;
 pub mod conformance;
 mod container;
+mod coordinate_groups;
 mod differences;
 mod element;
 mod fetch;
@@ -38,6 +39,7 @@ mod union;
 
 pub use cf::{Calendar, Date, TimeUnit, iso_text};
 pub use container::{ArrayMeta, Attributes, Container, Dimension, Group, Missing, groups_upward, joined_path};
+pub use coordinate_groups::GroupByCoordinates;
 pub use differences::DIFFERENCES;
 pub use element::{Element, Heap, Member, NoHeap, Order, Padding};
 pub use format::{Format, GridStore, Opener, Place, Source};

@@ -48,7 +48,7 @@ pub(crate) struct FileScan {
 }
 
 impl FileScan {
-    fn layout(&self) -> &TableLayout {
+    pub(crate) fn layout(&self) -> &TableLayout {
         &self.opened.mapping.tables[self.table]
     }
 }
@@ -56,7 +56,8 @@ impl FileScan {
 /// Consecutive boxes of one container.
 #[derive(Debug, Clone)]
 pub(crate) struct Work {
-    file: usize,
+    /// The container, by its place in the scan.
+    pub(crate) file: usize,
     boxes: Range<u64>,
 }
 
@@ -110,20 +111,11 @@ pub(crate) fn partitions(files: &[FileScan], count: usize) -> Vec<Vec<Work>> {
 impl DataSource for GridScan {
     fn open(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let work = self.partitions.get(partition).cloned().unwrap_or_default();
-        let reader = ChunkReader::new(Arc::clone(&self.bytes), Arc::clone(context.memory_pool()));
-        let decoded = MetricBuilder::new(&self.metrics).counter("chunks_decoded", partition);
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let batch_rows = context.session_config().batch_size();
-        let scan = Arc::new(self.clone());
-        let groups = stream::iter(groups(&scan.files, work));
-        let prepared = {
-            let scan = Arc::clone(&scan);
-            groups.map(move |group| prepare(Arc::clone(&scan), reader.clone(), group, decoded.clone()))
-        };
-        // The next group is fetched and decoded while the rows of this one are used; a scan that stops early does not read ahead.
-        let ahead = if self.fetch.is_some() { 1 } else { 2 };
+        let prepared = self.prepared(work, partition, self.reader(&context));
         let schema = Arc::clone(&self.schema);
-        let batches = prepared.buffered(ahead).map_ok(move |group| group.batches(batch_rows)).try_flatten();
+        let batches = prepared.map_ok(move |group| group.batches(batch_rows)).try_flatten();
         let limited: BoxStream<'static, Result<RecordBatch>> = match self.fetch {
             Some(rows) => limit(batches.boxed(), rows),
             None => batches.boxed(),
@@ -189,6 +181,23 @@ impl DataSource for GridScan {
     }
 }
 
+impl GridScan {
+    /// What reads chunks for one partition.
+    pub(crate) fn reader(&self, context: &TaskContext) -> ChunkReader {
+        ChunkReader::new(Arc::clone(&self.bytes), Arc::clone(context.memory_pool()))
+    }
+
+    /// The boxes of `work`, decoded group after group.
+    pub(crate) fn prepared(&self, work: Vec<Work>, partition: usize, reader: ChunkReader) -> BoxStream<'static, Result<Group>> {
+        let decoded = MetricBuilder::new(&self.metrics).counter("chunks_decoded", partition);
+        let scan = Arc::new(self.clone());
+        // The next group is fetched and decoded while the rows of this one are used; a scan that stops early does not read ahead.
+        let ahead = if self.fetch.is_some() { 1 } else { 2 };
+        let groups = stream::iter(groups(&scan.files, work));
+        groups.map(move |group| prepare(Arc::clone(&scan), reader.clone(), group, decoded.clone())).buffered(ahead).boxed()
+    }
+}
+
 fn limit(batches: BoxStream<'static, Result<RecordBatch>>, rows: usize) -> BoxStream<'static, Result<RecordBatch>> {
     stream::try_unfold((batches, rows), |(mut batches, rows)| async move {
         if rows == 0 {
@@ -222,7 +231,7 @@ fn groups(files: &[FileScan], work: Vec<Work>) -> impl Iterator<Item = Work> + u
 }
 
 /// Boxes whose chunks are decoded.
-struct Group {
+pub(crate) struct Group {
     scan: Arc<GridScan>,
     boxes: Vec<(Rows, Vec<Column>)>,
     _chunks: Option<Decoded>,
@@ -367,21 +376,34 @@ impl GridScan {
 
 impl Group {
     fn batches(self, batch_rows: usize) -> impl futures::Stream<Item = Result<RecordBatch>> {
-        let slices: Vec<(usize, usize)> = self
-            .boxes
-            .iter()
-            .enumerate()
-            .flat_map(|(number, (rows, _))| (0..rows.count).step_by(batch_rows).map(move |start| (number, start)))
-            .collect();
-        stream::iter(slices).map(move |(number, start)| {
-            let (rows, columns) = &self.boxes[number];
-            let length = batch_rows.min(rows.count - start);
-            let fields = self.scan.schema.fields();
-            let arrays = columns.iter().zip(fields).map(|(column, field)| column.slice(rows, start, length, field.data_type()));
-            let options = RecordBatchOptions::new().with_row_count(Some(length));
-            let arrays = arrays.collect::<Result<Vec<_>>>()?;
-            Ok(RecordBatch::try_new_with_options(Arc::clone(&self.scan.schema), arrays, &options)?)
-        })
+        let slices = |number| self.slices(number, batch_rows).map(move |(start, length)| (number, start, length)).collect::<Vec<_>>();
+        let slices: Vec<(usize, usize, usize)> = (0..self.boxes()).flat_map(slices).collect();
+        stream::iter(slices).map(move |(number, start, length)| self.batch(number, start, length))
+    }
+
+    /// The number of boxes.
+    pub(crate) fn boxes(&self) -> usize {
+        self.boxes.len()
+    }
+
+    /// The rows of a box.
+    pub(crate) fn rows(&self, number: usize) -> &Rows {
+        &self.boxes[number].0
+    }
+
+    /// The rows of a box as (first, length), as many at once as a batch has.
+    pub(crate) fn slices(&self, number: usize, batch_rows: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let count = self.rows(number).count;
+        (0..count).step_by(batch_rows).map(move |start| (start, batch_rows.min(count - start)))
+    }
+
+    /// Rows of a box.
+    pub(crate) fn batch(&self, number: usize, start: usize, length: usize) -> Result<RecordBatch> {
+        let (rows, columns) = &self.boxes[number];
+        let fields = self.scan.schema.fields();
+        let arrays = columns.iter().zip(fields).map(|(column, field)| column.slice(rows, start, length, field.data_type()));
+        let options = RecordBatchOptions::new().with_row_count(Some(length));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.scan.schema), arrays.collect::<Result<Vec<_>>>()?, &options)?)
     }
 }
 

@@ -68,8 +68,7 @@ impl ArrayTable {
                 _ => return None,
             }
         }
-        let short =
-            |name: &str| self.united.parts.iter().all(|part| extent_of(part, name).is_none_or(|extent| extent <= LONGEST_COORDINATE));
+        let short = |name: &str| self.united.kinds().all(|part| extent_of(part, name).is_none_or(|extent| extent <= LONGEST_COORDINATE));
         dimension.is_none_or(short).then_some(dimension)
     }
 

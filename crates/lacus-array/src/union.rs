@@ -32,6 +32,8 @@ pub(crate) struct United {
     pub(crate) name: String,
     pub(crate) parts: Vec<Part>,
     pub(crate) schema: SchemaRef,
+    /// One part of each mapping, by its place.
+    kinds: Vec<usize>,
     /// Along what each column varies, where that is the same in all containers and at most one dimension.
     pub(crate) along: Vec<Option<Along>>,
 }
@@ -81,17 +83,28 @@ pub(crate) fn listed(opened: &[Arc<Opened>]) -> Vec<Listed> {
 }
 
 /// The first of each kind, and how many there are of it: files that share a mapping are looked at once.
-pub(crate) fn alike<T, K: Hash + Eq>(all: &[T], kind: impl Fn(&T) -> K) -> Vec<(&T, u64)> {
-    let mut kinds: Vec<(&T, u64)> = Vec::new();
-    let mut places: HashMap<K, usize> = HashMap::new();
-    for each in all {
-        let place = *places.entry(kind(each)).or_insert_with(|| {
-            kinds.push((each, 0));
+pub(crate) fn alike<T, K: Hash + Eq>(all: &[T], kind: impl Fn(&T) -> K) -> impl Iterator<Item = (&T, u64)> {
+    places_alike(all, kind).into_iter().map(|(place, count)| (&all[place], count))
+}
+
+fn places_alike<T, K: Hash + Eq>(all: &[T], kind: impl Fn(&T) -> K) -> Vec<(usize, u64)> {
+    let mut kinds: Vec<(usize, u64)> = Vec::new();
+    let mut known: HashMap<K, usize> = HashMap::new();
+    for (place, each) in all.iter().enumerate() {
+        let number = *known.entry(kind(each)).or_insert_with(|| {
+            kinds.push((place, 0));
             kinds.len() - 1
         });
-        kinds[place].1 += 1;
+        kinds[number].1 += 1;
     }
     kinds
+}
+
+impl United {
+    /// One part of each mapping: what parts of one mapping share is looked at once.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = &Part> {
+        self.kinds.iter().map(|place| &self.parts[*place])
+    }
 }
 
 /// One column of a table of many containers, while it is united.
@@ -126,7 +139,10 @@ pub(crate) fn unite(
     }
     let mut columns: Vec<Uniting> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
-    for (part, count) in alike(&parts, |part| Arc::as_ptr(&part.opened.mapping)) {
+    let mut kinds = Vec::new();
+    for (place, count) in places_alike(&parts, |part| Arc::as_ptr(&part.opened.mapping)) {
+        kinds.push(place);
+        let part = &parts[place];
         let layout = part.layout();
         for column in &layout.columns {
             match places.get(column.field.name()) {
@@ -145,7 +161,7 @@ pub(crate) fn unite(
         describe(column.field.with_nullable(nullable))
     });
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    Ok(United { name: name.to_owned(), parts, schema, along })
+    Ok(United { name: name.to_owned(), parts, schema, kinds, along })
 }
 
 impl Uniting {

@@ -6,6 +6,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::{ParamValues, ScalarValue, TableReference};
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::{AggregateUDF, LogicalPlan, ScalarUDF, WindowUDF};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use lacus_core::{DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Principal, Result, Source};
 use lacus_storage::Stores;
 
@@ -60,6 +61,7 @@ pub struct EngineBuilder {
     scalars: Vec<ScalarUDF>,
     aggregates: Vec<AggregateUDF>,
     windows: Vec<WindowUDF>,
+    rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
 }
 
 impl EngineBuilder {
@@ -131,6 +133,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Adds an optimizer rule of a source, which sees physical plans after all others.
+    #[must_use]
+    pub fn physical_rule(mut self, rule: Arc<dyn PhysicalOptimizerRule + Send + Sync>) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
     /// The stores that the engine reads, to add one.
     pub fn stores(&self) -> &Arc<Stores> {
         &self.stores
@@ -141,7 +150,7 @@ impl EngineBuilder {
     /// # Errors
     /// `InvalidConfiguration` when the spill folder can't be made, `AlreadyExists` when a name is given twice.
     pub fn build(self) -> Result<Engine> {
-        let mut state = session::base_state(&self.lake, &self.limits)?;
+        let mut state = session::base_state(&self.lake, &self.limits, self.rules)?;
         for function in self.scalars {
             state.register_udf(Arc::new(function))?;
         }
@@ -185,6 +194,7 @@ impl Engine {
             scalars: Vec::new(),
             aggregates: Vec::new(),
             windows: Vec::new(),
+            rules: Vec::new(),
         }
     }
 

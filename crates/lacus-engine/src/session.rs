@@ -9,6 +9,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use lacus_core::{Error, Kind, Notices, Result};
 use lacus_storage::{ReadScope, ScopedStore, Stores};
 use object_store::ObjectStore;
@@ -21,7 +22,7 @@ const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.satu
 const FOOTER_CACHE: usize = 256 << 20;
 
 /// The state that every query's session is made from.
-pub(crate) fn base_state(lake: &str, limits: &Limits) -> Result<SessionState> {
+pub(crate) fn base_state(lake: &str, limits: &Limits, rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>) -> Result<SessionState> {
     let mode = match &limits.spill_directory {
         Some(directory) => {
             std::fs::create_dir_all(directory).map_err(|error| {
@@ -43,7 +44,8 @@ pub(crate) fn base_state(lake: &str, limits: &Limits) -> Result<SessionState> {
         .with_object_list_cache_limit(0)
         .build_arc()?;
     let config = settings::session_config(lake);
-    Ok(SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build())
+    let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
+    Ok(rules.into_iter().fold(builder, SessionStateBuilder::with_physical_optimizer_rule).build())
 }
 
 /// What belongs to one query: what it reads, and what it wants its reader to know.

@@ -88,7 +88,7 @@ impl Pattern {
             return Err(Error::new(Kind::NotFound, format!("no file matches `{}`", self.shown))
                 .hint("check the path; `*` stays within one folder, `**` reaches below"));
         }
-        objects.sort_by(|left, right| left.location.cmp(&right.location));
+        objects.sort_unstable_by(|left, right| left.location.cmp(&right.location));
         Ok(objects)
     }
 

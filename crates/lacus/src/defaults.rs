@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lacus_array::ArraySource;
+use lacus_array::{ArraySource, GroupByCoordinates};
 use lacus_core::Result;
 use lacus_engine::{Engine, EngineBuilder};
 use lacus_files::FilesSource;
@@ -20,7 +20,7 @@ pub fn register_defaults(builder: EngineBuilder) -> EngineBuilder {
         Some(folder) => arrays.with_indices(Arc::new(LocalFileSystem::new()), folder),
         None => arrays,
     };
-    let builder = builder.source(Arc::new(FilesSource::new(stores))).source(Arc::new(arrays));
+    let builder = builder.source(Arc::new(FilesSource::new(stores))).source(Arc::new(arrays)).physical_rule(Arc::new(GroupByCoordinates));
     lacus_functions::functions().into_iter().fold(builder, EngineBuilder::scalar_function)
 }
 

@@ -1,6 +1,7 @@
 //! The rows of an index: one for each file, as Parquet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array, new_null_array};
@@ -125,17 +126,16 @@ fn objects(batch: &RecordBatch) -> Result<Vec<ObjectMeta>> {
 /// The index of the bytes of `files.parquet`.
 pub(super) fn index(files: Bytes, structures: Vec<Arc<Structure>>) -> Result<Index> {
     let (schema, batches) = batches(files, |name| name != "attributes" && name != "version")?;
-    let mut found = Vec::new();
+    let mut found = HashMap::with_capacity_and_hasher(batches.iter().map(RecordBatch::num_rows).sum(), BuildHasherDefault::default());
     for batch in &batches {
         let numbers = column(batch, "structure")?.as_primitive::<Int32Type>();
         for (object, structure) in objects(batch)?.iter().zip(numbers.values()) {
             let number = u32::try_from(*structure).ok().filter(|number| (*number as usize) < structures.len());
             let number = number.ok_or_else(|| Error::new(Kind::CorruptData, format!("there is no structure {structure}")))?;
             let row = u32::try_from(found.len()).map_err(|_| Error::new(Kind::LimitExceeded, "more files than an index can hold"))?;
-            found.push((fingerprint(object), number, row));
+            found.insert(fingerprint(object), (number, row));
         }
     }
-    found.sort_unstable();
     let whole = |name: &str| -> Result<Option<ArrayRef>> {
         let parts: Vec<&dyn Array> = batches.iter().filter_map(|batch| Some(batch.column_by_name(name)?.as_ref())).collect();
         Ok(if parts.is_empty() { None } else { Some(concat(&parts)?) })

@@ -121,6 +121,48 @@ async fn pruned_answers_are_those_of_a_whole_scan() -> TestResult {
     Ok(())
 }
 
+/// Groups of coordinates are places, not hashed values; the answers are those of any other grouping.
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_of_coordinates_are_those_of_any_grouping() -> TestResult {
+    let server = server().await?;
+    let engine = engine(vec![bucket("lab", &server, "data")?])?;
+    let cases = [
+        ("climate.nc", "\"T2M\"", "lat", "true"),
+        ("climate.nc", "\"T2M\"", "lon, lat", "time > '2001-03-01' AND lat < 40"),
+        ("climate.nc", "\"T2M\"", "date_part('month', time)", "\"T2M\" > 280"),
+        ("climate.nc", "\"T2M\"", "date_part('year', time), lat > 0, height", "lon <> 60"),
+        ("climate.nc", "\"T2M\"", "lat", "lat > 100"),
+        ("weather2.zarr", "rain", "lat", "lon < 200"),
+        ("weather3.zarr", "rain", "date_trunc('day', time), abs(lat - 45) < 8", "true"),
+        ("swath.nc", "radiance", "line, band", "latitude > 48"),
+        // Several files: one of them lacks a column, and days have hours in common.
+        ("day-*.nc", "t", "date_part('hour', time)", "true"),
+        ("day-*.nc", "rh", "level", "level > 600"),
+        ("packed-*.nc", "v", "x > 12", "true"),
+        ("calendar-*.nc", "v", "time > '2000-02-30'", "true"),
+    ];
+    let mut replaced = 0;
+    for (file, value, by, filter) in cases {
+        let sql = |groups: &str| {
+            let aggregates =
+                format!("count(*), count({value}), sum({value}), avg({value} * 2), min({value}), max({value}), stddev({value})");
+            format!("SELECT {by}, {aggregates} FROM 'lab:{file}' WHERE {filter} GROUP BY {groups}")
+        };
+        let sorted = |answer: String| {
+            let mut rows: Vec<Vec<String>> = answer.lines().map(rounded).collect();
+            rows.sort();
+            rows
+        };
+        // A key that is random to the planner keeps the grouping by values.
+        let by_values = sorted(ask(&engine, &sql(&format!("{by}, random() < 2"))).await?);
+        assert_eq!(sorted(ask(&engine, &sql(by)).await?), by_values, "{file} by {by}");
+        let plan = ask(&engine, &format!("EXPLAIN {}", sql(by))).await?;
+        replaced += usize::from(plan.contains("CoordinateGroups"));
+    }
+    assert!(replaced >= 6, "{replaced} of the groupings were by coordinates");
+    Ok(())
+}
+
 /// Sums of floats depend on their order in the last digits.
 fn rounded(answer: &str) -> Vec<String> {
     answer.split(',').map(|cell| cell.parse::<f64>().map_or_else(|_| cell.to_owned(), |number| format!("{number:.3}"))).collect()
