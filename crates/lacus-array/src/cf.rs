@@ -23,7 +23,7 @@ pub use calendar::{Calendar, Date};
 pub(crate) use time::time_texts;
 pub use time::{TimeUnit, iso_text};
 
-pub(crate) use mask::Mask;
+pub(crate) use mask::{Mask, default_fill};
 
 use crate::container::{ArrayMeta, Attributes};
 use crate::element::repeated;

@@ -16,6 +16,9 @@
 //! * `index`, `differences`: what is known of many files, and what they disagree about.
 //!
 //! [`conformance`] holds the checks that a format runs in its own tests.
+//!
+//! The other way, for `COPY ... TO`: `grid` puts rows into cells, `variable` says by CF what their numbers mean, `sink` hands both to
+//! the [`GridWriter`] of a format.
 
 mod cf;
 mod chunks;
@@ -27,15 +30,19 @@ mod element;
 mod fetch;
 mod format;
 mod gather;
+mod grid;
 mod index;
 mod mapping;
 mod metadata_tables;
 mod scan;
 mod selection;
+mod sink;
 mod slabs;
 mod source;
 mod table;
 mod union;
+mod variable;
+mod writer;
 
 pub use cf::{Calendar, Date, TimeUnit, iso_text};
 pub use container::{ArrayMeta, Attributes, Container, Dimension, Group, Missing, groups_upward, joined_path};
@@ -45,5 +52,8 @@ pub use element::{Element, Heap, Member, NoHeap, Order, Padding};
 pub use format::{Format, GridStore, Opener, Place, Source};
 pub use mapping::{CALENDAR_KEY, TIME_UNITS_KEY};
 pub use metadata_tables::{ARRAYS, ATTRIBUTES};
+pub use sink::ArraySink;
 pub use slabs::{slab_extent, slab_range};
 pub use source::ArraySource;
+pub use variable::Variable;
+pub use writer::{GridLayout, GridValues, GridWriter, number_bytes};

@@ -7,6 +7,7 @@
 //! * [`Location`]: where a dataset lies, as a person writes it;
 //! * [`DatasetSpec`]: what a person says about a dataset;
 //! * [`Source`]: the trait that turns a specification into a table;
+//! * [`Sink`]: the trait that keeps a result;
 //! * [`Principal`]: on whose behalf a query runs;
 //! * [`Notices`]: what a query wants its reader to know beside the rows.
 //!
@@ -19,6 +20,7 @@ mod metadata;
 mod name;
 mod notices;
 mod principal;
+mod sink;
 mod source;
 mod spec;
 mod types;
@@ -29,6 +31,7 @@ pub use metadata::{DESCRIPTION_KEY, UNIT_KEY, describe_field, description_of, un
 pub use name::{DatasetName, StoreName, nearest};
 pub use notices::{NOTICES_KEY, Notices, notices_of};
 pub use principal::Principal;
+pub use sink::{Rows, Sink, WriteSpec};
 pub use source::{IndexProgress, IndexStatus, Source, TableInfo};
 pub use spec::{ColumnSpec, DatasetSpec, OptionValue};
 pub use types::{wider_field, wider_type};

@@ -13,9 +13,13 @@ use crate::catalog::{Catalog, Entry, Origin, TableKind};
 /// Refuses statements that would write or change settings, before anything is opened for them.
 pub(crate) fn refuse_writes(statement: &Statement) -> Result<()> {
     let allowed = match statement {
-        Statement::CreateExternalTable(_) => true,
+        // COPY writes into stores that say so, and never over anything.
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) => true,
+        Statement::Explain(explain) if matches!(*explain.statement, Statement::CopyTo(_)) => {
+            return Err(Error::new(Kind::Unsupported, "EXPLAIN COPY is not supported").hint("explain the query inside"));
+        }
         Statement::Explain(explain) => return refuse_writes(&explain.statement),
-        Statement::CopyTo(_) | Statement::Reset(_) => false,
+        Statement::Reset(_) => false,
         Statement::Statement(statement) => match statement.as_ref() {
             ast::Statement::Drop { object_type, .. } => matches!(object_type, ObjectType::Table | ObjectType::View),
             other => matches!(
@@ -40,7 +44,7 @@ pub(crate) fn refuse_writes(statement: &Statement) -> Result<()> {
     let hint = match words.as_slice() {
         ["CREATE", ..] => "CREATE VIEW keeps a query under a name; CREATE EXTERNAL TABLE names files",
         ["SET" | "RESET", ..] => "limits are set in the lake file",
-        _ => "tables can be read, not written, yet",
+        _ => "tables can be read, not written; COPY ... TO keeps a result",
     };
     Err(Error::new(Kind::Unsupported, format!("{} is not supported", words.join(" "))).hint(hint))
 }

@@ -7,15 +7,16 @@ use datafusion::common::{ParamValues, ScalarValue, TableReference};
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::{AggregateUDF, LogicalPlan, ScalarUDF, WindowUDF};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use lacus_core::{DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Principal, Result, Source};
+use lacus_core::{DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Principal, Result, Sink, Source};
 use lacus_storage::Stores;
 
 use crate::catalog::{Catalog, Entry, Origin, TableEntry};
+use crate::copy::Target;
 use crate::planner::Planner;
 use crate::query::{Deadline, Query, Work};
 use crate::session::Scope;
 use crate::statement::{self, Parsed};
-use crate::{Limits, ddl, describe, explain, information_schema, session};
+use crate::{Limits, copy, ddl, describe, explain, information_schema, session};
 
 /// One engine over one lake.
 ///
@@ -34,6 +35,7 @@ struct Shared {
     state: SessionState,
     stores: Arc<Stores>,
     catalog: Arc<Catalog>,
+    sinks: Vec<Arc<dyn Sink>>,
     limits: Limits,
 }
 
@@ -56,6 +58,7 @@ pub struct EngineBuilder {
     limits: Limits,
     state: Option<PathBuf>,
     sources: Vec<Arc<dyn Source>>,
+    sinks: Vec<Arc<dyn Sink>>,
     datasets: Vec<(DatasetName, DatasetSpec)>,
     tables: Vec<(String, Arc<dyn TableProvider>)>,
     scalars: Vec<ScalarUDF>,
@@ -95,6 +98,13 @@ impl EngineBuilder {
     #[must_use]
     pub fn source(mut self, source: Arc<dyn Source>) -> Self {
         self.sources.push(source);
+        self
+    }
+
+    /// Adds a kind of thing that keeps results.
+    #[must_use]
+    pub fn sink(mut self, sink: Arc<dyn Sink>) -> Self {
+        self.sinks.push(sink);
         self
     }
 
@@ -167,7 +177,8 @@ impl EngineBuilder {
         for (name, provider) in self.tables {
             catalog.add(&name, Entry::Table { provider }, false)?;
         }
-        Ok(Engine { shared: Arc::new(Shared { state, stores: self.stores, catalog: Arc::new(catalog), limits: self.limits }) })
+        let shared = Shared { state, stores: self.stores, catalog: Arc::new(catalog), sinks: self.sinks, limits: self.limits };
+        Ok(Engine { shared: Arc::new(shared) })
     }
 }
 
@@ -178,6 +189,8 @@ struct Planned {
     scope: Scope,
     text: String,
     is_command: bool,
+    /// Where the rows are kept, by COPY.
+    target: Option<Target>,
 }
 
 impl Engine {
@@ -189,6 +202,7 @@ impl Engine {
             limits: Limits::default(),
             state: None,
             sources: Vec::new(),
+            sinks: Vec::new(),
             datasets: Vec::new(),
             tables: Vec::new(),
             scalars: Vec::new(),
@@ -198,11 +212,12 @@ impl Engine {
         }
     }
 
-    /// Plans one statement, with a value for each `?` or `$n` by position. A command has run when this returns.
+    /// Plans one statement, with a value for each `?` or `$n` by position. A command has run when this returns, and so has COPY: its
+    /// result is the number of rows that were written. Dropping the call before it returns cancels it.
     ///
     /// # Errors
     /// By kind: `InvalidQuery` for the text and the parameters, `NotFound` for names, `CorruptData` for files that can't be read,
-    /// `Unsupported` for statements that write.
+    /// `Unsupported` for statements that change tables; what [`Sink::write`] says.
     pub async fn query(&self, sql: &str, parameters: &[ScalarValue], _principal: &Principal) -> Result<Query> {
         let deadline = Deadline::after(self.shared.limits.deadline);
         deadline.bound(self.query_before(sql, parameters, deadline)).await
@@ -211,7 +226,7 @@ impl Engine {
     async fn query_before(&self, sql: &str, parameters: &[ScalarValue], deadline: Deadline) -> Result<Query> {
         let parsed = statement::parse(sql)?;
         statement::check_parameters(parsed.parameters, parameters)?;
-        let Planned { plan, state, scope, text, is_command } = self.plan(parsed).await?;
+        let Planned { plan, state, scope, text, is_command, target } = self.plan(parsed).await?;
         let id = format!("{:032x}", rand::random::<u128>());
         if is_command {
             ddl::apply(plan, &text, &self.shared.catalog, &state).await?;
@@ -221,16 +236,24 @@ impl Engine {
         let schema = Arc::new(scope.notices.attached_to(plan.schema().as_arrow().clone()));
         let explains = explain::is_explanation(&plan);
         let plan = state.create_physical_plan(&plan).await?;
-        Ok(Query { id, schema, work: Work::Rows { plan, task: state.task_ctx(), explains }, scope, deadline })
+        let query = Query { id, schema, work: Work::Rows { plan, task: state.task_ctx(), explains }, scope, deadline };
+        match target {
+            Some(target) => keep(query, &target, &state).await,
+            None => Ok(query),
+        }
     }
 
     async fn plan(&self, parsed: Parsed) -> Result<Planned> {
         ddl::refuse_writes(&parsed.statement)?;
         let parameters = parsed.parameters;
+        let (statement, target) = copy::take(parsed.statement, &self.shared.sinks)?;
         let scope = Scope::default();
         let state = session::query_state(&self.shared.state, &self.shared.stores, &scope);
-        let text = parsed.statement.to_string();
-        let plan = Planner { state: &state, catalog: &self.shared.catalog }.plan(parsed.statement).await?;
+        let text = statement.to_string();
+        let plan = Planner { state: &state, catalog: &self.shared.catalog }.plan(statement).await?;
+        if let Some(target) = &target {
+            target.sink.check(&target.spec, plan.schema().inner())?;
+        }
         let is_command = ddl::is_command(&plan)?;
         if is_command && parameters > 0 {
             return Err(
@@ -238,7 +261,7 @@ impl Engine {
             );
         }
         let plan = describe::rewrite(plan)?;
-        Ok(Planned { plan, state, scope, text, is_command })
+        Ok(Planned { plan, state, scope, text, is_command, target })
     }
 
     /// What `sql` would give, without running it: not even a command.
@@ -249,11 +272,15 @@ impl Engine {
         let deadline = Deadline::after(self.shared.limits.deadline);
         let parsed = statement::parse(sql)?;
         let count = parsed.parameters;
-        let Planned { plan, is_command, .. } = deadline.bound(self.plan(parsed)).await?;
+        let Planned { plan, is_command, target, .. } = deadline.bound(self.plan(parsed)).await?;
         let types = plan.get_parameter_types()?;
         let parameters = (1..=count).map(|number| types.get(&format!("${number}")).cloned().flatten()).collect();
-        let schema = if is_command { Schema::empty() } else { plan.schema().as_arrow().clone() };
-        Ok(Prepared { schema: Arc::new(schema), parameters, is_command })
+        let schema = match target {
+            Some(_) => copy::count_schema(),
+            None if is_command => Arc::new(Schema::empty()),
+            None => Arc::clone(plan.schema().inner()),
+        };
+        Ok(Prepared { schema, parameters, is_command })
     }
 
     /// The name of the lake.
@@ -382,4 +409,13 @@ impl Engine {
     pub fn cancelled() -> Error {
         Error::new(Kind::Cancelled, "the query was cancelled")
     }
+}
+
+/// Runs a query whose rows are kept.
+async fn keep(query: Query, target: &Target, state: &SessionState) -> Result<Query> {
+    let (id, scope, deadline, schema) = (query.id.clone(), query.scope.clone(), query.deadline, query.schema());
+    let count = target.sink.write(&target.spec, schema, copy::rows(query.stream()?), state).await?;
+    let schema = Arc::new(scope.notices.attached_to(copy::count_schema().as_ref().clone()));
+    let answer = copy::answer(&schema, count)?;
+    Ok(Query { id, schema, work: Work::Kept { answer, count }, scope, deadline })
 }

@@ -11,13 +11,15 @@
 //! 3. `catalog` resolves the names that the query uses, and no others; `planner` plans over them;
 //!    `spelling` finds columns whose names were written without quotes;
 //! 4. `ddl` applies `CREATE` and `DROP`; everything else becomes a [`Query`] with a known schema;
-//! 5. `query` runs it: deadline, memory limit, cancel by drop.
+//! 5. `copy` hands the rows of `COPY ... TO` to what keeps them;
+//! 6. `query` runs it: deadline, memory limit, cancel by drop.
 //!
 //! `settings` holds the defaults of a session, each with its reason; `information_schema` and `describe` say what there is;
 //! `explain` adds what was read to EXPLAIN.
 
 mod calls;
 mod catalog;
+mod copy;
 mod ddl;
 mod describe;
 mod engine;

@@ -7,8 +7,10 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use futures::Stream;
+use futures::future::ready;
+use futures::{Stream, stream};
 use lacus_core::{Error, Kind, Result};
 use lacus_storage::StoreReads;
 use tokio::time::{Instant, Sleep};
@@ -18,7 +20,8 @@ use crate::session::Scope;
 
 /// One SQL text, planned: its schema is known, and nothing but metadata was read.
 ///
-/// A command (`CREATE`, `DROP`) has run when [`Engine::query`](crate::Engine::query) returns it; its stream is empty.
+/// A command (`CREATE`, `DROP`) has run when [`Engine::query`](crate::Engine::query) returns it; its stream is empty. So has COPY, whose
+/// stream is one row: how many were written.
 #[derive(Debug)]
 pub struct Query {
     pub(crate) id: String,
@@ -33,6 +36,8 @@ pub struct Query {
 pub(crate) enum Work {
     /// Nothing: the command has run.
     Done,
+    /// Nothing: the rows were kept, and this says how many.
+    Kept { answer: RecordBatch, count: u64 },
     /// A plan to run; an explanation ends with what was read.
     Rows { plan: Arc<dyn ExecutionPlan>, task: Arc<TaskContext>, explains: bool },
 }
@@ -76,6 +81,14 @@ impl Query {
         matches!(self.work, Work::Done)
     }
 
+    /// How many rows COPY wrote; `None` for everything else.
+    pub fn rows_written(&self) -> Option<u64> {
+        match self.work {
+            Work::Kept { count, .. } => Some(count),
+            _ => None,
+        }
+    }
+
     /// Runs the query, on the tokio runtime that calls it. Dropping the stream cancels it: all tasks and reads stop.
     ///
     /// # Errors
@@ -83,6 +96,10 @@ impl Query {
     pub fn stream(self) -> Result<ResultStream> {
         let (batches, explains) = match self.work {
             Work::Done => (None, false),
+            Work::Kept { answer, .. } => {
+                let (schema, answer) = (answer.schema(), stream::once(ready(Ok(answer))));
+                (Some(Box::pin(RecordBatchStreamAdapter::new(schema, answer)) as SendableRecordBatchStream), false)
+            }
             Work::Rows { plan, task, explains } => (Some(execute_stream(plan, task)?), explains),
         };
         Ok(ResultStream {

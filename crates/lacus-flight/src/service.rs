@@ -122,15 +122,18 @@ impl Service {
         self.statements.with(handle, &Principal::owner(), |statement| wire::schema(&statement.prepared.schema))
     }
 
-    /// Runs a command for each row, and counts the rows that it changed: commands of a read-only lake change none.
+    /// Runs a command for each row, and counts the rows that were written: only COPY writes any.
     async fn update(&self, sql: &str, rows: &[Vec<ScalarValue>], principal: &Principal) -> Result<i64> {
+        let mut count = 0;
         for row in rows {
-            if !self.engine.query(sql, row, principal).await?.is_command() {
+            let query = self.engine.query(sql, row, principal).await?;
+            count += query.rows_written().and_then(|rows| i64::try_from(rows).ok()).unwrap_or(0);
+            if !query.is_command() && query.rows_written().is_none() {
                 return Err(Error::new(Kind::InvalidQuery, "the statement has rows to fetch: it is a query, not an update")
                     .hint("execute it as a query"));
             }
         }
-        Ok(0)
+        Ok(count)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The formats of arrays that ship with Lacus, each a module and a feature.
 //!
-//! A format knows its bytes and nothing of tables: it implements [`Opener`] and [`GridStore`](lacus_array::GridStore).
+//! A format knows its bytes and nothing of tables: it implements [`Opener`] and [`GridStore`](lacus_array::GridStore), and
+//! [`GridWriter`] when it is written too.
 
 #[cfg(feature = "hdf5")]
 mod hdf5;
@@ -11,7 +12,7 @@ mod zarr;
 
 use std::sync::Arc;
 
-use lacus_array::{Format, Opener};
+use lacus_array::{Format, GridWriter, Opener};
 
 /// All formats that this build has.
 pub fn formats() -> Vec<Format> {
@@ -32,6 +33,16 @@ pub fn formats() -> Vec<Format> {
         },
         #[cfg(feature = "zarr")]
         Format { name: "zarr", endings: &[".zarr"], openers: openers([Arc::new(zarr::ZarrOpener)]), folder: true },
+    ]
+}
+
+/// The formats that are written.
+pub fn writers() -> Vec<Arc<dyn GridWriter>> {
+    vec![
+        #[cfg(feature = "netcdf")]
+        Arc::new(netcdf::ClassicWriter),
+        #[cfg(feature = "zarr")]
+        Arc::new(zarr::ZarrWriter),
     ]
 }
 

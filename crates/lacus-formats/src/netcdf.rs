@@ -2,6 +2,8 @@
 //!
 //! The header is read by `netcdf-reader`; all data is one piece per variable, or one piece per record, and big-endian.
 
+mod write;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,6 +24,8 @@ use netcdf_reader::classic::header::{ClassicHeader, parse_header};
 use netcdf_reader::types::{NcAttrValue, NcAttribute, NcType, NcVariable};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+
+pub(crate) use write::ClassicWriter;
 
 /// Headers longer than this are refused: real ones are kilobytes.
 const LONGEST_HEADER: u64 = 256 * 1024 * 1024;

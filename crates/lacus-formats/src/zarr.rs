@@ -8,6 +8,7 @@ mod hierarchy;
 mod json;
 mod shards;
 mod types;
+mod write;
 
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use codecs::Codecs;
 use shards::Shards;
+
+pub(crate) use write::ZarrWriter;
 
 /// Opens Zarr stores.
 #[derive(Debug)]

@@ -6,6 +6,8 @@
 //!
 //! Each query reads through its own [`ReadScope`], which counts requests and bytes per store and holds every object to the version
 //! that the query saw first: an object that changes while it is read is an error, never a mixture.
+//!
+//! Only a store that says so is written, and only through [`Writing`]: all objects of one result appear, or none stays.
 
 mod known;
 mod local;
@@ -15,6 +17,7 @@ mod s3;
 mod secret;
 mod spec;
 mod stores;
+mod writing;
 
 pub use known::Known;
 pub use pattern::Pattern;
@@ -22,3 +25,4 @@ pub use reads::{ReadScope, ScopedStore, StoreReads, same_version};
 pub use secret::Secret;
 pub use spec::{Credentials, Place, S3Spec, StoreSpec};
 pub use stores::{Stores, lake_url};
+pub use writing::Writing;

@@ -13,7 +13,8 @@ pub(crate) fn open(folder: &FilePath) -> Result<Arc<dyn ObjectStore>> {
             .hint("check the `url` of the store, and that the file system is mounted")
             .because(error)
     })?;
-    Ok(Arc::new(store))
+    // Object stores have no folders of their own, so a folder goes with the last file that is deleted in it.
+    Ok(Arc::new(store.with_automatic_cleanup(true)))
 }
 
 pub(crate) fn open_root() -> Arc<dyn ObjectStore> {

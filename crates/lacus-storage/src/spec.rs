@@ -18,6 +18,8 @@ pub struct StoreSpec {
     pub timeout: Duration,
     /// How often a request that failed is tried again: on 429, 5xx, a reset connection, a truncated answer.
     pub retries: usize,
+    /// Whether queries may write into it.
+    pub writable: bool,
 }
 
 impl StoreSpec {
@@ -26,9 +28,9 @@ impl StoreSpec {
     /// How often a failed request is tried again unless the store says otherwise.
     pub const RETRIES: usize = 6;
 
-    /// A store with the default timeout and retries.
+    /// A store with the default timeout and retries, which can be read only.
     pub fn new(name: StoreName, place: Place) -> Self {
-        Self { name, place, timeout: Self::TIMEOUT, retries: Self::RETRIES }
+        Self { name, place, timeout: Self::TIMEOUT, retries: Self::RETRIES, writable: false }
     }
 }
 

@@ -9,19 +9,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use lacus_core::{Error, Kind, Location, nearest};
+use lacus_core::{Error, Kind, Location, StoreName, nearest};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-use crate::{Pattern, Place, S3Spec, StoreSpec, local, s3};
+use crate::writing::Targets;
+use crate::{Pattern, Place, S3Spec, StoreSpec, Writing, local, s3};
 
 /// The first segment of paths on this machine that belong to no named store.
 const LOCAL: &str = "file";
 /// The first segment of buckets that belong to no named store; the bucket is the second.
 const BUCKETS: &str = "s3";
+
+/// How many objects are deleted at once.
+const CONCURRENT_DELETES: usize = 8;
 
 /// The URL under which an engine registers its stores.
 ///
@@ -38,6 +42,9 @@ pub struct Stores {
     mounts: RwLock<BTreeMap<String, Arc<Mount>>>,
     base: PathBuf,
     buckets: S3Spec,
+    /// The store that targets without one are written to.
+    write_to: Option<StoreName>,
+    targets: Targets,
 }
 
 #[derive(Debug)]
@@ -60,7 +67,14 @@ impl Stores {
     /// an `s3://` URL is read that no named store covers (its bucket and prefix do not matter).
     pub fn new(base: impl Into<PathBuf>, buckets: S3Spec, specs: Vec<StoreSpec>) -> Self {
         let mounts = specs.into_iter().map(|spec| (spec.name.as_str().to_owned(), Arc::new(Mount::open(spec)))).collect();
-        Self { mounts: RwLock::new(mounts), base: base.into(), buckets }
+        Self { mounts: RwLock::new(mounts), base: base.into(), buckets, write_to: None, targets: Targets::default() }
+    }
+
+    /// Writes targets that name no store to this one.
+    #[must_use]
+    pub fn with_write_to(mut self, store: Option<StoreName>) -> Self {
+        self.write_to = store;
+        self
     }
 
     /// The folder below which relative locations stand.
@@ -110,6 +124,51 @@ impl Stores {
         match &self.mount(name)?.store {
             Ok(_) => Ok(()),
             Err(error) => Err(error.clone().with("store", name)),
+        }
+    }
+
+    /// The place that `location` names for something new, in a store that may be written.
+    ///
+    /// # Errors
+    /// `PermissionDenied` when the store isn't writable, or no store is named; `InvalidQuery` when the path can't be one place.
+    pub fn target(&self, location: &Location) -> lacus_core::Result<Path> {
+        let (store, path) = match (location, &self.write_to) {
+            (Location::Store { store, path }, _) => (store, path.clone()),
+            (Location::Path(path), Some(store)) if path.is_relative() => (store, path.to_string_lossy().into_owned()),
+            _ => return Err(outside_of_stores(location)),
+        };
+        self.known(store.as_str())?;
+        if !self.mount(store.as_str())?.spec.writable {
+            return Err(read_only(store.as_str()));
+        }
+        let segments: Vec<&str> = path.split('/').filter(|segment| !["", "."].contains(segment)).collect();
+        let wrong = |why: String| Error::new(Kind::InvalidQuery, format!("`{path}` can't be written: {why}")).with("store", store);
+        if segments.is_empty() {
+            return Err(wrong("it names nothing in the store".to_owned()));
+        }
+        if path.contains(['*', '?', '[', ']', '{', '}']) {
+            return Err(wrong("it would be read as a pattern of names".to_owned()));
+        }
+        let whole = std::iter::once(store.as_str()).chain(segments).collect::<Vec<_>>().join("/");
+        Path::parse(whole).map_err(|error| wrong(error.to_string()))
+    }
+
+    /// Begins to write what `location` names, through `store`: these stores, as a query sees them.
+    ///
+    /// # Errors
+    /// As [`Stores::target`], and `AlreadyExists` when something is there.
+    pub async fn write(&self, location: &Location, store: Arc<dyn ObjectStore>) -> lacus_core::Result<Writing> {
+        let target = self.target(location)?;
+        let shown = self.shown(&target);
+        Writing::begin(store, target, &shown, &self.targets).await
+    }
+
+    /// Refuses what would change a store that can be read only.
+    fn writable(&self, location: &Path) -> Result<Route> {
+        let route = self.route(location)?;
+        match route.mount.spec.writable {
+            true => Ok(route),
+            false => Err(store_error(read_only(route.outside.as_ref()))),
         }
     }
 
@@ -270,6 +329,21 @@ impl Route {
     }
 }
 
+fn read_only(store: &str) -> Error {
+    Error::new(Kind::PermissionDenied, format!("the store `{store}` can be read, not written"))
+        .hint(format!("write `writable = true` under [store.{store}] in the lake file"))
+}
+
+fn outside_of_stores(location: &Location) -> Error {
+    let error = Error::new(Kind::PermissionDenied, format!("`{location}` lies in no store, and only stores can be written"));
+    match location {
+        Location::Path(path) if path.is_relative() => {
+            error.hint(format!("write 'STORE:{location}', or `write_to = \"STORE\"` under [lake] in the lake file"))
+        }
+        _ => error.hint("declare a [store.NAME] with its `url` and `writable = true` in the lake file, and write 'NAME:...'"),
+    }
+}
+
 fn store_error(error: Error) -> object_store::Error {
     match error.kind() {
         Kind::NotFound => object_store::Error::NotFound { path: String::new(), source: Box::new(error) },
@@ -365,24 +439,41 @@ impl ObjectStore for Stores {
     }
 
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        let route = self.route(location)?;
+        let route = self.writable(location)?;
         let call = route.store()?.put_opts(&route.path, payload, options);
         within(route.mount.patience(), &self.shown(location), call).await
     }
 
     async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        let route = self.route(location)?;
+        let route = self.writable(location)?;
         let call = route.store()?.put_multipart_opts(&route.path, options);
         within(route.mount.patience(), &self.shown(location), call).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let refused = |_| Err(store_error(Error::new(Kind::Unsupported, "Lacus deletes no objects")));
-        locations.map(refused).boxed()
+        // The stream may outlive the call, so it takes along the mounts in which anything can be deleted.
+        let mounts = self.mounts.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let delete = move |location: Result<Path>| {
+            let found = location.and_then(|location| {
+                let store = location.parts().next().map(|part| part.as_ref().to_owned()).unwrap_or_default();
+                match mounts.get(&store).filter(|mount| mount.spec.writable) {
+                    Some(mount) => Ok((Arc::clone(mount), location)),
+                    None => Err(store_error(read_only(&store))),
+                }
+            });
+            async move {
+                let (mount, location) = found?;
+                let store = mount.store.as_ref().map_err(|error| store_error(error.clone()))?;
+                let path = Path::from_iter(mount.inside.parts().chain(location.parts().skip(1)));
+                within(mount.patience(), location.as_ref(), store.delete(&path)).await?;
+                Ok(location)
+            }
+        };
+        locations.map(delete).buffered(CONCURRENT_DELETES).boxed()
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        let (source, target) = (self.route(from)?, self.route(to)?);
+        let (source, target) = (self.route(from)?, self.writable(to)?);
         if source.outside != target.outside {
             return Err(store_error(Error::new(Kind::Unsupported, "an object can't be copied from store to store")));
         }

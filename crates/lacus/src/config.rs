@@ -13,7 +13,7 @@ mod written;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Result, nearest};
+use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Result, StoreName, nearest};
 use lacus_engine::{Engine, EngineBuilder, Limits};
 use lacus_storage::{S3Spec, StoreSpec, Stores};
 
@@ -37,6 +37,8 @@ pub struct Config {
     pub state: Option<PathBuf>,
     /// Whether the lake file names that folder, so that it must be had.
     pub state_is_written: bool,
+    /// The store that results are written to when their target names none.
+    pub write_to: Option<StoreName>,
     /// What queries may use of the machine.
     pub limits: Limits,
     /// The address on which `lacus serve` listens.
@@ -91,7 +93,8 @@ impl Config {
 
     /// A builder for the engine of this lake, to which a program can add its own.
     pub fn builder(&self) -> EngineBuilder {
-        let stores = Arc::new(Stores::new(&self.base, self.buckets.clone(), self.stores.clone()));
+        let stores = Stores::new(&self.base, self.buckets.clone(), self.stores.clone());
+        let stores = Arc::new(stores.with_write_to(self.write_to.clone()));
         let limits = Limits { spill_directory: self.spill_directory(), ..self.limits.clone() };
         let builder = Engine::builder(stores).lake(&self.lake).limits(limits);
         let builder = match &self.state {
@@ -159,6 +162,7 @@ mod tests {
     const LAKE: &str = r#"
         [lake]
         name = "fusion"
+        write_to = "lustre"
         [store.beamline]
         url = "s3://beamline-data/runs/"
         endpoint = "https://s3.lab.example"
@@ -166,6 +170,7 @@ mod tests {
         secret_access_key = "${LAB_SECRET}"
         [store.lustre]
         url = "data"
+        writable = true
         [dataset.shots]
         path = "beamline:shots/**/*.parquet"
         description = "Shots"
@@ -195,7 +200,9 @@ mod tests {
         let printed = config.to_string();
         assert!(printed.contains("secret_access_key = \"***\"") && !printed.contains("hunter2"), "{printed}");
         assert!(!format!("{config:?}").contains("hunter2"));
-        Config::parse(&printed, "/lake".into(), &environment).map(|_| ())
+        let again = Config::parse(&printed, "/lake".into(), &environment)?;
+        assert_eq!(again.write_to.as_ref().map(StoreName::as_str), Some("lustre"));
+        Ok(())
     }
 
     #[test]
@@ -217,5 +224,7 @@ mod tests {
         assert!(refused("[dataset.a]\npath='nope:x'").contains("no store `nope`"));
         assert!(refused("[limits]\nmemory='much'").contains("memory"));
         assert!(refused("[store.x]\nurl='ftp://b'").contains("ftp"));
+        assert!(refused("[lake]\nwrite_to='x'\n[store.x]\nurl='d'").contains("`writable = true` under [store.x]"));
+        assert!(refused("[lake]\nwrite_to='y'\n[store.x]\nurl='d'").contains("no store `y`"));
     }
 }

@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lacus_array::{ArraySource, GroupByCoordinates};
+use lacus_array::{ArraySink, ArraySource, GroupByCoordinates};
 use lacus_core::Result;
 use lacus_engine::{Engine, EngineBuilder};
 use lacus_files::FilesSource;
@@ -9,7 +9,7 @@ use object_store::local::LocalFileSystem;
 
 use crate::Config;
 
-/// Adds the sources and the functions that ship with Lacus: the list of what it opens, and of what it adds to SQL.
+/// Adds the sources, the sinks and the functions that ship with Lacus: the list of what it opens and writes, and of what it adds to SQL.
 #[must_use]
 pub fn register_defaults(builder: EngineBuilder) -> EngineBuilder {
     let stores = Arc::clone(builder.stores());
@@ -20,7 +20,9 @@ pub fn register_defaults(builder: EngineBuilder) -> EngineBuilder {
         Some(folder) => arrays.with_indices(Arc::new(LocalFileSystem::new()), folder),
         None => arrays,
     };
-    let builder = builder.source(Arc::new(FilesSource::new(stores))).source(Arc::new(arrays)).physical_rule(Arc::new(GroupByCoordinates));
+    let kept = ArraySink::new(Arc::clone(&stores), lacus_formats::writers());
+    let builder = builder.source(Arc::new(FilesSource::new(stores))).source(Arc::new(arrays)).sink(Arc::new(kept));
+    let builder = builder.physical_rule(Arc::new(GroupByCoordinates));
     lacus_functions::functions().into_iter().fold(builder, EngineBuilder::scalar_function)
 }
 

@@ -21,7 +21,7 @@
 //! | opening a lake | [`open`], [`Config`] |
 //! | asking | [`Engine::query`], [`Query`], [`ResultStream`] |
 //! | bringing tables, functions and stores of your own | [`Engine::builder`], [`register_defaults`], [`Stores::add`]; `examples/embed.rs` |
-//! | adding a kind of dataset | [`Source`] |
+//! | adding a kind of dataset, or of kept results | [`Source`], [`Sink`] |
 //! | what went wrong | [`Error`], [`Kind`] |
 //!
 //! Dropping a [`ResultStream`] cancels its query. Every query has a deadline and shares a memory limit: [`Limits`].
@@ -44,7 +44,7 @@ pub use defaults::{open, register_defaults};
 pub use futures::TryStreamExt;
 pub use lacus_core::{
     ColumnSpec, DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Location, NOTICES_KEY, OptionValue, Principal, Result,
-    Source, StoreName, TableInfo, description_of, nearest, notices_of, unit_of,
+    Rows, Sink, Source, StoreName, TableInfo, WriteSpec, description_of, nearest, notices_of, unit_of,
 };
 pub use lacus_engine::{Engine, EngineBuilder, Limits, Prepared, Query, ResultStream, TableEntry, TableKind, split};
 pub use lacus_storage::{Credentials, Place, S3Spec, Secret, StoreReads, StoreSpec, Stores};

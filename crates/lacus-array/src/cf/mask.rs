@@ -156,7 +156,7 @@ fn equal_or_both_nan(left: &ArrayRef, right: &ArrayRef) -> bool {
 }
 
 /// The default fill values of the NetCDF library; types of one byte have none, because each of their values is in use.
-fn default_fill(raw: &DataType, stored: &DataType) -> Option<ArrayRef> {
+pub(crate) fn default_fill(raw: &DataType, stored: &DataType) -> Option<ArrayRef> {
     use arrow::datatypes::{Float32Type, Float64Type, Int16Type, Int32Type, UInt16Type, UInt32Type, UInt64Type};
     fn one<T: ArrowPrimitiveType>(value: T::Native) -> ArrayRef {
         Arc::new(PrimitiveArray::<T>::from_value(value, 1))

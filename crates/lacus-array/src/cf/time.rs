@@ -71,6 +71,13 @@ impl TimeUnit {
         Some((days as f64 * DAY as f64 + (microseconds - self.time) as f64) / self.microseconds)
     }
 
+    /// Microseconds from the epoch to a timestamp; `None` when the calendar has no such date.
+    pub(crate) fn elapsed(&self, timestamp: i64) -> Option<i128> {
+        let date = Calendar::ProlepticGregorian.date(timestamp.div_euclid(DAY));
+        let days = self.calendar.day_number(date)? - self.day;
+        Some(i128::from(days) * i128::from(DAY) + i128::from(timestamp.rem_euclid(DAY) - self.time))
+    }
+
     /// Day number and microseconds of the day. The whole part and the fraction are scaled apart, so that no digit is lost.
     fn split(&self, value: f64) -> Option<(i64, i64)> {
         // Beyond this, whole units times their length leave the range of a timestamp many times over.

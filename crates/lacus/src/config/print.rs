@@ -16,6 +16,9 @@ impl Display for Config {
         if let Some(state) = &self.state {
             writeln!(formatter, "state = {:?}", state.display().to_string())?;
         }
+        if let Some(store) = &self.write_to {
+            writeln!(formatter, "write_to = \"{store}\"")?;
+        }
         let limits = &self.limits;
         writeln!(formatter, "\n[limits]\nmemory = \"{} B\"", limits.memory)?;
         writeln!(formatter, "spill = \"{} B\"\ndeadline = \"{}s\"", limits.spill, limits.deadline.as_secs_f64())?;
@@ -33,7 +36,8 @@ fn write_store(formatter: &mut Formatter<'_>, store: &StoreSpec) -> fmt::Result 
         Place::Custom(custom) => writeln!(formatter, "# {custom}, brought by the program")?,
         Place::Broken(error) => writeln!(formatter, "# can't be used: {error}")?,
     }
-    writeln!(formatter, "timeout = \"{}s\"\nretries = {}", store.timeout.as_secs_f64(), store.retries)
+    writeln!(formatter, "timeout = \"{}s\"\nretries = {}", store.timeout.as_secs_f64(), store.retries)?;
+    if store.writable { writeln!(formatter, "writable = true") } else { Ok(()) }
 }
 
 fn write_s3(formatter: &mut Formatter<'_>, spec: &S3Spec) -> fmt::Result {

@@ -28,6 +28,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
     let datasets =
         written.dataset.iter().map(|(name, section)| dataset(name, section, &stores, environment)).collect::<Result<Vec<_>>>()?;
     let lake = expand(&written.lake.name, "lake.name")?.unwrap_or_else(|| "lake".to_owned());
+    let write_to = expand(&written.lake.write_to, "lake.write_to")?.map(|name| write_to(&name, &stores)).transpose()?;
     DatasetName::new(&lake).map_err(|error| error.with("key", "lake.name"))?;
     Ok(Config {
         file: None,
@@ -38,6 +39,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         lake,
         state,
         state_is_written,
+        write_to,
         stores,
         datasets,
     })
@@ -45,8 +47,20 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
 
 impl super::written::LakeSection {
     fn is_empty(&self) -> bool {
-        self.name.is_none() && self.state.is_none()
+        self.name.is_none() && self.state.is_none() && self.write_to.is_none()
     }
+}
+
+/// The store that is written to: a mistake in it is found when the lake is opened, not when a result is to be kept.
+fn write_to(name: &str, stores: &[StoreSpec]) -> Result<StoreName> {
+    let in_key = |error: Error| error.with("key", "lake.write_to");
+    let store = StoreName::new(name).map_err(in_key)?;
+    known_store(&store, stores).map_err(in_key)?;
+    if stores.iter().any(|known| known.name == store && known.writable) {
+        return Ok(store);
+    }
+    let error = Error::new(Kind::InvalidConfiguration, format!("the store `{store}` can be read, not written"));
+    Err(in_key(error.hint(format!("write `writable = true` under [store.{store}]"))))
 }
 
 fn limits(written: &LimitsSection) -> Result<Limits> {
@@ -104,6 +118,7 @@ fn store(name: &str, section: &StoreSection, base: &Path, environment: Environme
         place,
         timeout: timeout.map_or(Ok(StoreSpec::TIMEOUT), |text| values::duration(&text, &key("timeout")))?,
         retries: section.retries.unwrap_or(StoreSpec::RETRIES),
+        writable: section.writable.unwrap_or(false),
     })
 }
 

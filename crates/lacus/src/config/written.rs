@@ -42,6 +42,8 @@ section! {
         name: Option<String> = "`lake`",
         /// The folder for what Lacus keeps: spilled data.
         state: Option<String> = "`.lacus` beside the lake file",
+        /// The store that `COPY ... TO` writes to when its target names none; it must be `writable`.
+        write_to: Option<String> = "none",
     }
 }
 
@@ -88,6 +90,8 @@ section! {
         timeout: Option<String> = "`30s`",
         /// How often a request is tried again after 429, 5xx, a reset or a truncated answer.
         retries: Option<usize> = "`6`",
+        /// Whether `COPY ... TO 'NAME:...'` may write into it. It never overwrites.
+        writable: Option<bool> = "`false`",
     }
 }
 
