@@ -251,10 +251,8 @@ impl Settled {
         let others = self.schema.fields().iter().enumerate().filter(|(index, _)| !dims.contains(index));
         let others: Vec<String> = others.take(12).map(|(_, field)| format!("`{}`", field.name())).collect();
         let message = format!("several rows have {}, and {repeated} of {} rows are such repetitions", place.join(" and "), self.rows);
-        Error::new(Kind::InvalidQuery, message).hint(format!(
-            "name in `dims` the column that tells them apart ({}), or aggregate them with GROUP BY",
-            others.join(", ")
-        ))
+        Error::new(Kind::InvalidQuery, message)
+            .hint(format!("name in `dims` the column that tells them apart ({}), or aggregate them with GROUP BY", others.join(", ")))
     }
 }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Float64Array, Int8Array, Int64Array, PrimitiveArray, Scalar, StringArray};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, Float64Array, Int8Array, Int64Array, PrimitiveArray, Scalar, StringArray,
+};
 use arrow::compute::kernels::cmp::eq;
 use arrow::compute::kernels::zip::zip;
 use arrow::compute::{CastOptions, cast, cast_with_options, is_not_null};
@@ -330,7 +332,10 @@ mod tests {
         let (made, encoded) = variable(&shorts, &[("_FillValue", "-32767"), ("flag_values", "[1, 2]")])?;
         assert_eq!(made.attributes.integers("flag_values").map(|values| values.values().to_vec()), Some(vec![1, 2]));
         assert!(made.attributes.number(FILL).is_some_and(|fill| fill != -32_767.0 && fill != -1.0));
-        assert_eq!(cast(&encoded.slice(1, 1), &DataType::Float64)?.as_primitive::<Float64Type>().value(0), made.attributes.number(FILL).unwrap_or(0.0));
+        assert_eq!(
+            cast(&encoded.slice(1, 1), &DataType::Float64)?.as_primitive::<Float64Type>().value(0),
+            made.attributes.number(FILL).unwrap_or(0.0)
+        );
         let floats: ArrayRef = Arc::new(Float32Array::from(vec![Some(f32::NAN), None]));
         let (made, _) = variable(&floats, &[("scale_factor", "0.5"), ("units", "K")])?;
         assert!(made.attributes.number(FILL).is_some_and(|fill| fill > 1e36));

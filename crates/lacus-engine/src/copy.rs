@@ -68,12 +68,17 @@ fn unknown_format(copy: &CopyToStatement, sinks: &[Arc<dyn Sink>]) -> Error {
     let known: Vec<&str> = sinks.iter().flat_map(|sink| sink.formats()).copied().collect();
     let error = match &copy.stored_as {
         Some(name) => Error::new(Kind::Unsupported, format!("COPY to the format `{}` is not supported", name.to_lowercase())),
-        None => Error::new(Kind::Unsupported, format!("COPY to `{}` is not supported: its ending names no format that can be written", copy.target)),
+        None => Error::new(
+            Kind::Unsupported,
+            format!("COPY to `{}` is not supported: its ending names no format that can be written", copy.target),
+        ),
     };
     let near = copy.stored_as.as_ref().and_then(|name| nearest(name, known.iter().copied()));
     match near {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
-        None => error.hint(format!("arrays can be written: {}; `lacus sql --output` and Arrow clients keep tables as files", known.join(", "))),
+        None => {
+            error.hint(format!("arrays can be written: {}; `lacus sql --output` and Arrow clients keep tables as files", known.join(", ")))
+        }
     }
 }
 

@@ -233,6 +233,9 @@ impl Engine {
             return Ok(Query { id, schema: Arc::new(Schema::empty()), work: Work::Done, scope, deadline });
         }
         let plan = if parameters.is_empty() { plan } else { plan.with_param_values(ParamValues::from(parameters.to_vec()))? };
+        if let Some(target) = &target {
+            target.sink.check(&target.spec, plan.schema().inner())?;
+        }
         let schema = Arc::new(scope.notices.attached_to(plan.schema().as_arrow().clone()));
         let explains = explain::is_explanation(&plan);
         let plan = state.create_physical_plan(&plan).await?;
@@ -251,9 +254,6 @@ impl Engine {
         let state = session::query_state(&self.shared.state, &self.shared.stores, &scope);
         let text = statement.to_string();
         let plan = Planner { state: &state, catalog: &self.shared.catalog }.plan(statement).await?;
-        if let Some(target) = &target {
-            target.sink.check(&target.spec, plan.schema().inner())?;
-        }
         let is_command = ddl::is_command(&plan)?;
         if is_command && parameters > 0 {
             return Err(
@@ -275,6 +275,10 @@ impl Engine {
         let Planned { plan, is_command, target, .. } = deadline.bound(self.plan(parsed)).await?;
         let types = plan.get_parameter_types()?;
         let parameters = (1..=count).map(|number| types.get(&format!("${number}")).cloned().flatten()).collect();
+        // What a parameter will be is not known before it is bound, and neither is then whether it can be written.
+        if let Some(target) = target.as_ref().filter(|_| count == 0) {
+            target.sink.check(&target.spec, plan.schema().inner())?;
+        }
         let schema = match target {
             Some(_) => copy::count_schema(),
             None if is_command => Arc::new(Schema::empty()),

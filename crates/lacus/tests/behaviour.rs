@@ -2,6 +2,8 @@
 
 #[path = "behaviour/arrays.rs"]
 mod arrays;
+#[path = "behaviour/copy.rs"]
+mod copy;
 #[path = "behaviour/faults.rs"]
 mod faults;
 #[path = "behaviour/index.rs"]

@@ -58,8 +58,7 @@ impl GridWriter for ZarrWriter {
         writing.settle().await?;
         let consolidated = json!({"kind": "inline", "must_understand": false, "metadata": members});
         let attributes = attributes_document(&layout.attributes)?;
-        let document =
-            json!({"zarr_format": 3, "node_type": "group", "attributes": attributes, "consolidated_metadata": consolidated});
+        let document = json!({"zarr_format": 3, "node_type": "group", "attributes": attributes, "consolidated_metadata": consolidated});
         let bytes = written(&document)?;
         writing.put(below(&root, "zarr.json")?, move || Ok(bytes)).await
     }
