@@ -1,13 +1,16 @@
 """Written arrays, opened by the libraries that everyone has, beside the files that they came from."""
 
 import pathlib
+import subprocess
 
+import adbc_driver_flightsql.dbapi
 import netCDF4
 import numpy
 import pytest
 import xarray
 
 import lacus
+from conftest import BIN, started
 
 ARRAYS = pathlib.Path(__file__).resolve().parent.parent.parent / "testdata" / "arrays"
 GRID = "OPTIONS (dims 'time,lat,lon')"
@@ -93,3 +96,26 @@ def test_what_exists_stays(out: lacus.Lake, tmp_path: pathlib.Path) -> None:
         out.sql(sql)
     assert raised.value.code == "already_exists"
     assert int(opened(tmp_path / "a.zarr")["v"][0]) == 2
+
+
+def test_every_door_writes(out: lacus.Lake, tmp_path: pathlib.Path) -> None:
+    def statement(name: str) -> str:
+        return f"COPY (SELECT 1 AS x, 2 AS v) TO '{name}.nc' OPTIONS (dims 'x')"
+
+    command = [BIN, "--lake", str(tmp_path)]
+    asked = subprocess.run([*command, "sql", statement("cli"), "--format", "csv"], capture_output=True, text=True, check=True)
+    assert asked.stdout.split() == ["count", "1"]
+    process, uri = started([*command, "serve", "--listen", "127.0.0.1:0"], "serving lake")
+    try:
+        assert lacus.connect(uri).sql(statement("remote")).to_arrow().to_pylist() == [{"count": 1}]
+        with adbc_driver_flightsql.dbapi.connect(uri) as connection, connection.cursor() as cursor:
+            cursor.execute(statement("driver"))
+            assert cursor.fetchall() == [(1,)]
+            cursor.adbc_statement.set_sql_query(statement("update"))
+            assert cursor.adbc_statement.execute_update() == 1
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+    for name in ["cli", "remote", "driver", "update"]:
+        with xarray.open_dataset(tmp_path / f"{name}.nc") as ours:
+            assert ours["v"].values.tolist() == [2]

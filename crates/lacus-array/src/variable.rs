@@ -123,10 +123,16 @@ impl Variable {
         let own = own.and_then(|text| parsed(text, &self.data_type)).filter(|own| own.len() == 1);
         let default = default_fill(&self.data_type, &self.data_type);
         let is_taken = default.as_ref().map(|default| is_among(default, pieces)).transpose()?.unwrap_or(false);
-        if !missing && !is_taken && own.is_none() {
+        if let Some(own) = own
+            && !is_among(&own, pieces)?
+        {
+            self.attributes.push(FILL, own);
             return Ok(());
         }
-        for candidate in own.into_iter().chain(candidates(&self.data_type, default)?) {
+        if !missing && !is_taken {
+            return Ok(());
+        }
+        for candidate in candidates(&self.data_type, default)? {
             if !is_among(&candidate, pieces)? {
                 self.attributes.push(FILL, candidate);
                 return Ok(());

@@ -92,7 +92,7 @@ pub(crate) fn sql_info(engine: &Engine) -> Result<SqlInfoData> {
     info.append(SqlInfo::FlightSqlServerName, "Lacus");
     info.append(SqlInfo::FlightSqlServerVersion, Engine::version());
     info.append(SqlInfo::FlightSqlServerArrowVersion, arrow::ARROW_VERSION);
-    info.append(SqlInfo::FlightSqlServerReadOnly, true);
+    info.append(SqlInfo::FlightSqlServerReadOnly, !engine.stores().is_writable());
     info.append(SqlInfo::FlightSqlServerSql, true);
     info.append(SqlInfo::FlightSqlServerSubstrait, false);
     info.append(SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::None as i32);

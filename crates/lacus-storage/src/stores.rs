@@ -88,6 +88,11 @@ impl Stores {
         mounts.keys().filter(|name| !name.contains('/')).cloned().collect()
     }
 
+    /// Whether anything can be written.
+    pub fn is_writable(&self) -> bool {
+        self.mounts.read().unwrap_or_else(PoisonError::into_inner).values().any(|mount| mount.spec.writable)
+    }
+
     /// Adds or replaces a store.
     pub fn add(&self, spec: StoreSpec) {
         let name = spec.name.as_str().to_owned();

@@ -260,6 +260,31 @@ async fn the_deadline_ends_a_copy() -> TestResult {
     eventually("everything is deleted", || files_in(&root.path().join("data")) == 0).await
 }
 
+/// A client that goes away cancels its COPY on the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disconnect_cancels_a_copy() -> TestResult {
+    let root = tempfile::tempdir()?;
+    let server = S3Server::start_at("127.0.0.1:0", root.path()).await?;
+    server.make_bucket("data")?;
+    let engine = engine(vec![StoreSpec { writable: true, timeout: Duration::from_secs(20), ..bucket("lab", &server, "data")? }])?;
+    let door = lacus_server::Server::bind("127.0.0.1:0").await?;
+    let remote = lacus_remote::Remote::connect(&format!("grpc://{}", door.address())).await?;
+    let serving = tokio::spawn(door.serve(engine.clone(), std::future::pending()));
+    let sql = format!("COPY ({LARGE}) TO 'lab:big.zarr' OPTIONS (dims 'y,x')");
+    let asking = tokio::spawn(async move { remote.query(&sql, &[]).await.map(|_| ()) });
+    eventually("the writing begins", || server.faults().requests() > 6).await?;
+    server.faults().set_delay(Duration::from_secs(1));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!asking.is_finished(), "the copy was to be slow");
+    asking.abort();
+    assert!(asking.await.is_err_and(|error| error.is_cancelled()));
+    eventually("memory is given back", || engine.memory_held() == 0).await?;
+    server.faults().set_delay(Duration::ZERO);
+    eventually("everything is deleted", || files_in(&root.path().join("data")) == 0).await?;
+    serving.abort();
+    Ok(())
+}
+
 /// Over Flight SQL it is the same statement with the same answer; a driver's update counts the rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn copy_works_over_flight() -> TestResult {
