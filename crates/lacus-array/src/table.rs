@@ -1,6 +1,6 @@
 //! A table of arrays, as one query sees it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
@@ -15,6 +15,7 @@ use datafusion_execution::object_store::ObjectStoreUrl;
 use datafusion_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::metrics::ExecutionPlanMetricsSet;
+use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 use lacus_core::{Error, Kind};
 use lacus_storage::{Known, ReadScope, lake_url};
@@ -81,6 +82,17 @@ impl ArrayTable {
         filters: &[(&Expr, Option<&str>)],
     ) -> Result<Selection> {
         let layout = part.layout();
+        let wanted: BTreeSet<&str> =
+            filters.iter().flat_map(|(filter, _)| filter.column_refs()).map(|column| column.name.as_str()).collect();
+        let stored = layout.columns.iter().filter(|column| wanted.contains(column.field.name().as_str()));
+        // All at once: each may be a request.
+        let stored = stored.map(|column| async move {
+            Ok::<_, datafusion_common::DataFusionError>((
+                column.field.name().as_str(),
+                (column, self.coordinate(reader, part, column).await?),
+            ))
+        });
+        let stored: HashMap<&str, (&ColumnLayout, ArrayRef)> = try_join_all(stored).await?.into_iter().collect();
         let mut selection = Selection::all(layout.dimensions.iter().map(|dimension| dimension.extent));
         for (filter, dimension) in filters {
             if selection.rows() == 0 {
@@ -91,9 +103,8 @@ impl ArrayTable {
             let mut columns = Vec::new();
             for column in filter.column_refs() {
                 let field = self.united.schema.field_with_name(&column.name)?;
-                let stored = layout.columns.iter().find(|stored| *stored.field.name() == column.name);
-                let values = match stored {
-                    Some(stored) => conform(&self.coordinate(reader, part, stored).await?, stored, field.data_type())?,
+                let values = match stored.get(column.name.as_str()) {
+                    Some((stored, values)) => conform(values, stored, field.data_type())?,
                     None => new_null_array(field.data_type(), rows),
                 };
                 let values = if values.len() == rows { values } else { arrow::compute::take(&values, &zeros(rows), None)? };

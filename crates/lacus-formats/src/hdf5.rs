@@ -108,18 +108,13 @@ impl Hdf5Store {
         let places = match index.kind {
             None => index.walk(chunks, &self.facts, store).await?,
             Some(_) => {
-                let known = index.all.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let all = match known {
-                    Some(all) => all,
-                    None => {
-                        let storage = ObjectBytes::behind(&self.facts, Arc::clone(store));
-                        let (collected, facts) = (Arc::clone(index), self.facts.clone());
-                        let all = blocking(move || collected.collect(&facts, &storage)).await?;
-                        *index.all.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&all));
-                        all
-                    }
+                let collect = || async {
+                    let storage = ObjectBytes::behind(&self.facts, Arc::clone(store));
+                    let (collected, facts) = (Arc::clone(index), self.facts.clone());
+                    blocking(move || collected.collect(&facts, &storage)).await
                 };
-                index.look_up(&all, chunks)
+                // Read once, however many partitions want it.
+                index.look_up(index.all.get_or_try_init(collect).await?, chunks)
             }
         };
         Ok(places.into_iter().map(|place| self.place(place)).collect())

@@ -36,12 +36,9 @@ impl Opener for ZarrOpener {
     }
 
     async fn version(&self, object: &ObjectMeta, store: &Arc<dyn ObjectStore>) -> Result<Option<ObjectMeta>> {
-        // Consolidated metadata of version 2 describes the whole store; so does a root of version 3 only when it is consolidated, which
-        // its version alone does not tell.
-        if store.head(&below(&object.location, "zarr.json")?).await.is_ok() {
-            return Ok(None);
-        }
-        match store.head(&below(&object.location, ".zmetadata")?).await {
+        let (v3, v2) = (below(&object.location, "zarr.json")?, below(&object.location, ".zmetadata")?);
+        let (v3, v2) = futures::join!(store.head(&v3), store.head(&v2));
+        match if is_absent(&v3) { v2 } else { v3 } {
             Ok(found) => Ok(Some(found)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -50,9 +47,14 @@ impl Opener for ZarrOpener {
 
     async fn open(&self, source: &Source) -> Result<Arc<dyn GridStore>> {
         let hierarchy = hierarchy::read(&source.store, &source.object.location).await?;
+        let describes_all = hierarchy.root_describes_all;
         let (container, layouts) = hierarchy.arrays()?;
-        Ok(Arc::new(ZarrStore { root: source.object.location.clone(), container, layouts }))
+        Ok(Arc::new(ZarrStore { root: source.object.location.clone(), describes_all, container, layouts }))
     }
+}
+
+fn is_absent(found: &object_store::Result<ObjectMeta>) -> bool {
+    matches!(found, Err(object_store::Error::NotFound { .. }))
 }
 
 /// A path below a folder, taken as it stands: a key is not a URL.
@@ -96,6 +98,8 @@ impl ChunkKeys {
 #[derive(Debug)]
 struct ZarrStore {
     root: Path,
+    /// Whether the documents at the root are all there are: consolidated metadata, or a single array.
+    describes_all: bool,
     container: Container,
     layouts: Vec<Layout>,
 }
@@ -111,6 +115,10 @@ impl ZarrStore {
 impl GridStore for ZarrStore {
     fn container(&self) -> &Container {
         &self.container
+    }
+
+    fn version_describes_all(&self) -> bool {
+        self.describes_all
     }
 
     async fn locate(&self, array: usize, chunks: &[Vec<u64>], store: &Arc<dyn ObjectStore>) -> Result<Vec<Place>> {

@@ -24,11 +24,24 @@ const PIECE: u64 = 16 * 1024 * 1024;
 /// Ranges closer than this are fetched by one request: about what a server sends during one round trip.
 const COALESCE: u64 = 1024 * 1024;
 
+/// A read of so many first bytes of an object is a read of its metadata: what lies close is read next.
+const HEAD: u64 = 64 * 1024;
+/// What a query keeps of first bytes.
+const HEADS: usize = 64 * 1024 * 1024;
+
 /// The reads of one query.
 #[derive(Debug, Default)]
 pub struct ReadScope {
     versions: Mutex<HashMap<Path, ObjectMeta>>,
+    heads: Mutex<Heads>,
     counts: Mutex<BTreeMap<String, Arc<Counts>>>,
+}
+
+/// The first bytes of objects, which often hold what is read next.
+#[derive(Debug, Default)]
+struct Heads {
+    bytes: HashMap<Path, (ObjectMeta, Bytes)>,
+    held: usize,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +76,26 @@ impl ReadScope {
             bytes: counts.bytes.load(Ordering::Relaxed),
         };
         counts.iter().map(read).collect()
+    }
+
+    /// A range of an object, if it lies in the first bytes that were read of it.
+    fn from_head(&self, location: &Path, range: &GetRange) -> Option<GetResult> {
+        let GetRange::Bounded(range) = range else { return None };
+        let heads = held(&self.heads);
+        let (meta, head) = heads.bytes.get(location).filter(|(_, head)| range.start < range.end && range.end <= head.len() as u64)?;
+        let bytes = head.slice(range.start as usize..range.end as usize);
+        let payload = GetResultPayload::Stream(stream::once(async move { Ok(bytes) }).boxed());
+        Some(GetResult { payload, meta: meta.clone(), range: range.clone(), attributes: Default::default() })
+    }
+
+    /// Keeps the first bytes of an object for what this query reads of it next.
+    fn keep_head(&self, meta: &ObjectMeta, head: &Bytes) {
+        let mut heads = held(&self.heads);
+        if heads.held + head.len() > HEADS {
+            *heads = Heads::default();
+        }
+        heads.held += head.len();
+        heads.bytes.insert(meta.location.clone(), (meta.clone(), head.clone()));
     }
 
     fn pinned(&self, location: &Path) -> Option<ObjectMeta> {
@@ -167,6 +200,18 @@ fn asked(range: Option<&GetRange>, size: u64) -> Option<Range<u64>> {
 #[async_trait]
 impl ObjectStore for ScopedStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let plain = !options.head && options.if_none_match.is_none() && options.if_modified_since.is_none();
+        if let Some(known) = options.range.as_ref().filter(|_| plain).and_then(|range| self.scope.from_head(location, range)) {
+            return Ok(known);
+        }
+        if plain && matches!(&options.range, Some(GetRange::Bounded(range)) if range.start == 0 && range.end <= HEAD) {
+            let mut result = self.get_pinned(location, options).await?;
+            let (meta, range, attributes) = (result.meta.clone(), result.range.clone(), std::mem::take(&mut result.attributes));
+            let head = result.bytes().await?;
+            self.scope.keep_head(&meta, &head);
+            let payload = GetResultPayload::Stream(stream::once(async move { Ok(head) }).boxed());
+            return Ok(GetResult { payload, meta, range, attributes });
+        }
         let size = self.scope.pinned(location).map(|object| object.size);
         let whole = size.and_then(|size| asked(options.range.as_ref(), size));
         let long = whole.filter(|range| !options.head && range.end - range.start > PIECE && !self.stores.is_local(location));

@@ -17,6 +17,7 @@ use hdf5_reader::messages::layout::ChunkIndexing;
 use lacus_core::{Error, Kind, Result};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::sync::OnceCell;
 
 use super::storage::explained;
 
@@ -60,8 +61,9 @@ pub(super) struct ChunkIndex {
     pub(super) shape: Vec<u64>,
     pub(super) most: Option<Vec<u64>>,
     pub(super) width: usize,
-    pub(super) nodes: Mutex<HashMap<u64, Arc<BTreeV1Node>>>,
-    pub(super) all: Mutex<Option<Arc<ChunkPlaces>>>,
+    /// Nodes by address; each is read once, however many partitions want it.
+    pub(super) nodes: Mutex<HashMap<u64, Arc<OnceCell<Arc<BTreeV1Node>>>>>,
+    pub(super) all: OnceCell<Arc<ChunkPlaces>>,
 }
 
 impl ChunkIndex {
@@ -124,9 +126,11 @@ impl ChunkIndex {
     }
 
     async fn node(&self, address: u64, file: &FileFacts, store: &Arc<dyn ObjectStore>) -> Result<Arc<BTreeV1Node>> {
-        if let Some(node) = self.nodes.lock().unwrap_or_else(PoisonError::into_inner).get(&address) {
-            return Ok(Arc::clone(node));
-        }
+        let cell = Arc::clone(self.nodes.lock().unwrap_or_else(PoisonError::into_inner).entry(address).or_default());
+        cell.get_or_try_init(|| self.read_node(address, file, store)).await.cloned()
+    }
+
+    async fn read_node(&self, address: u64, file: &FileFacts, store: &Arc<dyn ObjectStore>) -> Result<Arc<BTreeV1Node>> {
         let rank = self.chunk.len() as u64;
         let offset = u64::from(file.offset_size);
         let length = |children: u64| 8 + 2 * offset + children * offset + (children + 1) * (8 + 8 * (rank + 1));
@@ -139,9 +143,7 @@ impl ChunkIndex {
         }
         let mut cursor = Cursor::new(&bytes);
         let node = BTreeV1Node::parse(&mut cursor, file.offset_size, file.length_size, Some(self.chunk.len() as u32));
-        let node = Arc::new(node.map_err(|error| explained(error).with("index node at", start))?);
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).insert(address, Arc::clone(&node));
-        Ok(node)
+        Ok(Arc::new(node.map_err(|error| explained(error).with("index node at", start))?))
     }
 
     /// The whole of an index that is no version 1 B-tree. Waits for the storage.

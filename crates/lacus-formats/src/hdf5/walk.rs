@@ -12,6 +12,7 @@ use hdf5_reader::messages::link::LinkTarget;
 use hdf5_reader::{Dataset, Hdf5File};
 use lacus_array::{ArrayMeta, Attributes, Container, Dimension, Element, Group, Heap, Missing, Order, joined_path, slab_extent};
 use lacus_core::{Error, Kind, Result};
+use tokio::sync::OnceCell;
 
 use super::index::{ChunkIndex, FileFacts};
 use super::storage::explained;
@@ -323,7 +324,7 @@ impl Walker<'_> {
                     most: dataset.max_dims().map(<[u64]>::to_vec),
                     width,
                     nodes: Mutex::default(),
-                    all: Mutex::default(),
+                    all: OnceCell::new(),
                 }))
             }
         })

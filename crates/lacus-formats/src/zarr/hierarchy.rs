@@ -41,6 +41,8 @@ pub(super) enum Document {
 /// All nodes of a store, the root first.
 #[derive(Debug)]
 pub(super) struct Hierarchy {
+    /// Whether the documents at the root are all there are: consolidated metadata, or a single array.
+    pub(super) root_describes_all: bool,
     pub(super) nodes: Vec<Node>,
 }
 
@@ -53,7 +55,7 @@ pub(super) async fn read(store: &Arc<dyn ObjectStore>, root: &Path) -> Result<Hi
         return v3_nodes(store, root, root_document).await;
     }
     if let Some(consolidated) = consolidated {
-        return Ok(Hierarchy { nodes: consolidated_v2(&consolidated) });
+        return Ok(Hierarchy { root_describes_all: true, nodes: consolidated_v2(&consolidated) });
     }
     if array.is_none() && group.is_none() {
         let error = Error::new(Kind::NotFound, "there is no Zarr store: neither zarr.json nor .zgroup, .zarray or .zmetadata");
@@ -64,7 +66,7 @@ pub(super) async fn read(store: &Arc<dyn ObjectStore>, root: &Path) -> Result<Hi
     if is_group {
         nodes.extend(walk(store, root, false).await?);
     }
-    Ok(Hierarchy { nodes })
+    Ok(Hierarchy { root_describes_all: !is_group, nodes })
 }
 
 async fn document(store: &Arc<dyn ObjectStore>, path: Result<Path>) -> Result<Option<Value>> {
@@ -80,6 +82,7 @@ async fn document(store: &Arc<dyn ObjectStore>, path: Result<Path>) -> Result<Op
 async fn v3_nodes(store: &Arc<dyn ObjectStore>, root: &Path, document: Value) -> Result<Hierarchy> {
     let is_group = document["node_type"] == "group";
     let consolidated = document.pointer("/consolidated_metadata/metadata").and_then(Value::as_object).cloned();
+    let root_describes_all = consolidated.is_some() || !is_group;
     let mut nodes = vec![Node { path: String::new(), document: Document::V3(document) }];
     match consolidated {
         Some(members) => {
@@ -88,7 +91,7 @@ async fn v3_nodes(store: &Arc<dyn ObjectStore>, root: &Path, document: Value) ->
         None if is_group => nodes.extend(walk(store, root, true).await?),
         None => {}
     }
-    Ok(Hierarchy { nodes })
+    Ok(Hierarchy { root_describes_all, nodes })
 }
 
 /// The nodes that `.zmetadata` describes.

@@ -9,6 +9,7 @@ use lacus_array::Place;
 use lacus_core::{Error, Kind, Result};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore};
+use tokio::sync::OnceCell;
 
 /// Shard indices fetched at once.
 const CONCURRENT_INDICES: usize = 16;
@@ -33,7 +34,8 @@ pub(super) struct Shards {
 #[derive(Debug)]
 struct Kept {
     view: Weak<dyn ObjectStore>,
-    index: Option<Arc<ShardIndex>>,
+    /// Read once, however many partitions want it.
+    index: Arc<OnceCell<Option<Arc<ShardIndex>>>>,
 }
 
 #[derive(Debug)]
@@ -75,26 +77,37 @@ impl Shards {
     }
 
     async fn index(&self, shard: Path, store: Arc<dyn ObjectStore>) -> Result<(Path, Option<Arc<ShardIndex>>)> {
-        {
-            let kept = self.indices.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(kept) = kept.get(&shard).filter(|kept| kept.view.upgrade().is_some_and(|view| Arc::ptr_eq(&view, &store))) {
-                return Ok((shard, kept.index.clone()));
+        let cell = {
+            let mut kept = self.indices.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = kept.get(&shard).filter(|kept| kept.view.upgrade().is_some_and(|view| Arc::ptr_eq(&view, &store)));
+            match known {
+                Some(known) => Arc::clone(&known.index),
+                None => {
+                    if kept.len() >= MOST_INDICES {
+                        kept.clear();
+                    }
+                    let index = Arc::new(OnceCell::new());
+                    kept.insert(shard.clone(), Kept { view: Arc::downgrade(&store), index: Arc::clone(&index) });
+                    index
+                }
             }
-        }
+        };
+        let index = cell.get_or_try_init(|| self.read(&shard, &store)).await?.clone();
+        Ok((shard, index))
+    }
+
+    async fn read(&self, shard: &Path, store: &Arc<dyn ObjectStore>) -> Result<Option<Arc<ShardIndex>>> {
         let count = self.chunks.iter().product::<u64>();
         let length = count.saturating_mul(16) + if self.checksum { 4 } else { 0 };
         let range = if self.at_end { GetRange::Suffix(length) } else { GetRange::Bounded(0..length) };
-        let index = match store.get_opts(&shard, GetOptions::new().with_range(Some(range))).await {
-            Ok(result) => Some(Arc::new(parse(&result.bytes().await?, length, count).map_err(|error| error.with("shard", &shard))?)),
-            Err(object_store::Error::NotFound { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
-        let mut kept = self.indices.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= MOST_INDICES {
-            kept.clear();
+        match store.get_opts(shard, GetOptions::new().with_range(Some(range))).await {
+            Ok(result) => {
+                let index = parse(&result.bytes().await?, length, count).map_err(|error| error.with("shard", shard))?;
+                Ok(Some(Arc::new(index)))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        kept.insert(shard.clone(), Kept { view: Arc::downgrade(&store), index: index.clone() });
-        Ok((shard, index))
     }
 }
 
