@@ -16,9 +16,8 @@ fn testdata() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/arrays")
 }
 
-fn format(name: &str) -> Format {
-    let Some(format) = lacus_formats::formats().into_iter().find(|format| format.name == name) else { panic!("no format {name}") };
-    format
+fn format(name: &str) -> Result<Format, String> {
+    lacus_formats::formats().into_iter().find(|format| format.name == name).ok_or_else(|| format!("no format {name}"))
 }
 
 fn array(path: &str, dimensions: &[&str], shape: &[u64], values: ArrayRef) -> Expected {
@@ -28,7 +27,7 @@ fn array(path: &str, dimensions: &[&str], shape: &[u64], values: ArrayRef) -> Ex
 
 async fn conforms(name: &str, file: &str, expected: &[Expected]) -> TestResult {
     let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new_with_prefix(testdata())?);
-    Ok(check(&format(name), &store, &Path::from(file), expected).await?)
+    Ok(check(&format(name)?, &store, &Path::from(file), expected).await?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,7 +91,7 @@ async fn what_does_not_conform_is_named() -> TestResult {
 async fn damaged_files_are_errors_or_answers() -> TestResult {
     let rounds = std::env::var("LACUS_FUZZ_ROUNDS").ok().and_then(|rounds| rounds.parse::<usize>().ok()).map_or(60, |rounds| rounds / 30);
     for (name, file) in [("netcdf", "classic.nc"), ("netcdf", "climate.nc"), ("hdf5", "plain.h5")] {
-        check_damaged(&format(name), &std::fs::read(testdata().join(file))?.into(), rounds).await?;
+        check_damaged(&format(name)?, &std::fs::read(testdata().join(file))?.into(), rounds).await?;
     }
     Ok(())
 }

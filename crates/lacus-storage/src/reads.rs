@@ -79,7 +79,7 @@ impl ReadScope {
     }
 
     /// A range of an object, if it lies in the first bytes that were read of it.
-    fn from_head(&self, location: &Path, range: &GetRange) -> Option<GetResult> {
+    fn in_head(&self, location: &Path, range: &GetRange) -> Option<GetResult> {
         let GetRange::Bounded(range) = range else { return None };
         let heads = held(&self.heads);
         let (meta, head) = heads.bytes.get(location).filter(|(_, head)| range.start < range.end && range.end <= head.len() as u64)?;
@@ -201,7 +201,7 @@ fn asked(range: Option<&GetRange>, size: u64) -> Option<Range<u64>> {
 impl ObjectStore for ScopedStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let plain = !options.head && options.if_none_match.is_none() && options.if_modified_since.is_none();
-        if let Some(known) = options.range.as_ref().filter(|_| plain).and_then(|range| self.scope.from_head(location, range)) {
+        if let Some(known) = options.range.as_ref().filter(|_| plain).and_then(|range| self.scope.in_head(location, range)) {
             return Ok(known);
         }
         if plain && matches!(&options.range, Some(GetRange::Bounded(range)) if range.start == 0 && range.end <= HEAD) {

@@ -10,6 +10,7 @@ use lacus_core::{Error, Kind, Result};
 use lacus_storage::Known;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
+use tokio::sync::OnceCell;
 
 use super::Structure;
 use crate::container::Container;
@@ -29,14 +30,20 @@ pub(crate) struct Unopened {
     object: Arc<ObjectMeta>,
     version: Arc<ObjectMeta>,
     containers: Arc<Containers>,
+    /// Opened once, however many columns want it.
+    opened: OnceCell<Arc<dyn GridStore>>,
 }
 
 impl Unopened {
     pub(crate) fn new(structure: Arc<Structure>, object: Arc<ObjectMeta>, version: Arc<ObjectMeta>, containers: Arc<Containers>) -> Self {
-        Self { structure, object, version, containers }
+        Self { structure, object, version, containers, opened: OnceCell::new() }
     }
 
-    async fn opened(&self, store: &Arc<dyn ObjectStore>) -> Result<Arc<dyn GridStore>> {
+    async fn opened(&self, store: &Arc<dyn ObjectStore>) -> Result<&Arc<dyn GridStore>> {
+        self.opened.get_or_try_init(|| self.open(store)).await
+    }
+
+    async fn open(&self, store: &Arc<dyn ObjectStore>) -> Result<Arc<dyn GridStore>> {
         let location = &self.object.location;
         if let Some(opened) = self.containers.opened.get(location, &self.version) {
             return Ok(opened);
