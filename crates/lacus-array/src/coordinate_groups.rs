@@ -41,7 +41,7 @@ const MOST_GROUPS: u64 = 1 << 20;
 /// Rows of a group at least: with fewer, keeping a state for every place costs more than hashing those that occur.
 const LEAST_ROWS: u64 = 8;
 
-/// Puts [`CoordinateGroups`] in the place of partial aggregations that group arrays by coordinates.
+/// Puts `CoordinateGroups` in the place of partial aggregations that group arrays by coordinates.
 #[derive(Debug, Default)]
 pub struct GroupByCoordinates;
 
