@@ -61,7 +61,7 @@ def test_an_index_is_built_with_progress(tmp_path: pathlib.Path) -> None:
     counts = lake.build_index("days", progress=lambda done, of: said.append((done, of)))
     assert (counts["files"], counts["added"], counts["failed"]) == (4, 4, [])
     assert said[0] == (0, 4) and said[-1] == (4, 4)
-    assert lake.build_index("days", progress=said.__contains__)["added"] == 0
+    assert lake.build_index("days", progress=lambda *_: None)["added"] == 0
     with pytest.raises(lacus.NotFoundError, match="did you mean `days`"):
         lake.build_index("dais")
     with pytest.raises(ZeroDivisionError):
