@@ -151,18 +151,10 @@ fn described(opened: &dyn GridStore) -> Result<()> {
     Ok(())
 }
 
-/// All chunks of an array, in C order.
-fn chunks(array: &ArrayMeta) -> Vec<Vec<u64>> {
-    let counts = array.shape.iter().zip(&array.chunk).map(|(extent, chunk)| extent.div_ceil(*chunk));
-    counts.fold(vec![Vec::new()], |all, count| {
-        all.iter().flat_map(|start: &Vec<u64>| (0..count).map(move |next| start.iter().copied().chain([next]).collect())).collect()
-    })
-}
-
 /// All elements of an array in C order, out of all of its chunks.
 async fn values(opened: &dyn GridStore, index: usize, store: &Arc<dyn ObjectStore>) -> Result<ArrayRef> {
     let array = &opened.container().arrays[index];
-    let chunks = chunks(array);
+    let chunks = array.chunks();
     let places = located(opened, index, &chunks, store).await?;
     let bytes = fetch(store, &places).await?;
     let mut decoded = Vec::with_capacity(chunks.len());
@@ -208,7 +200,7 @@ async fn located(opened: &dyn GridStore, index: usize, chunks: &[Vec<u64>], stor
 /// Where each element of an array stands among its chunks, which follow one another.
 fn order(array: &ArrayMeta) -> arrow::array::UInt64Array {
     let rank = array.shape.len();
-    let counts: Vec<u64> = array.shape.iter().zip(&array.chunk).map(|(extent, chunk)| extent.div_ceil(*chunk)).collect();
+    let counts = array.chunk_counts();
     let of = |mut element: u64| {
         let (mut place, mut stride) = (0, 1);
         let mut index = vec![0; rank];

@@ -94,11 +94,29 @@ impl ArrayMeta {
         self.elements().saturating_mul(self.element.width() as u64)
     }
 
+    /// The number of chunks along each dimension.
+    pub(crate) fn chunk_counts(&self) -> Vec<u64> {
+        self.shape.iter().zip(&self.chunk).map(|(extent, chunk)| extent.div_ceil(*chunk)).collect()
+    }
+
+    /// All chunks, in C order.
+    pub(crate) fn chunks(&self) -> Vec<Vec<u64>> {
+        let along: Vec<Vec<u64>> = self.chunk_counts().into_iter().map(|count| (0..count).collect()).collect();
+        product(&along.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+
     /// Decoded size of one whole chunk in bytes.
     pub fn chunk_bytes(&self) -> u64 {
         let elements = self.chunk.iter().fold(1, |product: u64, extent| product.saturating_mul(*extent));
         elements.saturating_mul(self.element.width() as u64)
     }
+}
+
+/// All combinations of one item of each list, the last varying fastest.
+pub(crate) fn product(lists: &[&[u64]]) -> Vec<Vec<u64>> {
+    lists.iter().fold(vec![Vec::new()], |combinations, list| {
+        combinations.iter().flat_map(|start| list.iter().map(move |item| start.iter().copied().chain([*item]).collect())).collect()
+    })
 }
 
 /// `group/name`, or `name` alone in the root.

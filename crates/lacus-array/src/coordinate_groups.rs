@@ -244,16 +244,11 @@ impl CoordinateGroups {
 impl Grouping {
     /// The group of each row of a box from `start`.
     fn numbers(&self, rows: &Rows, start: usize, length: usize) -> Vec<usize> {
-        let mut numbers = vec![0; length];
-        for (axis, _, step) in &self.axes {
-            let mut row = 0;
-            rows.places(*axis, start, length, |run, place| {
-                let term = (rows.selected[*axis].at(place) * step) as usize;
-                numbers[row..row + run].iter_mut().for_each(|number| *number += term);
-                row += run;
-            });
-        }
-        numbers
+        let term = |(axis, _, step): &(usize, u64, u64)| {
+            let (places, step) = (&rows.selected[*axis], *step);
+            (*axis, move |place| (places.at(place) * step) as usize)
+        };
+        rows.sums(start, length, self.axes.iter().map(term))
     }
 
     /// The place of a group along a dimension.
@@ -319,7 +314,7 @@ fn on_scan(expression: &Arc<dyn PhysicalExpr>, steps: &[Step]) -> Option<Arc<dyn
         let Step::Project(projected, _) = step else { continue };
         let below = expression.transform_up(|node| {
             Ok(match node.downcast_ref::<Column>().and_then(|column| projected.get(column.index())) {
-                Some(below) => Transformed::new(Arc::clone(below), true, TreeNodeRecursion::Jump),
+                Some(below) => Transformed::yes(Arc::clone(below)),
                 None => Transformed::no(node),
             })
         });

@@ -14,10 +14,9 @@ use lacus_core::Result;
 
 use crate::chunks::{ChunkReader, Opened, within};
 use crate::container::{ArrayMeta, shown};
-use crate::index::{bounded_columns, extremes};
+use crate::index::{bounded_arrays, extremes};
 use crate::metadata_tables::in_memory;
 use crate::scan::column_of;
-use crate::table::LONGEST_COORDINATE;
 
 /// The table that lists what the files of a dataset disagree about.
 pub const DIFFERENCES: &str = "_differences";
@@ -79,15 +78,10 @@ pub(crate) async fn examined(opened: &Opened, reader: &ChunkReader) -> Result<Ex
             examined.said.insert((path.clone(), name), value);
         }
     }
-    for layout in &opened.mapping.tables {
-        for (column, array) in bounded_columns(layout) {
-            let meta = opened.array(array);
-            if column.axes.len() == 1 && meta.elements() <= LONGEST_COORDINATE && !examined.grids.contains_key(&meta.path()) {
-                match column_of(reader, opened, layout, column).await {
-                    Ok(values) => drop(examined.grids.insert(meta.path(), grid(&values)?)),
-                    Err(error) => examined.problems.push((meta.path(), error.to_string())),
-                }
-            }
+    for (path, (layout, column)) in bounded_arrays(opened).into_iter().filter(|(_, (_, column))| column.axes.len() == 1) {
+        match column_of(reader, opened, layout, column).await {
+            Ok(values) => drop(examined.grids.insert(path, grid(&values)?)),
+            Err(error) => examined.problems.push((path, error.to_string())),
         }
     }
     Ok(examined)
@@ -95,21 +89,11 @@ pub(crate) async fn examined(opened: &Opened, reader: &ChunkReader) -> Result<Ex
 
 /// Why not all chunks of an array can be read, as far as their places tell.
 async fn truncated(opened: &Opened, reader: &ChunkReader, index: usize, array: &ArrayMeta) -> Option<String> {
-    let counts: Vec<u64> = array.shape.iter().zip(&array.chunk).map(|(extent, chunk)| extent.div_ceil(*chunk)).collect();
-    let total = counts.iter().try_fold(1u64, |product, count| product.checked_mul(*count))?;
+    let total = array.chunk_counts().iter().try_fold(1u64, |product, count| product.checked_mul(*count))?;
     if total == 0 || total > MOST_CHUNKS {
         return None;
     }
-    let chunk = |mut number: u64| {
-        let mut chunk = vec![0; counts.len()];
-        for axis in (0..counts.len()).rev() {
-            chunk[axis] = number % counts[axis];
-            number /= counts[axis];
-        }
-        chunk
-    };
-    let chunks: Vec<Vec<u64>> = (0..total).map(chunk).collect();
-    let places = match opened.store.locate(index, &chunks, &reader.bytes).await {
+    let places = match opened.store.locate(index, &array.chunks(), &reader.bytes).await {
         Ok(places) => places,
         Err(error) => return Some(error.to_string()),
     };

@@ -1,5 +1,6 @@
 //! Rows out of boxes: the cells of a box, row by row in C order, out of the chunks that hold them.
 
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, PrimitiveArray, UInt32Array, UInt64Array, downcast_primitive};
@@ -140,7 +141,7 @@ impl Rows {
     }
 
     /// The place along `axis` of each row from `start`, handed to `each` as (rows, place): runs of rows share a place.
-    pub(crate) fn places(&self, axis: usize, start: usize, length: usize, mut each: impl FnMut(usize, usize)) {
+    fn places(&self, axis: usize, start: usize, length: usize, mut each: impl FnMut(usize, usize)) {
         let inner: usize = self.selected[axis + 1..].iter().map(Indices::len).product();
         let extent = self.selected[axis].len();
         let mut row = start;
@@ -205,16 +206,25 @@ impl Rows {
     }
 
     fn offsets(&self, terms: &[(usize, Terms)], start: usize, length: usize) -> Vec<u64> {
-        let mut offsets = vec![0; length];
-        for (axis, terms) in terms {
+        self.sums(start, length, terms.iter().map(|(axis, terms)| (*axis, |place| terms.at(place))))
+    }
+
+    /// For each row from `start` the sum of what its places along some axes add.
+    pub(crate) fn sums<N, F>(&self, start: usize, length: usize, axes: impl IntoIterator<Item = (usize, F)>) -> Vec<N>
+    where
+        N: Copy + Default + AddAssign,
+        F: Fn(usize) -> N,
+    {
+        let mut sums = vec![N::default(); length];
+        for (axis, term) in axes {
             let mut row = 0;
-            self.places(*axis, start, length, |run, place| {
-                let term = terms.at(place);
-                offsets[row..row + run].iter_mut().for_each(|offset| *offset += term);
+            self.places(axis, start, length, |run, place| {
+                let term = term(place);
+                sums[row..row + run].iter_mut().for_each(|sum| *sum += term);
                 row += run;
             });
         }
-        offsets
+        sums
     }
 }
 

@@ -25,7 +25,7 @@ use lacus_storage::Known;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-pub(crate) use bounds::{bounded_columns, extremes, known_extremes, matching};
+pub(crate) use bounds::{bounded_arrays, extremes, known_extremes, matching};
 pub(crate) use build::{Builder, GroupAttribute, GroupAttributes};
 pub(crate) use lazy::{Containers, Unopened};
 pub(crate) use structures::Structure;
@@ -135,7 +135,7 @@ impl Indices {
             return Ok(Some(index));
         }
         let Some((files, structures)) = self.read(dataset).await? else { return Ok(None) };
-        let index = Arc::new(rows::index(files, structures::decode(structures)?).map_err(|error| self.unreadable(dataset, error))?);
+        let index = Arc::new(rows::index(files, structures).map_err(|error| self.unreadable(dataset, error))?);
         self.loaded.put(dataset.to_owned(), &object, Arc::clone(&index));
         Ok(Some(index))
     }
@@ -145,7 +145,7 @@ impl Indices {
     /// # Errors
     /// `CorruptData` when they can't be read.
     pub(crate) async fn attributes(&self, dataset: &str, index: &Index) -> Result<Vec<GroupAttributes>> {
-        let files = self.read(dataset).await?.map(|(files, _)| files);
+        let files = self.read_files(dataset).await?.map(|(files, _)| files);
         let read = files.map(|files| rows::attributes(files, index)).transpose().map_err(|error| self.unreadable(dataset, error))?;
         read.flatten().ok_or_else(|| {
             Error::new(Kind::Unavailable, "the index was replaced while it was read").with("dataset", dataset).hint("ask again")
@@ -162,14 +162,20 @@ impl Indices {
 
     /// The bytes of both files; `None` when there is no index, or one of another form.
     async fn read(&self, dataset: &str) -> Result<Option<(Bytes, Bytes)>> {
+        let Some((files, name)) = self.read_files(dataset).await? else { return Ok(None) };
+        let structures = self.store.get(&self.place(dataset).join(name.as_str())).await?.bytes().await?;
+        Ok(Some((files, structures)))
+    }
+
+    /// The bytes of `files.parquet`, and the name of the structures that belong to it.
+    async fn read_files(&self, dataset: &str) -> Result<Option<(Bytes, String)>> {
         let files = match self.store.get(&self.files(dataset)).await {
             Ok(found) => found.bytes().await?,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let Some(name) = rows::structures_of(&files).map_err(|error| self.unreadable(dataset, error))? else { return Ok(None) };
-        let structures = self.store.get(&self.place(dataset).join(name.as_str())).await?.bytes().await?;
-        Ok(Some((files, structures)))
+        let name = rows::structures_of(&files).map_err(|error| self.unreadable(dataset, error))?;
+        Ok(name.map(|name| (files, name)))
     }
 
     fn unreadable(&self, dataset: &str, error: Error) -> Error {
@@ -180,8 +186,7 @@ impl Indices {
     }
 
     /// Replaces the index of a dataset, structures first: until the last step the one before is whole.
-    async fn write(&self, dataset: &str, name: &str, structures: Vec<u8>, files: Vec<u8>) -> Result<u64> {
-        let size = (structures.len() + files.len()) as u64;
+    async fn write(&self, dataset: &str, name: &str, structures: Vec<u8>, files: Vec<u8>) -> Result<()> {
         let place = self.place(dataset);
         self.store.put(&place.clone().join(name), structures.into()).await?;
         self.store.put(&self.files(dataset), files.into()).await?;
@@ -192,6 +197,6 @@ impl Indices {
                 self.store.delete(&object.location).await?;
             }
         }
-        Ok(size)
+        Ok(())
     }
 }

@@ -22,6 +22,7 @@ use object_store::ObjectStore;
 
 use crate::cf::Decoding;
 use crate::chunks::{ChunkKey, ChunkReader, Decoded, Opened};
+use crate::container::product;
 use crate::gather::{Cells, GridAxis, Rows, cells};
 use crate::mapping::{ColumnLayout, Content, TableLayout};
 use crate::selection::{Boxes, Indices, Selection};
@@ -233,15 +234,9 @@ fn groups(files: &[FileScan], work: Vec<Work>) -> impl Iterator<Item = Work> + u
 /// Boxes whose chunks are decoded.
 pub(crate) struct Group {
     scan: Arc<GridScan>,
-    boxes: Vec<(Rows, Vec<Column>)>,
+    file: usize,
+    boxes: Vec<(Rows, Vec<Cells>)>,
     _chunks: Option<Decoded>,
-}
-
-/// One column of the scan in one box.
-struct Column {
-    cells: Cells,
-    /// The column of the container; `None` where it has no such column.
-    layout: Option<ColumnLayout>,
 }
 
 async fn prepare(scan: Arc<GridScan>, reader: ChunkReader, work: Work, decoded: Count) -> Result<Group> {
@@ -273,7 +268,7 @@ async fn prepared(scan: Arc<GridScan>, reader: ChunkReader, work: Work, decoded:
         Ok((rows, columns))
     });
     let boxes = boxes.collect::<Result<Vec<_>>>()?;
-    Ok(Group { scan: Arc::clone(&scan), boxes, _chunks: chunks })
+    Ok(Group { scan: Arc::clone(&scan), file: work.file, boxes, _chunks: chunks })
 }
 
 /// The chunks that one column needs for one box.
@@ -348,27 +343,19 @@ fn empty_text() -> ArrayRef {
     Arc::new(StringArray::from(vec![""]))
 }
 
-/// All combinations of one item of each list, the last varying fastest.
-fn product(lists: &[&[u64]]) -> Vec<Vec<u64>> {
-    lists.iter().fold(vec![Vec::new()], |combinations, list| {
-        combinations.iter().flat_map(|start| list.iter().map(move |item| start.iter().copied().chain([*item]).collect())).collect()
-    })
-}
-
 impl GridScan {
-    fn columns(&self, file: &FileScan, rows: &Rows, needs: &[Option<Need>], chunks: Option<&Decoded>) -> Result<Vec<Column>> {
+    fn columns(&self, file: &FileScan, rows: &Rows, needs: &[Option<Need>], chunks: Option<&Decoded>) -> Result<Vec<Cells>> {
         let layout = file.layout();
         let column = |((column, need), field): ((&Option<usize>, &Option<Need>), &Arc<arrow::datatypes::Field>)| {
             let Some(column) = column.map(|column| &layout.columns[column]) else {
-                return Ok(Column { cells: Cells::Constant(new_null_array(field.data_type(), 1)), layout: None });
+                return Ok(Cells::Constant(new_null_array(field.data_type(), 1)));
             };
-            let cells = match (&column.content, need, chunks) {
+            Ok(match (&column.content, need, chunks) {
                 (Content::Index, ..) => Cells::Index(column.axes[0]),
                 (_, Some(need), Some(decoded)) => need.cells(decoded, &rows.selected)?,
                 // Texts of no length have no chunks.
                 _ => Cells::Constant(empty_text()),
-            };
-            Ok(Column { cells, layout: Some(column.clone()) })
+            })
         };
         file.columns.iter().zip(needs).zip(self.schema.fields()).map(column).collect()
     }
@@ -399,22 +386,24 @@ impl Group {
 
     /// Rows of a box.
     pub(crate) fn batch(&self, number: usize, start: usize, length: usize) -> Result<RecordBatch> {
-        let (rows, columns) = &self.boxes[number];
+        let ((rows, cells), file) = (&self.boxes[number], &self.scan.files[self.file]);
         let fields = self.scan.schema.fields();
-        let arrays = columns.iter().zip(fields).map(|(column, field)| column.slice(rows, start, length, field.data_type()));
+        let columns = cells.iter().zip(&file.columns).zip(fields);
+        let arrays = columns.map(|((cells, column), field)| {
+            let column = column.map(|column| &file.layout().columns[column]);
+            values(rows.column(cells, start, length)?, column, field.data_type())
+        });
         let options = RecordBatchOptions::new().with_row_count(Some(length));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.scan.schema), arrays.collect::<Result<Vec<_>>>()?, &options)?)
     }
 }
 
-impl Column {
-    fn slice(&self, rows: &Rows, start: usize, length: usize, data_type: &DataType) -> Result<ArrayRef> {
-        let array = rows.column(&self.cells, start, length)?;
-        let Some(layout) = &self.layout else { return Ok(array) };
-        let array = match &layout.content {
-            Content::Array { member: Some(member), .. } => Arc::clone(array.as_struct().column(*member)),
-            _ => array,
-        };
-        Ok(conform(&array, layout, data_type)?)
-    }
+/// The values of a column of the scan, out of those of the array that holds it; `None` stands for a column that the container lacks.
+fn values(array: ArrayRef, column: Option<&ColumnLayout>, data_type: &DataType) -> Result<ArrayRef> {
+    let Some(column) = column else { return Ok(array) };
+    let array = match &column.content {
+        Content::Array { member: Some(member), .. } => Arc::clone(array.as_struct().column(*member)),
+        _ => array,
+    };
+    Ok(conform(&array, column, data_type)?)
 }

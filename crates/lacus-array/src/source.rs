@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion_catalog::{Session, TableProvider};
 use datafusion_common_runtime::SpawnedTask;
+use datafusion_execution::memory_pool::MemoryPool;
 use datafusion_execution::object_store::ObjectStoreUrl;
 use futures::{StreamExt, TryStreamExt, stream};
 use lacus_core::{
@@ -22,11 +23,11 @@ use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 use crate::chunks::{ChunkReader, Opened};
 use crate::differences::{DIFFERENCES, differences, examined};
 use crate::format::{Format, GridStore, Source};
-use crate::index::{Builder, Containers, Indices, Unopened, bounded_columns, extremes};
+use crate::index::{Builder, Containers, Indices, Unopened, bounded_arrays, extremes};
 use crate::mapping::{ColumnLayout, MappingOptions, map};
 use crate::metadata_tables::{ARRAYS, ATTRIBUTES, Dataset, metadata_table};
 use crate::scan::column_of;
-use crate::table::{ArrayTable, Coordinates, LONGEST_COORDINATE};
+use crate::table::{ArrayTable, Coordinates};
 use crate::union::{Listed, alike, listed, unite};
 
 /// How many containers are opened at once: latency is hidden, a small server is not flooded.
@@ -204,19 +205,36 @@ impl ArraySource {
         let options = Options::of(spec)?.mapping;
         let format = self.format(spec)?;
         let (objects, store) = self.objects(spec, format, session).await?;
-        let pool = Arc::clone(&session.runtime_env().memory_pool);
+        let pool = &session.runtime_env().memory_pool;
         let examine = |object: ObjectMeta| {
-            let (store, reader) = (Arc::clone(&store), ChunkReader::new(Arc::clone(&store), Arc::clone(&pool)));
-            let (format, stores, options) = (format.clone(), Arc::clone(&self.stores), options.clone());
-            let file = stores.shown(&object.location);
-            let examined = SpawnedTask::spawn(async move {
-                let opened = opened_anew(&format, object, &store, stores, &options).await?;
-                examined(&opened, &reader).await
-            });
-            async move { (file, examined.join().await.unwrap_or_else(|error| Err(Error::new(Kind::Internal, error.to_string())))) }
+            let options = options.clone();
+            self.anew(format, object, &store, pool, options, async |opened, reader| examined(&opened, &reader).await)
         };
         let files: Vec<_> = stream::iter(objects).map(examine).buffered(CONCURRENT_OPENS).collect().await;
         differences(&spec.name, &files)
+    }
+
+    /// Opens a container as it is now, whatever is known of it, and does `work` with it; gives its name too. That is a task of its own,
+    /// so that all cores parse and decode.
+    async fn anew<T: Send + 'static, W: Future<Output = Result<T>> + Send + 'static>(
+        &self,
+        format: &Format,
+        object: ObjectMeta,
+        store: &Arc<dyn ObjectStore>,
+        pool: &Arc<dyn MemoryPool>,
+        options: MappingOptions,
+        work: impl FnOnce(Opened, ChunkReader) -> W + Send + 'static,
+    ) -> (String, Result<T>) {
+        let (format, stores, store) = (format.clone(), Arc::clone(&self.stores), Arc::clone(store));
+        let reader = ChunkReader::new(Arc::clone(&store), Arc::clone(pool));
+        let file = stores.shown(&object.location);
+        let task = SpawnedTask::spawn(async move {
+            let opened = read_container(&format, &object, store).await?;
+            let mapping = Arc::new(map(opened.container(), &options));
+            let (object, decoded) = (Arc::new(object), options.decode_cf);
+            work(Opened { store: opened, mapping, object, stores, described: None, decoded }, reader).await
+        });
+        (file, task.join().await.unwrap_or_else(|error| Err(Error::new(Kind::Internal, error.to_string()))))
     }
 
     fn table(&self, spec: &DatasetSpec, name: &str, opened: &[Arc<Opened>], session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
@@ -429,19 +447,14 @@ impl DatasetSource for ArraySource {
         let builder = Builder::start(indices, &spec.name).await;
         let (Survey { mut builder, unknown, store }, mut status) = self.survey(spec, session, indices, builder).await?;
         let format = self.format(spec)?;
-        let pool = Arc::clone(&session.runtime_env().memory_pool);
+        let (pool, folder) = (&session.runtime_env().memory_pool, format.folder);
         let examine = |(object, version): (ObjectMeta, Option<ObjectMeta>)| {
-            let (store, reader) = (Arc::clone(&store), ChunkReader::new(Arc::clone(&store), Arc::clone(&pool)));
-            let (format, stores) = (format.clone(), Arc::clone(&self.stores));
-            let file = stores.shown(&object.location);
-            // Tasks of their own, so that all cores parse and decode.
-            let examined = SpawnedTask::spawn(async move {
-                let opened = opened_anew(&format, object, &store, stores, &MappingOptions::default()).await?;
+            let work = async move |opened: Opened, reader: ChunkReader| {
                 // The chunks of a folder may change without its metadata: bounds would not be told by its version.
-                let bounds = if format.folder { BTreeMap::new() } else { bounds_of(&opened, &reader).await? };
-                Ok::<_, Error>((opened, version, bounds))
-            });
-            async move { (file, examined.join().await.unwrap_or_else(|error| Err(Error::new(Kind::Internal, error.to_string())))) }
+                let bounds = if folder { BTreeMap::new() } else { bounds_of(&opened, &reader).await? };
+                Ok((opened, version, bounds))
+            };
+            self.anew(format, object, &store, pool, MappingOptions::default(), work)
         };
         let mut done = status.files - unknown.len() as u64;
         progress(done, status.files);
@@ -521,31 +534,12 @@ impl ArraySource {
     }
 }
 
-/// A container as it is now, whatever is known of it.
-async fn opened_anew(
-    format: &Format,
-    object: ObjectMeta,
-    store: &Arc<dyn ObjectStore>,
-    stores: Arc<Stores>,
-    options: &MappingOptions,
-) -> Result<Opened> {
-    let opened = read_container(format, &object, Arc::clone(store)).await?;
-    let mapping = Arc::new(map(opened.container(), options));
-    Ok(Opened { store: opened, mapping, object: Arc::new(object), stores, described: None, decoded: options.decode_cf })
-}
-
 /// The bounds of the coordinates of a container, by the paths of their arrays.
 async fn bounds_of(opened: &Opened, reader: &ChunkReader) -> Result<BTreeMap<String, ArrayRef>> {
     let mut bounds = BTreeMap::new();
-    for layout in &opened.mapping.tables {
-        for (column, array) in bounded_columns(layout) {
-            let path = opened.array(array).path();
-            if opened.array(array).elements() > LONGEST_COORDINATE || bounds.contains_key(&path) {
-                continue;
-            }
-            if let Some(extremes) = extremes(&column_of(reader, opened, layout, column).await?)? {
-                bounds.insert(path, extremes);
-            }
+    for (path, (layout, column)) in bounded_arrays(opened) {
+        if let Some(extremes) = extremes(&column_of(reader, opened, layout, column).await?)? {
+            bounds.insert(path, extremes);
         }
     }
     Ok(bounds)

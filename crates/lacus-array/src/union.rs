@@ -113,8 +113,6 @@ struct Uniting {
     first_file: String,
     count: u64,
     along: Option<Along>,
-    /// The unit that the values of the first container have.
-    unit: Option<String>,
     /// What the numbers count, when they are times that no timestamp can hold.
     time: Option<TimeUnit>,
 }
@@ -171,7 +169,6 @@ impl Uniting {
             first_file: part.opened.shown(),
             count,
             along: along_of(part.layout(), column),
-            unit: column.field.metadata().get(UNIT_KEY).cloned(),
             time: column.time,
         }
     }
@@ -191,10 +188,10 @@ impl Uniting {
         if self.field.data_type() != field.data_type() || self.field.is_nullable() != field.is_nullable() {
             self.field = wider_field(&self.field, &self.first_file, field, &part.opened.shown(), false)?;
         }
-        let unit = field.metadata().get(UNIT_KEY);
-        if self.field.metadata().contains_key(UNIT_KEY) && unit != self.unit.as_ref() {
+        let (first, here) = (self.field.metadata().get(UNIT_KEY), field.metadata().get(UNIT_KEY));
+        if first.is_some() && first != here {
             let shown = |unit: Option<&String>| unit.map_or("none".to_owned(), |unit| format!("`{unit}`"));
-            let (first, here) = (shown(self.unit.as_ref()), shown(unit));
+            let (first, here) = (shown(first), shown(here));
             notice(format!(
                 "the unit of `{}` is {first} in {} and {here} in {}; values are as stored",
                 field.name(),

@@ -221,7 +221,6 @@ fn parsed(text: &str, data_type: &DataType) -> Option<ArrayRef> {
     }
     let list = text.trim().trim_start_matches('[').trim_end_matches(']');
     let texts: StringArray = list.split(',').map(|item| Some(item.trim())).collect();
-    // Through a wide float where that is exact, because whole numbers may be written with a fraction of zero.
     let numbers = cast_with_options(&texts, data_type, &CastOptions { safe: true, ..CastOptions::default() }).ok()?;
     (numbers.null_count() == 0).then_some(numbers)
 }

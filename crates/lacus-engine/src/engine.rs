@@ -303,7 +303,7 @@ impl Engine {
     /// `DeadlineExceeded` when that takes too long.
     pub async fn tables(&self, _principal: &Principal) -> Result<Vec<TableEntry>> {
         let catalog = &self.shared.catalog;
-        let state = session::query_state(&self.shared.state, &self.shared.stores, &Scope::default());
+        let state = self.state();
         let listing = async { Ok(catalog.all_tables(&state, |_| true).await) };
         let listed = Deadline::after(self.shared.limits.deadline).bound(listing).await?;
         Ok(listed.into_iter().chain(information_schema::entries(catalog)).collect())
@@ -319,7 +319,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::query`].
     pub async fn table_schema(&self, table: &TableEntry, _principal: &Principal) -> Result<SchemaRef> {
-        let state = session::query_state(&self.shared.state, &self.shared.stores, &Scope::default());
+        let state = self.state();
         let reference = TableReference::full(table.catalog.as_str(), table.schema.as_str(), table.name.as_str());
         let planner = Planner { state: &state, catalog: &self.shared.catalog };
         let opened = Deadline::after(self.shared.limits.deadline).bound(planner.table(reference)).await?;
@@ -340,7 +340,7 @@ impl Engine {
     /// `NotFound` when there is no such dataset; else what its files say.
     pub async fn index_status(&self, dataset: &str) -> Result<Option<IndexStatus>> {
         let (spec, source) = self.indexed(dataset)?;
-        let state = session::query_state(&self.shared.state, &self.shared.stores, &Scope::default());
+        let state = self.state();
         source.index_status(&spec, &state).await.map_err(|error| error.with("dataset", dataset))
     }
 
@@ -351,8 +351,13 @@ impl Engine {
     /// As [`Engine::index_status`].
     pub async fn build_index(&self, dataset: &str, progress: IndexProgress<'_>) -> Result<Option<IndexStatus>> {
         let (spec, source) = self.indexed(dataset)?;
-        let state = session::query_state(&self.shared.state, &self.shared.stores, &Scope::default());
+        let state = self.state();
         source.build_index(&spec, &state, progress).await.map_err(|error| error.with("dataset", dataset))
+    }
+
+    /// The session of a question that is no query: what it reads is not counted.
+    fn state(&self) -> SessionState {
+        session::query_state(&self.shared.state, &self.shared.stores, &Scope::default())
     }
 
     fn indexed(&self, dataset: &str) -> Result<(Arc<DatasetSpec>, Arc<dyn Source>)> {

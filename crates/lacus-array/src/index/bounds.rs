@@ -1,6 +1,6 @@
 //! Files that a filter can't match, told by the bounds of their coordinates.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, new_null_array};
@@ -14,15 +14,31 @@ use datafusion_expr::utils::conjunction;
 use datafusion_pruning::PruningPredicateBuilder;
 
 use super::Index;
+use crate::chunks::Opened;
 use crate::mapping::{ColumnLayout, Content, Mapping, TableLayout};
+use crate::table::LONGEST_COORDINATE;
 use crate::union::{Part, conform};
 
 /// Columns whose bounds an index holds: coordinates along one dimension, and single ones.
-pub(crate) fn bounded_columns(table: &TableLayout) -> impl Iterator<Item = (&ColumnLayout, usize)> {
+fn bounded_columns(table: &TableLayout) -> impl Iterator<Item = (&ColumnLayout, usize)> {
     table.columns.iter().filter(|column| column.coordinate && column.axes.len() <= 1).filter_map(|column| match &column.content {
         Content::Array { array, member: None, .. } => Some((column, *array)),
         _ => None,
     })
+}
+
+/// The arrays of a container whose bounds an index holds, by their paths, each with a column that shows it. Long ones are not read to plan.
+pub(crate) fn bounded_arrays(opened: &Opened) -> BTreeMap<String, (&TableLayout, &ColumnLayout)> {
+    let mut arrays = BTreeMap::new();
+    for layout in &opened.mapping.tables {
+        for (column, array) in bounded_columns(layout) {
+            let meta = opened.array(array);
+            if meta.elements() <= LONGEST_COORDINATE {
+                arrays.entry(meta.path()).or_insert((layout, column));
+            }
+        }
+    }
+    arrays
 }
 
 /// Whether each part may have rows that pass the filters. A part that no index knows always may.

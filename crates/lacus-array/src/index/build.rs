@@ -10,7 +10,7 @@ use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::rows::{self, FileRow};
-use super::structures::{self, Collected};
+use super::structures::Collected;
 use super::{Indices, Structure, fingerprint};
 use crate::container::{Container, Group, shown};
 
@@ -29,9 +29,8 @@ impl Builder {
     pub(crate) async fn start(indices: &Indices, dataset: &str) -> Self {
         let Ok(Some((files, structures))) = indices.read(dataset).await else { return Self::default() };
         let known = || {
-            let structures_before = structures::decode(structures)?;
-            let index = rows::index(files.clone(), structures_before.clone())?;
-            Ok::<_, Error>((rows::decode(files, &index)?, structures_before))
+            let index = rows::index(files.clone(), structures)?;
+            Ok::<_, Error>((rows::decode(files, &index)?, index.structures))
         };
         let Ok((rows, structures_before)) = known() else { return Self::default() };
         let paths = rows.iter().map(|row| row.object.location.clone()).collect();
@@ -70,11 +69,11 @@ impl Builder {
         Ok(())
     }
 
-    /// Writes the index, and gives its size in bytes.
+    /// Writes the index.
     ///
     /// # Errors
     /// What the store says.
-    pub(crate) async fn write(mut self, indices: &Indices, dataset: &str) -> Result<u64> {
+    pub(crate) async fn write(mut self, indices: &Indices, dataset: &str) -> Result<()> {
         self.rows.sort_by(|left, right| left.object.location.cmp(&right.object.location));
         let (name, structures) = self.structures.encode()?;
         let files = rows::encode(&self.rows, &name)?;

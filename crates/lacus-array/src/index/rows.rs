@@ -17,7 +17,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
-use super::{Bounds, FORM, FORM_KEY, GroupAttributes, Index, STRUCTURES_KEY, Structure, fingerprint};
+use super::{Bounds, FORM, FORM_KEY, GroupAttributes, Index, STRUCTURES_KEY, fingerprint, structures};
 
 /// The columns of which every index has one.
 const PLAIN: [&str; 6] = ["file", "size", "last_modified", "e_tag", "structure", "attributes"];
@@ -123,8 +123,9 @@ fn objects(batch: &RecordBatch) -> Result<Vec<ObjectMeta>> {
     (0..batch.num_rows()).map(object).collect()
 }
 
-/// The index of the bytes of `files.parquet`.
-pub(super) fn index(files: Bytes, structures: Vec<Arc<Structure>>) -> Result<Index> {
+/// The index of the bytes of `files.parquet` and of the structures that belong to it.
+pub(super) fn index(files: Bytes, structures: Bytes) -> Result<Index> {
+    let structures = structures::decode(structures)?;
     let (schema, batches) = batches(files, |name| name != "attributes" && name != "version")?;
     let mut found = HashMap::with_capacity_and_hasher(batches.iter().map(RecordBatch::num_rows).sum(), BuildHasherDefault::default());
     for batch in &batches {
