@@ -2,7 +2,8 @@
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion_common::{DFSchema, Result as DataFusionResult, ScalarValue};
-use datafusion_expr::{ColumnarValue, Expr, ExprSchemable, lit};
+use datafusion_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion_expr::{ColumnarValue, Expr, ExprSchemable, ScalarUDF, ScalarUDFImpl, lit};
 use lacus_array::{CALENDAR_KEY, Calendar, TimeUnit, iso_text};
 use lacus_core::{Error, Kind, Result, unit_of};
 
@@ -67,9 +68,25 @@ pub(crate) fn planned_unit(
     }
 }
 
-/// The arguments with which a call says the units of its column itself, so that it depends on no metadata any more: what is computed
-/// between a table and the call may drop that. `None` when the column has no units.
-pub(crate) fn units_of_expression(column: &Expr, schema: &DFSchema) -> Option<[Expr; 2]> {
+/// A call of `short` arguments, of which the last is a column, as one that says the units of that column itself, so that it depends on no
+/// metadata any more: what is computed between a table and the call may drop that. As it is when the column has no units.
+pub(crate) fn with_units(
+    function: impl ScalarUDFImpl + 'static,
+    short: usize,
+    args: Vec<Expr>,
+    info: &SimplifyContext,
+) -> ExprSimplifyResult {
+    match args.as_slice() {
+        [first, ..] if args.len() == short => match units_of_expression(&args[short - 1], info.schema()) {
+            Some([units, calendar]) => ExprSimplifyResult::Simplified(ScalarUDF::from(function).call(vec![first.clone(), units, calendar])),
+            None => ExprSimplifyResult::Original(args),
+        },
+        _ => ExprSimplifyResult::Original(args),
+    }
+}
+
+/// The units and the calendar of an expression's numbers; `None` when it has no units.
+fn units_of_expression(column: &Expr, schema: &DFSchema) -> Option<[Expr; 2]> {
     let (_, field) = column.to_field(schema).ok()?;
     let units = unit_of(&field).filter(|_| field.data_type().is_numeric())?;
     Some([lit(units), lit(calendar_of(&field))])

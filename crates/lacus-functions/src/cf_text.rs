@@ -4,11 +4,11 @@ use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, TimeUnit as ArrowUnit, TimestampMicrosecondType};
 use datafusion_common::{Result, internal_err};
 use datafusion_expr::simplify::{ExprSimplifyResult, SimplifyContext};
-use datafusion_expr::{ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
+use datafusion_expr::{ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature};
 
 use crate::SCIENCE;
 use crate::arguments::{Numbers, is_text, require_numbers, result, rows, signature};
-use crate::calendar_text::{Units, planned_unit, text_of, text_of_timestamp, units_of_expression};
+use crate::calendar_text::{Units, planned_unit, text_of, text_of_timestamp, with_units};
 
 const NAME: &str = "cf_text";
 
@@ -90,13 +90,7 @@ impl ScalarUDFImpl for CfText {
     }
 
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
-        let [column] = args.as_slice() else { return Ok(ExprSimplifyResult::Original(args)) };
-        Ok(match units_of_expression(column, info.schema()) {
-            Some([units, calendar]) => {
-                ExprSimplifyResult::Simplified(ScalarUDF::from(Self::new()).call(vec![column.clone(), units, calendar]))
-            }
-            None => ExprSimplifyResult::Original(args),
-        })
+        Ok(with_units(Self::new(), 1, args, info))
     }
 
     fn documentation(&self) -> Option<&Documentation> {

@@ -4,12 +4,12 @@ use arrow::array::Float64Array;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion_common::{Result, ScalarValue, internal_err};
 use datafusion_expr::simplify::{ExprSimplifyResult, SimplifyContext};
-use datafusion_expr::{ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
+use datafusion_expr::{ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature};
 use lacus_core::{Error, Kind};
 
 use crate::SCIENCE;
 use crate::arguments::{Texts, is_text, signature};
-use crate::calendar_text::{Units, number_of, planned_unit, units_of_expression};
+use crate::calendar_text::{Units, number_of, planned_unit, with_units};
 
 const NAME: &str = "cf_time";
 
@@ -82,13 +82,7 @@ impl ScalarUDFImpl for CfTime {
     }
 
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
-        let [text, column] = args.as_slice() else { return Ok(ExprSimplifyResult::Original(args)) };
-        Ok(match units_of_expression(column, info.schema()) {
-            Some([units, calendar]) => {
-                ExprSimplifyResult::Simplified(ScalarUDF::from(Self::new()).call(vec![text.clone(), units, calendar]))
-            }
-            None => ExprSimplifyResult::Original(args),
-        })
+        Ok(with_units(Self::new(), 2, args, info))
     }
 
     fn documentation(&self) -> Option<&Documentation> {

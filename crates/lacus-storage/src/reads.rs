@@ -94,8 +94,8 @@ impl ReadScope {
         if heads.held + head.len() > HEADS {
             *heads = Heads::default();
         }
-        heads.held += head.len();
-        heads.bytes.insert(meta.location.clone(), (meta.clone(), head.clone()));
+        let before = heads.bytes.insert(meta.location.clone(), (meta.clone(), head.clone()));
+        heads.held = heads.held + head.len() - before.map_or(0, |(_, before)| before.len());
     }
 
     fn pinned(&self, location: &Path) -> Option<ObjectMeta> {
@@ -200,7 +200,10 @@ fn asked(range: Option<&GetRange>, size: u64) -> Option<Range<u64>> {
 #[async_trait]
 impl ObjectStore for ScopedStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let plain = !options.head && options.if_none_match.is_none() && options.if_modified_since.is_none();
+        // What was read is of the version that the query is held to; a condition of the caller's own is the store's to judge.
+        let tags = options.if_match.is_some() || options.if_none_match.is_some() || options.version.is_some();
+        let times = options.if_modified_since.is_some() || options.if_unmodified_since.is_some();
+        let plain = !options.head && !tags && !times;
         if let Some(known) = options.range.as_ref().filter(|_| plain).and_then(|range| self.scope.in_head(location, range)) {
             return Ok(known);
         }
