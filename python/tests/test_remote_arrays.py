@@ -14,8 +14,7 @@ MEGABYTES = 20
 # chunk index. A gap between chunks that is read over is shorter than this.
 HEAD, LEVEL, GAP = 64 << 10, 256 << 10, 16 << 10
 DELAY = 100  # milliseconds: long beside what a busy machine does in between
-# B-trees of version 2 and extensible arrays are still collected whole, block after block: docs/arrays.md says so, the bench shows it.
-NAMES = ["btree1", "fixed_few", "netcdf4", "zarr2", "zarr3", "sharded"]
+NAMES = ["btree1", "btree2", "extensible", "fixed_few", "netcdf4", "zarr2", "zarr3", "sharded"]
 CASES = [case for case in remote_arrays.CASES if case.name in NAMES]
 
 

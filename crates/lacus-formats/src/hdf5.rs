@@ -80,7 +80,7 @@ enum Layout {
     /// In one piece, at this address of the file.
     Contiguous(u64),
     /// In chunks.
-    Chunked(Arc<ChunkIndex>),
+    Chunked(Box<ChunkIndex>),
 }
 
 /// One opened file.
@@ -104,19 +104,8 @@ impl Hdf5Store {
         }
     }
 
-    async fn locate_chunks(&self, index: &Arc<ChunkIndex>, chunks: &[Vec<u64>], store: &Arc<dyn ObjectStore>) -> Result<Vec<Place>> {
-        let places = match index.kind {
-            None => index.walk(chunks, &self.facts, store).await?,
-            Some(_) => {
-                let collect = || async {
-                    let storage = ObjectBytes::behind(&self.facts, Arc::clone(store));
-                    let (collected, facts) = (Arc::clone(index), self.facts.clone());
-                    blocking(move || collected.collect(&facts, &storage)).await
-                };
-                // Read once, however many partitions want it.
-                index.look_up(index.all.get_or_try_init(collect).await?, chunks)
-            }
-        };
+    async fn locate_chunks(&self, index: &ChunkIndex, chunks: &[Vec<u64>], store: &Arc<dyn ObjectStore>) -> Result<Vec<Place>> {
+        let places = index.find(chunks, &self.facts, store).await?;
         Ok(places.into_iter().map(|place| self.place(place)).collect())
     }
 }

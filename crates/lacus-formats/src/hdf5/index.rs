@@ -1,16 +1,17 @@
 //! Where the chunks of a dataset lie.
 //!
-//! A version 1 B-tree is walked here, level by level: all nodes of a level that can hold a wanted chunk are fetched at once. The other
-//! kinds of index are compact; the parser collects them, and they are kept whole.
+//! B-trees ([`tree`]) and extensible arrays ([`extensible`]) are walked here, level by level: all pieces of a level that can hold a wanted
+//! chunk are fetched at once. The other kinds of index lie in one piece; the parser collects them, and they are kept whole.
 
-use std::collections::{HashMap, HashSet};
+mod extensible;
+mod tree;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::{StreamExt, TryStreamExt, stream};
-use hdf5_reader::Storage;
-use hdf5_reader::btree_v1::{BTreeV1Key, BTreeV1Node};
-use hdf5_reader::chunk_index::{ChunkEntry, collect_implicit_chunk_entries, collect_v2_chunk_entries_storage, single_chunk_entry};
-use hdf5_reader::extensible_array::collect_extensible_array_chunk_entries_storage;
+use bytes::Bytes;
+use hdf5_reader::chunk_index::{ChunkEntry, collect_implicit_chunk_entries, single_chunk_entry};
+use hdf5_reader::error::Error as Hdf5Error;
 use hdf5_reader::fixed_array::collect_fixed_array_chunk_entries_storage;
 use hdf5_reader::io::Cursor;
 use hdf5_reader::messages::layout::ChunkIndexing;
@@ -19,14 +20,14 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::sync::OnceCell;
 
-use super::storage::explained;
+use super::storage::{ObjectBytes, blocking, explained};
+use extensible::ExtensibleArray;
+use tree::Tree;
 
-/// Nodes fetched at once.
-const CONCURRENT_NODES: usize = 32;
-/// Half of the children of a node, unless the file says otherwise.
-const USUAL_RANK: u64 = 32;
-/// A tree deeper than this is none.
-const DEEPEST: u8 = 64;
+/// Pieces of an index fetched at once.
+const CONCURRENT_PIECES: usize = 32;
+/// A piece of an index that says to be longer than this is none: those that HDF5 writes have some kilobytes.
+const LONGEST_PIECE: u64 = 64 << 20;
 
 /// Where a chunk lies in the file, and which of its filters were skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub(super) struct ChunkPlace {
 }
 
 /// The places of chunks by their offsets in cells.
-pub(super) type ChunkPlaces = HashMap<Vec<u64>, ChunkPlace>;
+type ChunkPlaces = HashMap<Vec<u64>, ChunkPlace>;
 
 /// What the file says of itself once, for all datasets.
 #[derive(Debug, Clone)]
@@ -50,23 +51,46 @@ pub(super) struct FileFacts {
     pub(super) length_size: u8,
 }
 
-/// The index of one chunked dataset.
+impl FileFacts {
+    /// The `length` bytes of an index at `address`, or those that the file has of them.
+    async fn piece(&self, address: u64, length: u64, store: &Arc<dyn ObjectStore>) -> Result<Bytes> {
+        let start = self.base.saturating_add(address);
+        if start >= self.size || length > LONGEST_PIECE {
+            let problem = format!("the index of chunks names {length} bytes at {start} in a file of {}", self.size);
+            return Err(Error::new(Kind::CorruptData, problem));
+        }
+        Ok(store.get_range(&self.location, start..start.saturating_add(length).min(self.size)).await?)
+    }
+
+    /// Why the piece at `address` can't be read.
+    fn unread(&self, error: Hdf5Error, address: u64) -> Error {
+        explained(error).with("index of chunks at", self.base.saturating_add(address))
+    }
+
+    fn is_defined(&self, address: u64) -> bool {
+        !Cursor::is_undefined_offset(address, self.offset_size)
+    }
+
+    /// Where a chunk lies that an index says to be at `address`; `None` if it was never written.
+    fn place(&self, address: u64, size: u64, mask: u32) -> Option<ChunkPlace> {
+        self.is_defined(address).then(|| ChunkPlace { address: self.base.saturating_add(address), size, mask })
+    }
+}
+
+/// A dataset in chunks, as its index counts them.
 #[derive(Debug)]
-pub(super) struct ChunkIndex {
-    pub(super) address: u64,
-    pub(super) kind: Option<ChunkIndexing>,
+pub(super) struct Chunked {
     /// The extent of a chunk along each dimension.
     pub(super) chunk: Vec<u32>,
     /// The extent of the dataset as stored.
     pub(super) shape: Vec<u64>,
+    /// The extents that it can grow to.
     pub(super) most: Option<Vec<u64>>,
+    /// The bytes of an element.
     pub(super) width: usize,
-    /// Nodes by address; each is read once, however many partitions want it.
-    pub(super) nodes: Mutex<HashMap<u64, Arc<OnceCell<Arc<BTreeV1Node>>>>>,
-    pub(super) all: OnceCell<Arc<ChunkPlaces>>,
 }
 
-impl ChunkIndex {
+impl Chunked {
     fn whole_chunk(&self) -> u64 {
         self.chunk.iter().fold(self.width as u64, |product, extent| product.saturating_mul(u64::from(*extent)))
     }
@@ -77,133 +101,109 @@ impl ChunkIndex {
     }
 
     /// Whether the chunk lies inside of what is stored: dimensions may have grown since.
-    fn is_stored(&self, offsets: &[u64]) -> bool {
-        offsets.iter().zip(&self.shape).all(|(offset, extent)| offset < extent)
+    fn is_stored(&self, chunk: &[u64]) -> bool {
+        self.offsets(chunk).iter().zip(&self.shape).all(|(offset, extent)| offset < extent)
+    }
+}
+
+/// Pieces of an index by their addresses; each is read once, however many partitions want it.
+#[derive(Debug)]
+struct Pieces<T>(Mutex<HashMap<u64, Arc<OnceCell<Arc<T>>>>>);
+
+impl<T> Pieces<T> {
+    fn new() -> Self {
+        Self(Mutex::default())
     }
 
-    /// The places of `chunks` by version 1 B-tree; `None` for chunks that were never written.
-    pub(super) async fn walk(
+    async fn get(&self, address: u64, read: impl Future<Output = Result<T>>) -> Result<Arc<T>> {
+        let cell = Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(address).or_default());
+        cell.get_or_try_init(|| async { Ok(Arc::new(read.await?)) }).await.cloned()
+    }
+}
+
+/// The index of one chunked dataset.
+#[derive(Debug)]
+pub(super) struct ChunkIndex {
+    chunked: Arc<Chunked>,
+    kind: IndexKind,
+}
+
+#[derive(Debug)]
+enum IndexKind {
+    Tree(Tree),
+    Extensible(ExtensibleArray),
+    /// An index in one piece, and what is in it once somebody asked.
+    Whole(Arc<Whole>, OnceCell<ChunkPlaces>),
+}
+
+/// An index in one piece.
+#[derive(Debug)]
+struct Whole {
+    address: u64,
+    kind: ChunkIndexing,
+}
+
+impl ChunkIndex {
+    /// The index at `address`; of a version 1 B-tree, layouts name no kind.
+    pub(super) fn new(address: u64, kind: Option<&ChunkIndexing>, chunked: Chunked) -> Self {
+        let kind = match kind {
+            None => IndexKind::Tree(Tree::version_1(address)),
+            Some(ChunkIndexing::BTreeV2) => IndexKind::Tree(Tree::version_2(address)),
+            Some(ChunkIndexing::ExtensibleArray { .. }) => IndexKind::Extensible(ExtensibleArray::new(address)),
+            Some(kind) => IndexKind::Whole(Arc::new(Whole { address, kind: kind.clone() }), OnceCell::new()),
+        };
+        Self { chunked: Arc::new(chunked), kind }
+    }
+
+    /// The places of `chunks`; `None` for those that were never written.
+    pub(super) async fn find(
         &self,
         chunks: &[Vec<u64>],
         file: &FileFacts,
         store: &Arc<dyn ObjectStore>,
     ) -> Result<Vec<Option<ChunkPlace>>> {
-        let mut wanted: Vec<Vec<u64>> = chunks.iter().map(|chunk| self.offsets(chunk)).filter(|offsets| self.is_stored(offsets)).collect();
-        wanted.sort();
-        let mut found: HashMap<Vec<u64>, ChunkPlace> = HashMap::new();
-        let mut level = if wanted.is_empty() { vec![] } else { vec![self.address] };
-        // A node that is named twice, or by one below it, is no part of a tree.
-        let mut visited: HashSet<u64> = HashSet::from([self.address]);
-        for _ in 0..DEEPEST {
-            if level.is_empty() {
-                break;
+        let stored: Vec<&[u64]> = chunks.iter().map(Vec::as_slice).filter(|chunk| self.chunked.is_stored(chunk)).collect();
+        let found = match &self.kind {
+            IndexKind::Tree(tree) => tree.find(&stored, &self.chunked, file, store).await?,
+            IndexKind::Extensible(array) => array.find(&stored, &self.chunked, file, store).await?,
+            IndexKind::Whole(whole, all) => {
+                let all = all.get_or_try_init(|| collect(whole, &self.chunked, file, store)).await?;
+                stored
+                    .iter()
+                    .filter_map(|chunk| all.get_key_value(&self.chunked.offsets(chunk)))
+                    .map(|(at, place)| (at.clone(), *place))
+                    .collect()
             }
-            let nodes = stream::iter(std::mem::take(&mut level)).map(|address| self.node(address, file, store));
-            let nodes: Vec<Arc<BTreeV1Node>> = nodes.buffered(CONCURRENT_NODES).try_collect().await?;
-            for node in nodes {
-                for (place, child) in node.children.iter().enumerate() {
-                    let (Some((low, size, mask)), Some((high, ..))) = (key(&node.keys[place]), key(&node.keys[place + 1])) else {
-                        continue;
-                    };
-                    let rank = self.chunk.len();
-                    let (low, high) = (&low[..rank.min(low.len())], &high[..rank.min(high.len())]);
-                    if node.level == 0 {
-                        if wanted.binary_search_by(|wanted| wanted.as_slice().cmp(low)).is_ok() {
-                            found.insert(low.to_vec(), ChunkPlace { address: file.base + child, size: u64::from(size), mask });
-                        }
-                        continue;
-                    }
-                    let first = wanted.partition_point(|wanted| wanted.as_slice() < low);
-                    // The last key of a level may be anything that is beyond all chunks below it, or zeros.
-                    let last = place + 1 == node.children.len();
-                    if wanted.get(first).is_some_and(|wanted| last || wanted.as_slice() < high) && visited.insert(*child) {
-                        level.push(*child);
-                    }
-                }
-            }
-        }
-        Ok(chunks.iter().map(|chunk| found.get(&self.offsets(chunk)).copied()).collect())
-    }
-
-    async fn node(&self, address: u64, file: &FileFacts, store: &Arc<dyn ObjectStore>) -> Result<Arc<BTreeV1Node>> {
-        let cell = Arc::clone(self.nodes.lock().unwrap_or_else(PoisonError::into_inner).entry(address).or_default());
-        cell.get_or_try_init(|| self.read_node(address, file, store)).await.cloned()
-    }
-
-    async fn read_node(&self, address: u64, file: &FileFacts, store: &Arc<dyn ObjectStore>) -> Result<Arc<BTreeV1Node>> {
-        let rank = self.chunk.len() as u64;
-        let offset = u64::from(file.offset_size);
-        let length = |children: u64| 8 + 2 * offset + children * offset + (children + 1) * (8 + 8 * (rank + 1));
-        let start = file.base.saturating_add(address);
-        let most = file.size.saturating_sub(start);
-        let mut bytes = store.get_range(&file.location, start..start + length(2 * USUAL_RANK).min(most)).await?;
-        let used = bytes.get(6..8).map_or(0, |used| u64::from(u16::from_le_bytes([used[0], used[1]])));
-        if length(used) > bytes.len() as u64 {
-            bytes = store.get_range(&file.location, start..start + length(used).min(most)).await?;
-        }
-        let mut cursor = Cursor::new(&bytes);
-        let node = BTreeV1Node::parse(&mut cursor, file.offset_size, file.length_size, Some(self.chunk.len() as u32));
-        Ok(Arc::new(node.map_err(|error| explained(error).with("index node at", start))?))
-    }
-
-    /// The whole of an index that is no version 1 B-tree. Waits for the storage.
-    pub(super) fn collect(&self, file: &FileFacts, storage: &dyn Storage) -> Result<Arc<ChunkPlaces>> {
-        let entries = self.entries(file, storage)?;
-        let place = |entry: ChunkEntry| {
-            let size = if entry.size == 0 { self.whole_chunk() } else { entry.size };
-            (entry.offsets, ChunkPlace { address: file.base + entry.address, size, mask: entry.filter_mask })
         };
-        Ok(Arc::new(entries.into_iter().map(place).collect()))
-    }
-
-    fn entries(&self, file: &FileFacts, storage: &dyn Storage) -> Result<Vec<ChunkEntry>> {
-        let (offset, length) = (file.offset_size, file.length_size);
-        let rank = self.chunk.len();
-        let entries = match &self.kind {
-            None => return Err(Error::new(Kind::Internal, "a version 1 B-tree is walked, not collected")),
-            Some(ChunkIndexing::SingleChunk { filtered_size, filters }) => {
-                Ok(vec![single_chunk_entry(self.address, *filtered_size, *filters, rank)])
-            }
-            Some(ChunkIndexing::BTreeV2) => {
-                collect_v2_chunk_entries_storage(storage, self.address, offset, length, rank as u32, &self.chunk, None)
-            }
-            Some(ChunkIndexing::Implicit) => collect_implicit_chunk_entries(
-                self.address,
-                &self.shape,
-                &self.chunk,
-                self.width,
-                None,
-                file.size.saturating_sub(file.base),
-            ),
-            Some(ChunkIndexing::FixedArray { .. }) => {
-                collect_fixed_array_chunk_entries_storage(storage, self.address, offset, length, &self.shape, &self.chunk, None)
-            }
-            Some(ChunkIndexing::ExtensibleArray { .. }) => collect_extensible_array_chunk_entries_storage(
-                storage,
-                self.address,
-                offset,
-                length,
-                &self.shape,
-                self.most.as_deref(),
-                &self.chunk,
-                None,
-            ),
-        };
-        entries.map_err(explained)
-    }
-
-    /// The places of `chunks` in a collected index.
-    pub(super) fn look_up(&self, all: &ChunkPlaces, chunks: &[Vec<u64>]) -> Vec<Option<ChunkPlace>> {
-        let place = |chunk: &Vec<u64>| {
-            Some(self.offsets(chunk)).filter(|offsets| self.is_stored(offsets)).and_then(|offsets| all.get(&offsets).copied())
-        };
-        chunks.iter().map(place).collect()
+        Ok(chunks.iter().map(|chunk| found.get(&self.chunked.offsets(chunk)).copied()).collect())
     }
 }
 
-fn key(key: &BTreeV1Key) -> Option<(&[u64], u32, u32)> {
-    match key {
-        BTreeV1Key::RawData { chunk_size, filter_mask, offsets } => Some((offsets, *chunk_size, *filter_mask)),
-        BTreeV1Key::Group { .. } => None,
+async fn collect(whole: &Arc<Whole>, chunked: &Arc<Chunked>, file: &FileFacts, store: &Arc<dyn ObjectStore>) -> Result<ChunkPlaces> {
+    let storage = ObjectBytes::behind(file, Arc::clone(store));
+    let (whole, chunked, file) = (Arc::clone(whole), Arc::clone(chunked), file.clone());
+    blocking(move || {
+        let entries = whole.entries(&chunked, &file, &storage).map_err(|error| file.unread(error, whole.address))?;
+        let place = |entry: ChunkEntry| {
+            let size = if entry.size == 0 { chunked.whole_chunk() } else { entry.size };
+            Some((entry.offsets, file.place(entry.address, size, entry.filter_mask)?))
+        };
+        Ok(entries.into_iter().filter_map(place).collect())
+    })
+    .await
+}
+
+impl Whole {
+    fn entries(&self, chunked: &Chunked, file: &FileFacts, storage: &ObjectBytes) -> Result<Vec<ChunkEntry>, Hdf5Error> {
+        let Chunked { chunk, shape, width, .. } = chunked;
+        match &self.kind {
+            ChunkIndexing::SingleChunk { filtered_size, filters } => {
+                Ok(vec![single_chunk_entry(self.address, *filtered_size, *filters, chunk.len())])
+            }
+            ChunkIndexing::Implicit => {
+                collect_implicit_chunk_entries(self.address, shape, chunk, *width, None, file.size.saturating_sub(file.base))
+            }
+            _ => collect_fixed_array_chunk_entries_storage(storage, self.address, file.offset_size, file.length_size, shape, chunk, None),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A file to its groups and arrays.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hdf5_reader::group::Group as Hdf5Group;
@@ -12,9 +12,8 @@ use hdf5_reader::messages::link::LinkTarget;
 use hdf5_reader::{Dataset, Hdf5File};
 use lacus_array::{ArrayMeta, Attributes, Container, Dimension, Element, Group, Heap, Missing, Order, joined_path, slab_extent};
 use lacus_core::{Error, Kind, Result};
-use tokio::sync::OnceCell;
 
-use super::index::{ChunkIndex, FileFacts};
+use super::index::{ChunkIndex, Chunked, FileFacts};
 use super::storage::explained;
 use super::types::{Widths, attributes, element};
 use super::{Hdf5Store, Layout, heap_reference, number};
@@ -316,16 +315,9 @@ impl Walker<'_> {
                 if undefined(*address) {
                     return Ok(Layout::Nothing);
                 }
-                Layout::Chunked(Arc::new(ChunkIndex {
-                    address: *address,
-                    kind: chunk_indexing.clone(),
-                    chunk,
-                    shape: array.shape.clone(),
-                    most: dataset.max_dims().map(<[u64]>::to_vec),
-                    width,
-                    nodes: Mutex::default(),
-                    all: OnceCell::new(),
-                }))
+                let most = dataset.max_dims().map(<[u64]>::to_vec);
+                let chunked = Chunked { chunk, shape: array.shape.clone(), most, width };
+                Layout::Chunked(Box::new(ChunkIndex::new(*address, chunk_indexing.as_ref(), chunked)))
             }
         })
     }
