@@ -5,7 +5,7 @@ tiny files, so that what it loads on first use is not measured; then the clock r
 round after round; medians count, and only ratios of one run mean anything. Every answer is compared with the sums that were made with the
 data: a difference is an error.
 
-python benches/arrays.py CACHE [--scale small] [--parts grid,decode,many,bounded] [--only TEXT] [--rounds N] [--index] [--out FILE]
+python benches/arrays.py CACHE [--scale small] [--parts grid,decode,many,million,bounded] [--only TEXT] [--rounds N] [--index] [--out FILE]
 """
 
 import argparse
@@ -24,7 +24,7 @@ from collections.abc import Callable
 
 import array_data
 
-PARTS = ["grid", "decode", "many", "bounded"]
+PARTS = ["grid", "decode", "many", "million", "bounded"]
 PACKAGES = ["lacus", "xarray", "netCDF4", "h5netcdf", "h5py", "zarr", "dask", "beacondb", "numpy"]
 PATIENCE = 600.0  # seconds that one measurement may take
 SOUTH, NORTH = array_data.SOUTH, array_data.NORTH
@@ -52,6 +52,8 @@ MANY = {
 PEER_TIME = 120.0  # seconds that all rounds of xarray on many files may take, unless one round takes more
 MANY_PROBE = 1000  # files that xarray is tried with before it gets all
 BOUNDED_GOAL = 300  # MB
+ENTRIES = 1_000_000
+ENTRIES_GOALS = (5000, 500)  # ms and MB
 
 # A question is asked of a folder of data and answered by numbers, in the order of the columns.
 Ask = Callable[[pathlib.Path], list]
@@ -441,11 +443,12 @@ def peer_of_many(bench: Bench, task: dict, files: int) -> tuple[dict, float, int
     return task | {"files": files}, 0.0, max(1, min(bench.options.rounds, int(PEER_TIME * 1000 / whole)))
 
 
-def many_lake(bench: Bench, folder: pathlib.Path, name: str) -> str:
+def many_lake(bench: Bench, folder: pathlib.Path, name: str, files: str = "listing") -> str:
     place = bench.scratch / name
     place.mkdir(exist_ok=True)
     scales = {bench.options.scale: folder, "tiny": folder.parent.parent / "tiny" / "many"}
-    (place / "lacus.toml").write_text("".join(f'[dataset.days_{scale}]\npath = "{path}/*.nc"\n' for scale, path in scales.items()))
+    options = f'options = {{ files = "{files}" }}\n'
+    (place / "lacus.toml").write_text("".join(f'[dataset.days_{scale}]\npath = "{path}/*.nc"\n{options}' for scale, path in scales.items()))
     return str(place / "lacus.toml")
 
 
@@ -462,6 +465,58 @@ def build_index(bench: Bench, lake: str) -> str:
             return "`lacus index build` fails."
         seconds = time.perf_counter() - begin
     return f"`lacus index build` took {seconds:.1f} s."
+
+
+def million(bench: Bench) -> str:
+    """A dataset that its index says to have a million files; those of one round of years exist."""
+    folder, answers = bench.data("many")
+    lake = many_lake(bench, folder, "million", "index")
+    built = build_index(bench, lake)
+    index = pathlib.Path(lake).parent / ".lacus" / "index" / f"days_{bench.options.scale}" / "files.parquet"
+    entries = multiply(index, ENTRIES) if index.exists() else 0
+    case = {"part": "many", "data": str(folder), "engine": "lacus", "lake": lake, "query": "day"}
+    nothing = bench.run({"part": "bounded", "data": str(folder), "engine": "lacus", "query": "nothing"})
+    found = bench.rounds({"lacus": case}, answers["day"])
+    bench.complain("million day", found)
+    entry = found["lacus"]
+    ms, above = entry.get("ms", math.nan), (entry.get("peak", math.nan) - nothing.get("peak", math.nan)) / 1e6
+    held = [f"{most} {'met' if got <= most else 'MISSED'}" for got, most in zip((ms, above), ENTRIES_GOALS)]
+    read = "{}/{}".format(*entry["check"]) if entry.get("check") else "–"
+    return "\n".join(
+        [
+            f"## million: {entries} entries of an index, {index.stat().st_size / 1e6 if entries else 0:.0f} MB of Parquet",
+            "",
+            '`day` of `many` with `files = "index"`, in a new process, reading the index included. '
+            f"Of the entries all but those of `many` are made up. {built}",
+            "",
+            "| query | ms | goal | peak MB above `SELECT 1` | goal | files read |",
+            "|---|---|---|---|---|---|",
+            f"| day | {ms:.0f} | {held[0]} | {above:.0f} | {held[1]} | {read} |",
+        ]
+    )
+
+
+def multiply(index: pathlib.Path, entries: int) -> int:
+    """Repeats the rows of an index, each time under other names, and later by as many days as there are files."""
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(index)
+    files = table.num_rows
+    parts = []
+    for copy in range(-(-entries // files)):
+        columns = {name: table[name] for name in table.column_names}
+        if copy:
+            columns["file"] = pyarrow.compute.replace_substring(columns["file"], ".nc", f"-{copy}.nc")
+            columns["e_tag"] = pyarrow.compute.binary_join_element_wise(columns["e_tag"], str(copy), "-")
+            for name in (name for name in columns if name.startswith(("min(time)", "max(time)"))):
+                later = pyarrow.scalar(copy * files * 86400 * 10**6, pyarrow.duration("us"))
+                columns[name] = pyarrow.compute.add(columns[name], later)
+        parts.append(pyarrow.table(columns, schema=table.schema))
+    whole = pyarrow.concat_tables(parts).slice(0, entries)
+    pyarrow.parquet.write_table(whole, index, compression="zstd")
+    return whole.num_rows
 
 
 def bounded(bench: Bench) -> str:
@@ -544,7 +599,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="lacus-bench-") as scratch:
         bench = Bench(options, pathlib.Path(scratch))
         for part in options.parts.split(","):
-            text.append({"grid": grid, "decode": decode, "many": many, "bounded": bounded}[part](bench))
+            text.append({"grid": grid, "decode": decode, "many": many, "million": million, "bounded": bounded}[part](bench))
     if bench.remarks:
         text.append("Peers that do not answer, or not rightly:\n\n" + "\n".join(f"- {remark}" for remark in bench.remarks))
     if bench.problems:

@@ -32,6 +32,8 @@ pub(crate) struct Opened {
     pub(crate) described: Option<(Arc<Index>, u32)>,
     /// Whether its values are decoded, as those whose bounds an index holds are.
     pub(crate) decoded: bool,
+    /// Whether this query saw it in a listing; else it is there because the index says so.
+    pub(crate) listed: bool,
 }
 
 impl Opened {
@@ -49,9 +51,21 @@ impl Opened {
         self.described.as_ref().filter(|_| self.decoded).map(|(index, row)| (index, *row))
     }
 
-    /// Says where an error comes from.
+    /// Says which array an error is about.
     pub(crate) fn name(&self, error: Error, array: usize) -> Error {
-        error.with("array", self.array(array).path()).with("file", self.shown())
+        self.name_file(error.with("array", self.array(array).path()))
+    }
+
+    /// Says which file an error is about.
+    pub(crate) fn name_file(&self, error: Error) -> Error {
+        let error = match error.kind() {
+            Kind::NotFound | Kind::ObjectChanged if !self.listed => {
+                let stale = Error::new(Kind::ObjectChanged, "the file is not there as the index of the dataset says").retryable(false);
+                stale.because(error).hint("bring the index up to date: `lacus index build`")
+            }
+            _ => error,
+        };
+        error.with("file", self.shown())
     }
 }
 
@@ -120,7 +134,7 @@ impl ChunkReader {
             within(opened, place).map_err(|error| opened.name(error.with("chunk", format!("{chunk:?}")), *array))?;
         }
         let places: Vec<Place> = wanted.iter().map(|(.., place)| place.clone()).collect();
-        let bytes = fetch(&self.bytes, &places).await.map_err(|error| error.with("file", opened.shown()))?;
+        let bytes = fetch(&self.bytes, &places).await.map_err(|error| opened.name_file(error))?;
         for ((array, decoding, chunk, place), bytes) in wanted.into_iter().zip(bytes) {
             let decoded = self.decode(opened, array, &chunk, &place, bytes, &decoding).await.map_err(|error| opened.name(error, array))?;
             let key = ChunkKey { array, chunk };

@@ -16,9 +16,9 @@ mod structures;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef};
 use bytes::Bytes;
 use lacus_core::{Error, Kind, Result};
 use lacus_storage::Known;
@@ -28,6 +28,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 pub(crate) use bounds::{bounded_arrays, extremes, known_extremes, matching};
 pub(crate) use build::{Builder, GroupAttribute, GroupAttributes};
 pub(crate) use lazy::{Containers, Unopened};
+use rows::Files;
 pub(crate) use structures::Structure;
 
 /// The form of the files. An index of another form is passed over, and written anew by the next build.
@@ -49,10 +50,11 @@ pub(crate) struct Indices {
 /// What is known of the files of one dataset.
 #[derive(Debug)]
 pub(crate) struct Index {
-    structures: Vec<Arc<Structure>>,
-    /// Structure and row of each file, by its fingerprint.
-    files: HashMap<u128, (u32, u32), BuildHasherDefault<Folded>>,
+    pub(crate) structures: Vec<Arc<Structure>>,
+    files: Files,
     bounds: Vec<Bounds>,
+    /// The row of each file by its fingerprint, once somebody looks for one.
+    rows: OnceLock<HashMap<u128, u32, BuildHasherDefault<Folded>>>,
 }
 
 /// The least and greatest value of a coordinate in each file; NULL where that is not known.
@@ -65,15 +67,36 @@ struct Bounds {
 }
 
 impl Index {
-    /// The structure of this version of a file, and the file's row.
-    pub(crate) fn find(&self, object: &ObjectMeta) -> Option<(&Arc<Structure>, u32)> {
-        let (structure, row) = *self.files.get(&fingerprint(object))?;
-        Some((&self.structures[structure as usize], row))
+    /// The row of this version of a file.
+    pub(crate) fn find(&self, object: &ObjectMeta) -> Option<u32> {
+        let rows = self.rows.get_or_init(|| {
+            let known = (0..self.len() as u32).filter_map(|row| Some((fingerprint(&self.object(row).ok()?), row)));
+            known.collect()
+        });
+        rows.get(&fingerprint(object)).copied()
+    }
+
+    /// The file of a row, as it was when it was described.
+    ///
+    /// # Errors
+    /// `CorruptData` when the path is none.
+    pub(crate) fn object(&self, row: u32) -> Result<ObjectMeta> {
+        self.files.object(row as usize)
+    }
+
+    /// The structure of the file of a row.
+    pub(crate) fn structure(&self, row: u32) -> &Arc<Structure> {
+        &self.structures[self.structure_number(row)]
+    }
+
+    /// The number of that structure.
+    pub(crate) fn structure_number(&self, row: u32) -> usize {
+        self.files.structures.value(row as usize) as usize
     }
 
     /// How many files are known.
     pub(crate) fn len(&self) -> usize {
-        self.files.len()
+        self.files.paths.len()
     }
 }
 

@@ -33,6 +33,7 @@ mod gather;
 mod grid;
 mod index;
 mod mapping;
+mod members;
 mod metadata_tables;
 mod scan;
 mod selection;

@@ -12,7 +12,7 @@ use crate::chunks::Opened;
 use crate::container::{ArrayMeta, shown};
 use crate::index::{GroupAttribute, GroupAttributes};
 use crate::mapping::ArrayPlace;
-use crate::union::alike;
+use crate::members::Members;
 
 /// The table that lists every array of a dataset.
 pub const ARRAYS: &str = "_arrays";
@@ -23,7 +23,7 @@ pub const ATTRIBUTES: &str = "_attributes";
 #[derive(Debug)]
 pub(crate) struct Dataset {
     pub(crate) name: String,
-    pub(crate) opened: Result<Vec<Arc<Opened>>>,
+    pub(crate) members: Result<Arc<Members>>,
     /// The attributes of groups by row of the index that describes the dataset, if one does.
     pub(crate) described: Vec<GroupAttributes>,
 }
@@ -31,15 +31,22 @@ pub(crate) struct Dataset {
 /// One array of a dataset, in how many files it is; or why the dataset has none.
 struct Row<'a> {
     dataset: &'a str,
-    array: Option<(&'a ArrayMeta, &'a ArrayPlace)>,
+    /// A file that has it, and its place there.
+    array: Option<(Arc<Opened>, usize)>,
     problem: Option<String>,
     files: u64,
 }
 
+impl Row<'_> {
+    fn array(&self) -> Option<(&ArrayMeta, &ArrayPlace)> {
+        self.array.as_ref().map(|(opened, place)| (opened.array(*place), &opened.mapping.places[*place]))
+    }
+}
+
 fn rows(datasets: &[Dataset]) -> Vec<Row<'_>> {
     let mut rows: Vec<Row<'_>> = Vec::new();
-    for Dataset { name: dataset, opened, .. } in datasets {
-        let opened = match opened {
+    for Dataset { name: dataset, members, .. } in datasets {
+        let opened = match members.as_ref().map_err(Clone::clone).and_then(|members| members.alike()) {
             Ok(opened) => opened,
             Err(error) => {
                 rows.push(Row { dataset, array: None, problem: Some(format!("cannot be opened: {error}")), files: 0 });
@@ -47,10 +54,10 @@ fn rows(datasets: &[Dataset]) -> Vec<Row<'_>> {
             }
         };
         let mut known: HashMap<String, usize> = HashMap::new();
-        for (opened, count) in alike(opened, |opened| Arc::as_ptr(&opened.mapping)) {
-            for (array, place) in opened.store.container().arrays.iter().zip(&opened.mapping.places) {
+        for (opened, count) in opened {
+            for (place, array) in opened.store.container().arrays.iter().enumerate() {
                 let row = *known.entry(array.path()).or_insert_with(|| {
-                    rows.push(Row { dataset, array: Some((array, place)), problem: None, files: 0 });
+                    rows.push(Row { dataset, array: Some((Arc::clone(&opened), place)), problem: None, files: 0 });
                     rows.len() - 1
                 });
                 rows[row].files += count;
@@ -73,18 +80,18 @@ pub(crate) fn metadata_table(name: &str, datasets: &[Dataset]) -> Option<Result<
 fn arrays(datasets: &[Dataset]) -> Result<Arc<dyn TableProvider>> {
     let rows = rows(datasets);
     let text = |of: &dyn Fn(&Row<'_>) -> Option<String>| -> ArrayRef { Arc::new(rows.iter().map(of).collect::<StringArray>()) };
-    let attribute = |name: &'static str| move |row: &Row<'_>| row.array.and_then(|(array, _)| array.attributes.get(name)).map(shown);
+    let attribute = |name: &'static str| move |row: &Row<'_>| row.array().and_then(|(array, _)| array.attributes.get(name)).map(shown);
     let names_of = |row: &Row<'_>| -> Vec<String> {
-        row.array.map_or_else(Vec::new, |(array, _)| array.dimensions.iter().map(|dimension| dimension.name.clone()).collect())
+        row.array().map_or_else(Vec::new, |(array, _)| array.dimensions.iter().map(|dimension| dimension.name.clone()).collect())
     };
-    let extents_of = |of: fn(&ArrayMeta) -> &[u64]| extents(rows.iter().map(|row| row.array.map_or(&[][..], |(array, _)| of(array))));
-    let role = |row: &Row<'_>| row.problem.clone().or_else(|| row.array.map(|(_, place)| place.role.clone()));
+    let extents_of = |of: fn(&ArrayMeta) -> &[u64]| extents(rows.iter().map(|row| row.array().map_or(&[][..], |(array, _)| of(array))));
+    let role = |row: &Row<'_>| row.problem.clone().or_else(|| row.array().map(|(_, place)| place.role.clone()));
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("dataset", text(&|row| Some(row.dataset.to_owned()))),
-        ("path", text(&|row| row.array.map(|(array, _)| array.path()))),
-        ("table_name", text(&|row| row.array.and_then(|(_, place)| place.table.clone()))),
+        ("path", text(&|row| row.array().map(|(array, _)| array.path()))),
+        ("table_name", text(&|row| row.array().and_then(|(_, place)| place.table.clone()))),
         ("role", text(&role)),
-        ("stored_type", text(&|row| row.array.map(|(array, _)| array.element.data_type().to_string()))),
+        ("stored_type", text(&|row| row.array().map(|(array, _)| array.element.data_type().to_string()))),
         ("dimensions", names(rows.iter().map(names_of))),
         ("shape", extents_of(|array| &array.shape)),
         ("chunk", extents_of(|array| &array.chunk)),
@@ -98,8 +105,9 @@ fn arrays(datasets: &[Dataset]) -> Result<Arc<dyn TableProvider>> {
 /// One row for each attribute of each file; the path of an attribute of the whole file is empty.
 fn attributes(datasets: &[Dataset]) -> Result<Arc<dyn TableProvider>> {
     let mut rows: Vec<[String; 6]> = Vec::new();
-    for Dataset { name: dataset, opened, described } in datasets {
-        for opened in opened.iter().flatten() {
+    for Dataset { name: dataset, members, described } in datasets {
+        for opened in members.iter().flat_map(|members| members.iter()) {
+            let opened = opened?;
             let file = opened.shown();
             let known = opened.described.as_ref().and_then(|(_, row)| described.get(*row as usize));
             let container = opened.store.container();

@@ -23,12 +23,13 @@ use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 use crate::chunks::{ChunkReader, Opened};
 use crate::differences::{DIFFERENCES, differences, examined};
 use crate::format::{Format, GridStore, Source};
-use crate::index::{Builder, Containers, Indices, Unopened, bounded_arrays, extremes};
+use crate::index::{Builder, Containers, Indices, bounded_arrays, extremes};
 use crate::mapping::{ColumnLayout, MappingOptions, map};
+use crate::members::{Described, Member, Members};
 use crate::metadata_tables::{ARRAYS, ATTRIBUTES, Dataset, metadata_table};
 use crate::scan::column_of;
 use crate::table::{ArrayTable, Coordinates};
-use crate::union::{Listed, alike, listed, unite};
+use crate::union::{Listed, listed, unite};
 
 /// How many containers are opened at once: latency is hidden, a small server is not flooded.
 const CONCURRENT_OPENS: usize = 32;
@@ -41,7 +42,7 @@ const MOST_CONTAINERS: usize = 100_000;
 /// Coordinates that are kept.
 const MOST_COORDINATES: usize = 100_000;
 
-const OPTIONS: [&str; 6] = ["broadcast", "decode_cf", "dims", "group", "index", "table"];
+const OPTIONS: [&str; 7] = ["broadcast", "decode_cf", "dims", "files", "group", "index", "table"];
 
 /// Datasets of arrays in files and folders: each set of dimensions is a table.
 ///
@@ -96,49 +97,59 @@ impl ArraySource {
         Ok((objects, store))
     }
 
-    /// Opens all containers of a dataset, in the order of their paths: those that its index knows are only described.
-    async fn opened(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Vec<Arc<Opened>>> {
-        let options = Options::of(spec)?.mapping;
+    /// All containers of a dataset, in the order of their paths: those that its index knows are only described, the others are opened.
+    async fn members(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Arc<Members>> {
+        let options = Options::of(spec)?;
         let format = self.format(spec)?;
-        let (objects, store) = self.objects(spec, format, session).await?;
         let index = match &self.indices {
             Some(indices) => indices.load(&spec.name).await?,
             None => None,
         };
-        let containers = Arc::new(Containers { format: format.clone(), opened: Arc::clone(&self.described) });
-        let described = |object: &Arc<ObjectMeta>, version: &Arc<ObjectMeta>| {
-            let index = index.as_ref()?;
-            let (structure, row) = index.find(version)?;
-            let (object, version) = (Arc::clone(object), Arc::clone(version));
-            let store = Arc::new(Unopened::new(Arc::clone(structure), Arc::clone(&object), version, Arc::clone(&containers)));
-            let (mapping, stores) = (structure.mapping(&options), Arc::clone(&self.stores));
-            let described = Some((Arc::clone(index), row));
-            Some(Arc::new(Opened { store, mapping, object, stores, described, decoded: options.decode_cf }))
-        };
-        let (described, options) = (&described, &options);
+        let containers = Containers { format: format.clone(), opened: Arc::clone(&self.described) };
+        let described =
+            index.map(|index| Described::new(index, containers, Arc::clone(&self.stores), &options.mapping, !options.as_indexed));
+        if options.as_indexed {
+            let described = described.ok_or_else(|| {
+                let error = Error::new(Kind::NotFound, "the files are those of the index, and there is none").with("dataset", &spec.name);
+                error.hint(format!("run `lacus index build {}`, or take the option `files` away", spec.name))
+            })?;
+            let rows = (0..described.index.len() as u32).map(Member::Row).collect();
+            return Ok(Arc::new(Members::new(rows, Some(described))));
+        }
+        let (objects, store) = self.objects(spec, format, session).await?;
+        let (of_index, mapping) = (described.as_ref(), &options.mapping);
         let open = |object: Arc<ObjectMeta>| {
             let store = Arc::clone(&store);
             async move {
                 let version = self.version(format, &object, &store).await?;
-                match version.as_ref().and_then(|version| described(&object, version)) {
-                    Some(opened) => Ok(opened),
-                    None => self.open_container(format, object, version, store, options.clone()).await,
-                }
+                let known = version.as_ref().and_then(|version| Some((of_index?, of_index?.index.find(version)?, version)));
+                let opened = match known {
+                    Some((described, row, version)) => described.container(row, object, Arc::clone(version)),
+                    None => self.open_container(format, object, version, store, mapping.clone()).await?,
+                };
+                Ok::<_, Error>(Member::Opened(opened))
             }
         };
         if format.folder {
-            return stream::iter(objects).map(Arc::new).map(open).buffered(CONCURRENT_OPENS).try_collect().await;
+            let all = stream::iter(objects).map(Arc::new).map(open).buffered(CONCURRENT_OPENS).try_collect().await?;
+            return Ok(Arc::new(Members::new(all, described)));
         }
         // Files need no request to tell their version: what the index knows is not waited for.
-        let all = objects.into_iter().map(Arc::new).map(|object| described(&object, &object).ok_or(object));
-        let all: Vec<std::result::Result<Arc<Opened>, Arc<ObjectMeta>>> = all.collect();
-        let unknown: Vec<Arc<ObjectMeta>> = all.iter().filter_map(|found| found.as_ref().err().cloned()).collect();
+        let known = |object: &ObjectMeta| of_index.and_then(|described| described.index.find(object));
+        let mut unknown = Vec::new();
+        let mut all: Vec<Option<u32>> = Vec::with_capacity(objects.len());
+        for object in objects {
+            let row = known(&object);
+            unknown.extend(row.is_none().then(|| Arc::new(object)));
+            all.push(row);
+        }
         if let Some(scope) = session.config().get_extension::<ReadScope>() {
             unknown.iter().for_each(|object| scope.pin(object));
         }
-        let opened: Vec<Arc<Opened>> = stream::iter(unknown).map(open).buffered(CONCURRENT_OPENS).try_collect().await?;
+        let opened: Vec<Member> = stream::iter(unknown).map(open).buffered(CONCURRENT_OPENS).try_collect().await?;
         let mut opened = opened.into_iter();
-        Ok(all.into_iter().filter_map(|found| found.ok().or_else(|| opened.next())).collect())
+        let all = all.into_iter().filter_map(|row| row.map(Member::Row).or_else(|| opened.next())).collect();
+        Ok(Arc::new(Members::new(all, described)))
     }
 
     /// The object that tells the version of a container. A folder is known by the one object that describes all of it, if there is one;
@@ -172,7 +183,7 @@ impl ArraySource {
         let describes_all = opened.version_describes_all();
         let stores = Arc::clone(&self.stores);
         let decoded = key.1.decode_cf;
-        let opened = Arc::new(Opened { store: opened, mapping, object, stores, described: None, decoded });
+        let opened = Arc::new(Opened { store: opened, mapping, object, stores, described: None, decoded, listed: true });
         if let Some(version) = version.filter(|_| describes_all) {
             self.containers.put(key, &version, Arc::clone(&opened));
         }
@@ -180,22 +191,22 @@ impl ArraySource {
     }
 
     /// A dataset with all that its metadata tables tell.
-    async fn dataset(&self, spec: &DatasetSpec, opened: Result<Vec<Arc<Opened>>>) -> Dataset {
-        let index = opened.iter().flatten().find_map(|opened| opened.described.as_ref());
+    async fn dataset(&self, spec: &DatasetSpec, members: Result<Arc<Members>>) -> Dataset {
+        let index = members.as_ref().ok().and_then(|members| members.index());
         let described = match (&self.indices, index) {
-            (Some(indices), Some((index, _))) => indices.attributes(&spec.name, index).await,
+            (Some(indices), Some(index)) => indices.attributes(&spec.name, index).await,
             _ => Ok(Vec::new()),
         };
-        let (opened, described) = match (opened, described) {
-            (Ok(opened), Ok(described)) => (Ok(opened), described),
+        let (members, described) = match (members, described) {
+            (Ok(members), Ok(described)) => (Ok(members), described),
             (Ok(_), Err(error)) | (Err(error), _) => (Err(error), Vec::new()),
         };
-        Dataset { name: spec.name.clone(), opened, described }
+        Dataset { name: spec.name.clone(), members, described }
     }
 
-    async fn metadata_table(&self, name: &str, spec: &DatasetSpec, opened: &[Arc<Opened>]) -> Result<Option<Arc<dyn TableProvider>>> {
+    async fn metadata_table(&self, name: &str, spec: &DatasetSpec, members: &Arc<Members>) -> Result<Option<Arc<dyn TableProvider>>> {
         match name {
-            ARRAYS | ATTRIBUTES => metadata_table(name, &[self.dataset(spec, Ok(opened.to_vec())).await]).transpose(),
+            ARRAYS | ATTRIBUTES => metadata_table(name, &[self.dataset(spec, Ok(Arc::clone(members))).await]).transpose(),
             _ => Ok(None),
         }
     }
@@ -232,19 +243,19 @@ impl ArraySource {
             let opened = read_container(&format, &object, store).await?;
             let mapping = Arc::new(map(opened.container(), &options));
             let (object, decoded) = (Arc::new(object), options.decode_cf);
-            work(Opened { store: opened, mapping, object, stores, described: None, decoded }, reader).await
+            work(Opened { store: opened, mapping, object, stores, described: None, decoded, listed: true }, reader).await
         });
         (file, task.join().await.unwrap_or_else(|error| Err(Error::new(Kind::Internal, error.to_string()))))
     }
 
-    fn table(&self, spec: &DatasetSpec, name: &str, opened: &[Arc<Opened>], session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
+    fn table(&self, spec: &DatasetSpec, name: &str, members: Arc<Members>, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
         let describe = |field: Field| match spec.columns.get(field.name()) {
             Some(column) => describe_field(field, column.description.as_deref(), column.unit.as_deref()),
             None => field,
         };
         let notices = session.config().get_extension::<Notices>();
         let mut notice = |text: String| notices.iter().for_each(|notices| notices.add(format!("`{}`: {text}", spec.name)));
-        let united = unite(name, opened, describe, &mut notice)?;
+        let united = unite(name, members, describe, &mut notice)?;
         Ok(Arc::new(ArrayTable::new(spec.name.clone(), united, Arc::clone(&self.coordinates))))
     }
 }
@@ -280,6 +291,8 @@ struct Options {
     group: Option<String>,
     dimensions: Option<Vec<String>>,
     table: Option<String>,
+    /// Whether the files are those of the index, without a listing.
+    as_indexed: bool,
 }
 
 impl Options {
@@ -293,6 +306,16 @@ impl Options {
                 "dims" => {
                     options.dimensions =
                         Some(text(name, value)?.split([',', ' ']).filter(|part| !part.is_empty()).map(str::to_owned).collect())
+                }
+                "files" => {
+                    options.as_indexed = match text(name, value)? {
+                        "index" => true,
+                        "listing" => false,
+                        other => {
+                            let error = Error::new(Kind::InvalidConfiguration, format!("option `files` is `{other}`"));
+                            return Err(error.hint("it is `listing`, or `index` for the files that the index of the dataset holds"));
+                        }
+                    }
                 }
                 "group" => options.group = Some(text(name, value)?.trim_matches('/').to_owned()),
                 "table" => options.table = Some(text(name, value)?.to_owned()),
@@ -374,8 +397,14 @@ impl DatasetSource for ArraySource {
 
     fn check(&self, spec: &DatasetSpec) -> Result<()> {
         self.stores.resolve(&spec.location)?;
-        self.format(spec)?;
-        Options::of(spec).map(|_| ())
+        let format = self.format(spec)?;
+        let options = Options::of(spec)?;
+        if options.as_indexed && format.folder {
+            let error =
+                Error::new(Kind::InvalidConfiguration, format!("option `files` is for files, and {} stores are folders", format.name));
+            return Err(error.hint("take it away"));
+        }
+        Ok(())
     }
 
     fn has_tables(&self) -> bool {
@@ -387,25 +416,25 @@ impl DatasetSource for ArraySource {
         if options.table.as_deref() == Some(DIFFERENCES) {
             return self.differences(spec, session).await;
         }
-        let opened = self.opened(spec, session).await?;
+        let members = self.members(spec, session).await?;
         if let Some(name) = &options.table
-            && let Some(table) = self.metadata_table(name, spec, &opened).await?
+            && let Some(table) = self.metadata_table(name, spec, &members).await?
         {
             return Ok(table);
         }
-        let tables = listed(&opened);
+        let tables = listed(&members)?;
         let table = largest(&tables, &options).ok_or_else(|| no_table(&tables, &options))?;
         if !options.narrows()
             && let Some(notices) = session.config().get_extension::<Notices>()
-            && let Some(notice) = partial(spec, &opened, &table.name)
+            && let Some(notice) = partial(spec, &members, &table.name)?
         {
             notices.add(notice);
         }
-        self.table(spec, &table.name, &opened, session)
+        self.table(spec, &table.name, members, session)
     }
 
     async fn tables(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Vec<TableInfo>> {
-        let opened = self.opened(spec, session).await?;
+        let members = self.members(spec, session).await?;
         let info = |table: Listed| TableInfo {
             description: Some(format!(
                 "{} rows along {}",
@@ -416,7 +445,7 @@ impl DatasetSource for ArraySource {
             name: table.name,
         };
         let metadata = [ARRAYS, ATTRIBUTES, DIFFERENCES].map(|name| TableInfo { name: name.to_owned(), description: None, listed: false });
-        Ok(listed(&opened).into_iter().map(info).chain(metadata).collect())
+        Ok(listed(&members)?.into_iter().map(info).chain(metadata).collect())
     }
 
     fn system_tables(&self) -> &[&'static str] {
@@ -427,8 +456,8 @@ impl DatasetSource for ArraySource {
         let open = |spec: &Arc<DatasetSpec>| {
             let spec = Arc::clone(spec);
             async move {
-                let opened = self.opened(&spec, session).await;
-                self.dataset(&spec, opened).await
+                let members = self.members(&spec, session).await;
+                self.dataset(&spec, members).await
             }
         };
         let datasets: Vec<_> = stream::iter(specs).map(open).buffered(CONCURRENT_DATASETS).collect().await;
@@ -478,14 +507,14 @@ impl DatasetSource for ArraySource {
         if table == DIFFERENCES {
             return self.differences(spec, session).await.map(Some);
         }
-        let opened = self.opened(spec, session).await?;
-        if let Some(table) = self.metadata_table(table, spec, &opened).await? {
+        let members = self.members(spec, session).await?;
+        if let Some(table) = self.metadata_table(table, spec, &members).await? {
             return Ok(Some(table));
         }
-        let tables = listed(&opened);
+        let tables = listed(&members)?;
         let exact = tables.iter().find(|known| known.name == table);
         let found = exact.or_else(|| tables.iter().find(|known| known.name.eq_ignore_ascii_case(table)));
-        found.map(|found| self.table(spec, &found.name, &opened, session)).transpose()
+        found.map(|found| self.table(spec, &found.name, members, session)).transpose()
     }
 }
 
@@ -546,9 +575,9 @@ async fn bounds_of(opened: &Opened, reader: &ChunkReader) -> Result<BTreeMap<Str
 }
 
 /// What is in the dataset beside the table that its name alone means.
-fn partial(spec: &DatasetSpec, opened: &[Arc<Opened>], table: &str) -> Option<String> {
+fn partial(spec: &DatasetSpec, members: &Members, table: &str) -> Result<Option<String>> {
     let mut elsewhere = BTreeSet::new();
-    for (opened, _) in alike(opened, |opened| Arc::as_ptr(&opened.mapping)) {
+    for (opened, _) in members.alike()? {
         let layout = opened.mapping.tables.iter().find(|layout| layout.name == table);
         let shown: HashSet<usize> = layout.into_iter().flat_map(|layout| &layout.columns).filter_map(ColumnLayout::array).collect();
         let arrays = opened.store.container().arrays.iter().zip(&opened.mapping.places).enumerate();
@@ -560,11 +589,11 @@ fn partial(spec: &DatasetSpec, opened: &[Arc<Opened>], table: &str) -> Option<St
     }
     let first = elsewhere.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
     let more = if elsewhere.len() > 3 { ", ..." } else { "" };
-    (!elsewhere.is_empty()).then(|| {
+    Ok((!elsewhere.is_empty()).then(|| {
         format!(
             "`{}` is its table `{table}`; {} other variables ({first}{more}) are in other tables or can't be read: see the table `{ARRAYS}`",
             spec.name,
             elsewhere.len()
         )
-    })
+    }))
 }

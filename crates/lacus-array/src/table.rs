@@ -69,7 +69,8 @@ impl ArrayTable {
                 _ => return None,
             }
         }
-        let short = |name: &str| self.united.kinds().all(|part| extent_of(part, name).is_none_or(|extent| extent <= LONGEST_COORDINATE));
+        let short =
+            |name: &str| self.united.kinds.iter().all(|part| extent_of(part, name).is_none_or(|extent| extent <= LONGEST_COORDINATE));
         dimension.is_none_or(short).then_some(dimension)
     }
 
@@ -320,18 +321,16 @@ impl TableProvider for ArrayTable {
         let fetch = limit.filter(|_| deciding.len() == filters.len());
         let pool = Arc::clone(&session.runtime_env().memory_pool);
         let reader = || ChunkReader::new(Arc::clone(&bytes), Arc::clone(&pool));
-        let select = |part: &Part| {
-            let (part, reader, deciding) = (part.clone(), reader(), deciding.clone());
+        let select = |part: Part| {
+            let (reader, deciding) = (reader(), deciding.clone());
             async move {
                 let selection = self.select(session, &reader, &part, &deciding).await?;
                 Ok::<_, datafusion_common::DataFusionError>((part, selection))
             }
         };
-        let may_match = matching(session, &self.united.schema, &self.united.parts, filters)?;
-        let mut candidates: Vec<&Part> = Vec::new();
-        for (part, may_match) in self.united.parts.iter().zip(may_match) {
-            candidates.extend(Some(part).filter(|_| may_match));
-        }
+        let may_match = matching(session, &self.united, filters)?;
+        let candidates = (0..self.united.len()).filter(|place| may_match[*place]).map(|place| self.united.part(place));
+        let candidates: Vec<Part> = candidates.collect::<lacus_core::Result<_>>()?;
         if let Some(scope) = session.config().get_extension::<ReadScope>() {
             candidates.iter().filter(|part| part.opened.object.size > 0).for_each(|part| scope.pin(&part.opened.object));
         }
@@ -346,7 +345,7 @@ impl TableProvider for ArrayTable {
             bytes,
             table: format!("{}.{}", self.dataset, self.united.name),
             files: Arc::new(files),
-            of_files: self.united.parts.len(),
+            of_files: self.united.len(),
             schema,
             partitions: Arc::new(partitions),
             statistics: Arc::new(statistics),

@@ -1,7 +1,7 @@
 //! One table of many containers: their rows one after the other, their columns by name.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
@@ -11,9 +11,11 @@ use lacus_core::{Result, UNIT_KEY, wider_field};
 
 use crate::cf::{self, TimeUnit};
 use crate::chunks::Opened;
-use crate::mapping::{CALENDAR_KEY, ColumnLayout, Mapping, TIME_UNITS_KEY, TableLayout};
+use crate::index::Index;
+use crate::mapping::{CALENDAR_KEY, ColumnLayout, TIME_UNITS_KEY, TableLayout};
+use crate::members::{Members, alike};
 
-/// A table of one container.
+/// A table of one container of a dataset.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     pub(crate) opened: Arc<Opened>,
@@ -30,10 +32,12 @@ impl Part {
 #[derive(Debug, Clone)]
 pub(crate) struct United {
     pub(crate) name: String,
-    pub(crate) parts: Vec<Part>,
+    members: Arc<Members>,
+    /// The containers that have the table, by their places, and which of their tables it is.
+    parts: Vec<(u32, u32)>,
     pub(crate) schema: SchemaRef,
-    /// One part of each mapping, by its place.
-    kinds: Vec<usize>,
+    /// One part of each mapping: what parts of one mapping share is looked at once.
+    pub(crate) kinds: Vec<Part>,
     /// Along what each column varies, where that is the same in all containers and at most one dimension.
     pub(crate) along: Vec<Option<Along>>,
 }
@@ -64,10 +68,13 @@ const MIXED: &str = "mixed";
 const MIXED_TIME: DataType = DataType::Utf8;
 
 /// The tables of all containers, in the order in which they first appear.
-pub(crate) fn listed(opened: &[Arc<Opened>]) -> Vec<Listed> {
+///
+/// # Errors
+/// As [`Members::get`].
+pub(crate) fn listed(members: &Members) -> Result<Vec<Listed>> {
     let mut all: Vec<Listed> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
-    for (opened, count) in alike(opened, |opened| Arc::as_ptr(&opened.mapping)) {
+    for (opened, count) in members.alike()? {
         for layout in &opened.mapping.tables {
             let place = *places.entry(layout.name.clone()).or_insert_with(|| {
                 let dimensions = layout.dimensions.iter().map(|dimension| dimension.dimension.name.clone()).collect();
@@ -79,31 +86,27 @@ pub(crate) fn listed(opened: &[Arc<Opened>]) -> Vec<Listed> {
             all[place].rows = all[place].rows.saturating_add(layout.rows().saturating_mul(count));
         }
     }
-    all
-}
-
-/// The first of each kind, and how many there are of it: files that share a mapping are looked at once.
-pub(crate) fn alike<T, K: Hash + Eq>(all: &[T], kind: impl Fn(&T) -> K) -> impl Iterator<Item = (&T, u64)> {
-    places_alike(all, kind).into_iter().map(|(place, count)| (&all[place], count))
-}
-
-fn places_alike<T, K: Hash + Eq>(all: &[T], kind: impl Fn(&T) -> K) -> Vec<(usize, u64)> {
-    let mut kinds: Vec<(usize, u64)> = Vec::new();
-    let mut known: HashMap<K, usize> = HashMap::new();
-    for (place, each) in all.iter().enumerate() {
-        let number = *known.entry(kind(each)).or_insert_with(|| {
-            kinds.push((place, 0));
-            kinds.len() - 1
-        });
-        kinds[number].1 += 1;
-    }
-    kinds
+    Ok(all)
 }
 
 impl United {
-    /// One part of each mapping: what parts of one mapping share is looked at once.
-    pub(crate) fn kinds(&self) -> impl Iterator<Item = &Part> {
-        self.kinds.iter().map(|place| &self.parts[*place])
+    /// How many containers have the table.
+    pub(crate) fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// As [`Members::get`].
+    pub(crate) fn part(&self, place: usize) -> Result<Part> {
+        let (member, table) = self.parts[place];
+        Ok(Part { opened: self.members.get(member as usize)?, table: table as usize })
+    }
+
+    /// What an index says of each, if one does, and a number that those of one mapping have in common.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (usize, Option<(&Arc<Index>, u32)>)> {
+        self.parts.iter().map(|(member, _)| (self.members.kind(*member as usize), self.members.bounded(*member as usize)))
     }
 }
 
@@ -123,24 +126,29 @@ struct Uniting {
 /// `CorruptData` when two containers store a column in types of which none holds the values of both; it names both.
 pub(crate) fn unite(
     name: &str,
-    opened: &[Arc<Opened>],
+    members: Arc<Members>,
     describe: impl Fn(Field) -> Field,
     notice: &mut dyn FnMut(String),
 ) -> Result<United> {
-    let table = |opened: &Opened| opened.mapping.tables.iter().position(|table| table.name == name);
-    let mut tables: HashMap<*const Mapping, Option<usize>> = HashMap::new();
-    let mut parts: Vec<Part> = Vec::with_capacity(opened.len());
-    for opened in opened {
-        if let Some(table) = *tables.entry(Arc::as_ptr(&opened.mapping)).or_insert_with(|| table(opened)) {
-            parts.push(Part { opened: Arc::clone(opened), table });
-        }
+    let mut tables: HashMap<usize, Option<u32>> = HashMap::new();
+    let mut parts: Vec<(u32, u32)> = Vec::with_capacity(members.len());
+    for place in 0..members.len() {
+        let table = match tables.entry(members.kind(place)) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(unknown) => {
+                let table = members.get(place)?.mapping.tables.iter().position(|table| table.name == name);
+                *unknown.insert(table.map(|table| table as u32))
+            }
+        };
+        parts.extend(table.map(|table| (place as u32, table)));
     }
     let mut columns: Vec<Uniting> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut kinds = Vec::new();
-    for (place, count) in places_alike(&parts, |part| Arc::as_ptr(&part.opened.mapping)) {
-        kinds.push(place);
-        let part = &parts[place];
+    for (place, count) in alike(parts.iter().map(|(member, _)| members.kind(*member as usize))) {
+        let (member, table) = parts[place];
+        kinds.push(Part { opened: members.get(member as usize)?, table: table as usize });
+        let part = &kinds[kinds.len() - 1];
         let layout = part.layout();
         for column in &layout.columns {
             match places.get(column.field.name()) {
@@ -159,7 +167,7 @@ pub(crate) fn unite(
         describe(column.field.with_nullable(nullable))
     });
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    Ok(United { name: name.to_owned(), parts, schema, kinds, along })
+    Ok(United { name: name.to_owned(), members, parts, schema, kinds, along })
 }
 
 impl Uniting {

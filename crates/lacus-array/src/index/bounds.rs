@@ -15,9 +15,9 @@ use datafusion_pruning::PruningPredicateBuilder;
 
 use super::Index;
 use crate::chunks::Opened;
-use crate::mapping::{ColumnLayout, Content, Mapping, TableLayout};
+use crate::mapping::{ColumnLayout, Content, TableLayout};
 use crate::table::LONGEST_COORDINATE;
-use crate::union::{Part, conform};
+use crate::union::{Part, United, conform};
 
 /// Columns whose bounds an index holds: coordinates along one dimension, and single ones.
 fn bounded_columns(table: &TableLayout) -> impl Iterator<Item = (&ColumnLayout, usize)> {
@@ -41,10 +41,11 @@ pub(crate) fn bounded_arrays(opened: &Opened) -> BTreeMap<String, (&TableLayout,
     arrays
 }
 
-/// Whether each part may have rows that pass the filters. A part that no index knows always may.
-pub(crate) fn matching(session: &dyn Session, schema: &SchemaRef, parts: &[Part], filters: &[Expr]) -> Result<Vec<bool>> {
-    let unknown = || vec![true; parts.len()];
-    if filters.is_empty() || parts.iter().all(|part| part.opened.bounded().is_none()) {
+/// Whether each part of a table may have rows that pass the filters. A part that no index knows always may.
+pub(crate) fn matching(session: &dyn Session, table: &United, filters: &[Expr]) -> Result<Vec<bool>> {
+    let unknown = || vec![true; table.len()];
+    let schema = &table.schema;
+    if filters.is_empty() || table.known().all(|(_, known)| known.is_none()) {
         return Ok(unknown());
     }
     // A filter names its columns with the table's name in front; here they stand for themselves.
@@ -58,8 +59,9 @@ pub(crate) fn matching(session: &dyn Session, schema: &SchemaRef, parts: &[Part]
     if predicate.always_true() {
         return Ok(unknown());
     }
-    let parts: Vec<&Part> = parts.iter().collect();
-    predicate.prune(&PartBounds::of(&parts, schema))
+    let kinds: HashMap<usize, &Part> = table.kinds.iter().map(|part| (kind(part), part)).collect();
+    let known = table.known().map(|(kind, known)| known.and_then(|(index, row)| Some((index.as_ref(), row, *kinds.get(&kind)?))));
+    predicate.prune(&PartBounds::of(known, schema))
 }
 
 /// The bounds of the columns of parts.
@@ -77,15 +79,20 @@ struct Alike<'a> {
     rows: Vec<u32>,
 }
 
+/// A number that parts of one mapping have in common.
+fn kind(part: &Part) -> usize {
+    Arc::as_ptr(&part.opened.mapping) as usize
+}
+
 impl<'a> PartBounds<'a> {
-    fn of(parts: &[&'a Part], schema: &'a SchemaRef) -> Self {
+    /// Of parts as rows of an index, each with one that shares its mapping.
+    fn of(parts: impl Iterator<Item = Option<(&'a Index, u32, &'a Part)>>, schema: &'a SchemaRef) -> Self {
         let mut groups: Vec<Alike<'a>> = Vec::new();
-        let mut places: HashMap<(*const Index, *const Mapping, usize), usize> = HashMap::new();
-        let mut found = Vec::with_capacity(parts.len());
-        for part in parts {
-            let Part { opened, table } = part;
-            found.push(opened.bounded().map(|(index, row)| {
-                let group = *places.entry((Arc::as_ptr(index), Arc::as_ptr(&opened.mapping), *table)).or_insert_with(|| {
+        let mut places: HashMap<(*const Index, usize, usize), usize> = HashMap::new();
+        let mut found = Vec::new();
+        for known in parts {
+            found.push(known.map(|(index, row, part)| {
+                let group = *places.entry((std::ptr::from_ref(index), kind(part), part.table)).or_insert_with(|| {
                     groups.push(Alike { index, part, rows: Vec::new() });
                     groups.len() - 1
                 });
@@ -151,7 +158,8 @@ pub(crate) fn known_extremes(schema: &SchemaRef, parts: &[&Part], column: &str) 
     if parts.iter().any(|part| part.opened.bounded().is_none()) {
         return Ok(None);
     }
-    let bounds = PartBounds::of(parts, schema);
+    let known = parts.iter().map(|part| part.opened.bounded().map(|(index, row)| (index.as_ref(), row, *part)));
+    let bounds = PartBounds::of(known, schema);
     let column = Column::from_name(column);
     let (Some(low), Some(high)) = (bounds.min_values(&column), bounds.max_values(&column)) else { return Ok(None) };
     extremes(&concat(&[low.as_ref(), high.as_ref()])?)

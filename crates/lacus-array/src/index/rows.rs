@@ -1,10 +1,11 @@
 //! The rows of an index: one for each file, as Parquet.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::BuildHasherDefault;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array, new_empty_array, new_null_array,
+};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimestampNanosecondType, UInt64Type};
 use bytes::Bytes;
@@ -17,10 +18,8 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
-use super::{Bounds, FORM, FORM_KEY, GroupAttributes, Index, STRUCTURES_KEY, fingerprint, structures};
+use super::{Bounds, FORM, FORM_KEY, GroupAttributes, Index, STRUCTURES_KEY, structures};
 
-/// The columns of which every index has one.
-const PLAIN: [&str; 6] = ["file", "size", "last_modified", "e_tag", "structure", "attributes"];
 /// Rows that are read at once.
 const BATCH_ROWS: usize = 64 * 1024;
 
@@ -104,43 +103,57 @@ fn batches(files: Bytes, wanted: impl Fn(&str) -> bool) -> Result<(SchemaRef, Ve
     Ok((schema, reader.collect::<std::result::Result<_, _>>()?))
 }
 
-fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
-    batch.column_by_name(name).ok_or_else(|| Error::new(Kind::CorruptData, format!("no column `{name}`")))
+fn missing(name: &str) -> Error {
+    Error::new(Kind::CorruptData, format!("no column `{name}`"))
 }
 
-/// The files of a batch, by their versions.
-fn objects(batch: &RecordBatch) -> Result<Vec<ObjectMeta>> {
-    let files = column(batch, "file")?.as_string::<i32>();
-    let sizes = column(batch, "size")?.as_primitive::<UInt64Type>();
-    let modified = column(batch, "last_modified")?.as_primitive::<TimestampNanosecondType>();
-    let tags = column(batch, "e_tag")?.as_string::<i32>();
-    let object = |row: usize| {
-        let location = Path::parse(files.value(row)).map_err(|error| Error::new(Kind::CorruptData, error.to_string()))?;
-        let time = modified.value_as_datetime(row).map(|time| time.and_utc()).unwrap_or_default();
-        let e_tag = tags.is_valid(row).then(|| tags.value(row).to_owned());
-        Ok(ObjectMeta { location, last_modified: time, size: sizes.value(row), e_tag, version: None })
-    };
-    (0..batch.num_rows()).map(object).collect()
+/// The files of an index, by their versions, and the number of the structure of each.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) paths: StringArray,
+    sizes: UInt64Array,
+    modified: TimestampNanosecondArray,
+    tags: StringArray,
+    pub(super) structures: Int32Array,
+}
+
+impl Files {
+    fn of(whole: impl Fn(&str) -> Result<ArrayRef>, structures: usize) -> Result<Self> {
+        let numbers = whole("structure")?.as_primitive::<Int32Type>().clone();
+        if let Some(number) = numbers.values().iter().find(|number| !usize::try_from(**number).is_ok_and(|number| number < structures)) {
+            return Err(Error::new(Kind::CorruptData, format!("there is no structure {number}")));
+        }
+        if u32::try_from(numbers.len()).is_err() {
+            return Err(Error::new(Kind::LimitExceeded, "more files than an index can hold"));
+        }
+        Ok(Self {
+            paths: whole("file")?.as_string::<i32>().clone(),
+            sizes: whole("size")?.as_primitive::<UInt64Type>().clone(),
+            modified: whole("last_modified")?.as_primitive::<TimestampNanosecondType>().clone(),
+            tags: whole("e_tag")?.as_string::<i32>().clone(),
+            structures: numbers,
+        })
+    }
+
+    /// The file of a row.
+    pub(super) fn object(&self, row: usize) -> Result<ObjectMeta> {
+        let location = Path::parse(self.paths.value(row)).map_err(|error| Error::new(Kind::CorruptData, error.to_string()))?;
+        let last_modified = self.modified.value_as_datetime(row).map(|time| time.and_utc()).unwrap_or_default();
+        let e_tag = self.tags.is_valid(row).then(|| self.tags.value(row).to_owned());
+        Ok(ObjectMeta { location, last_modified, size: self.sizes.value(row), e_tag, version: None })
+    }
 }
 
 /// The index of the bytes of `files.parquet` and of the structures that belong to it.
 pub(super) fn index(files: Bytes, structures: Bytes) -> Result<Index> {
     let structures = structures::decode(structures)?;
     let (schema, batches) = batches(files, |name| name != "attributes" && name != "version")?;
-    let mut found = HashMap::with_capacity_and_hasher(batches.iter().map(RecordBatch::num_rows).sum(), BuildHasherDefault::default());
-    for batch in &batches {
-        let numbers = column(batch, "structure")?.as_primitive::<Int32Type>();
-        for (object, structure) in objects(batch)?.iter().zip(numbers.values()) {
-            let number = u32::try_from(*structure).ok().filter(|number| (*number as usize) < structures.len());
-            let number = number.ok_or_else(|| Error::new(Kind::CorruptData, format!("there is no structure {structure}")))?;
-            let row = u32::try_from(found.len()).map_err(|_| Error::new(Kind::LimitExceeded, "more files than an index can hold"))?;
-            found.insert(fingerprint(object), (number, row));
-        }
-    }
     let whole = |name: &str| -> Result<Option<ArrayRef>> {
+        let Ok(field) = schema.field_with_name(name) else { return Ok(None) };
         let parts: Vec<&dyn Array> = batches.iter().filter_map(|batch| Some(batch.column_by_name(name)?.as_ref())).collect();
-        Ok(if parts.is_empty() { None } else { Some(concat(&parts)?) })
+        Ok(Some(if parts.is_empty() { new_empty_array(field.data_type()) } else { concat(&parts)? }))
     };
+    let files = Files::of(|name| whole(name)?.ok_or_else(|| missing(name)), structures.len())?;
     let mut bounds = Vec::new();
     for field in schema.fields() {
         let Some((array, data_type)) = field.name().strip_prefix("min(").and_then(|rest| rest.rsplit_once(") ")) else { continue };
@@ -148,42 +161,51 @@ pub(super) fn index(files: Bytes, structures: Bytes) -> Result<Index> {
             bounds.push(Bounds { array: array.to_owned(), low, high });
         }
     }
-    Ok(Index { structures, files: found, bounds })
+    Ok(Index { structures, files, bounds, rows: OnceLock::new() })
+}
+
+/// What each file of `index` has in the column of attributes; `None` when the rows are those of another index.
+fn attributes_of(files: Bytes, index: &Index) -> Result<Option<StringArray>> {
+    let (_, batches) = batches(files, |name| ["file", "attributes"].contains(&name))?;
+    let mut row = 0;
+    let mut parts = Vec::with_capacity(batches.len());
+    for batch in &batches {
+        let text = |name| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>()).ok_or_else(|| missing(name));
+        let paths = text("file")?;
+        if row + paths.len() > index.len() || index.files.paths.slice(row, paths.len()) != *paths {
+            return Ok(None);
+        }
+        row += paths.len();
+        parts.push(text("attributes")?);
+    }
+    let parts: Vec<&dyn Array> = parts.iter().map(|part| *part as &dyn Array).collect();
+    Ok(match parts.is_empty() || row != index.len() {
+        true => Some(StringArray::new_null(0)).filter(|_| index.len() == 0),
+        false => Some(concat(&parts)?.as_string::<i32>().clone()),
+    })
 }
 
 /// The attributes of the groups of each file of `index`; `None` when the rows are those of another index.
 pub(super) fn attributes(files: Bytes, index: &Index) -> Result<Option<Vec<GroupAttributes>>> {
-    let (_, batches) = batches(files, |name| PLAIN.contains(&name))?;
-    let mut all = Vec::new();
-    for batch in &batches {
-        for (object, text) in objects(batch)?.iter().zip(column(batch, "attributes")?.as_string::<i32>()) {
-            if index.find(object).is_none_or(|(_, row)| row as usize != all.len()) {
-                return Ok(None);
-            }
-            let read = serde_json::from_str(text.unwrap_or("[]"));
-            all.push(read.map_err(|error| Error::new(Kind::CorruptData, format!("the attributes of a file: {error}")))?);
-        }
-    }
-    Ok(Some(all).filter(|all| all.len() == index.len()))
+    let Some(texts) = attributes_of(files, index)? else { return Ok(None) };
+    let read = |text: Option<&str>| {
+        let read = serde_json::from_str(text.unwrap_or("[]"));
+        read.map_err(|error| Error::new(Kind::CorruptData, format!("the attributes of a file: {error}")))
+    };
+    texts.iter().map(read).collect::<Result<_>>().map(Some)
 }
 
-/// Everything that an index says of its files, to write it again; bounds are those of [`Index`].
+/// Everything that an index says of its files, to write it again.
 pub(super) fn decode(files: Bytes, index: &Index) -> Result<Vec<FileRow>> {
-    let (_, batches) = batches(files, |name| PLAIN.contains(&name))?;
-    let mut rows = Vec::new();
-    for batch in &batches {
-        let numbers = column(batch, "structure")?.as_primitive::<Int32Type>();
-        let attributes = column(batch, "attributes")?.as_string::<i32>();
-        for (place, object) in objects(batch)?.into_iter().enumerate() {
-            let row = rows.len();
-            let known = index.bounds.iter().filter(|bounds| bounds.low.is_valid(row) && bounds.high.is_valid(row));
-            let bounds = known.map(|bounds| {
-                let pair = concat(&[bounds.low.slice(row, 1).as_ref(), bounds.high.slice(row, 1).as_ref()])?;
-                Ok((bounds.array.clone(), pair))
-            });
-            let bounds = bounds.collect::<Result<_>>()?;
-            rows.push(FileRow { object, structure: numbers.value(place), attributes: attributes.value(place).to_owned(), bounds });
-        }
-    }
-    Ok(rows)
+    let texts = attributes_of(files, index)?.ok_or_else(|| Error::new(Kind::CorruptData, "the rows are those of another index"))?;
+    let row = |row: usize| {
+        let known = index.bounds.iter().filter(|bounds| bounds.low.is_valid(row) && bounds.high.is_valid(row));
+        let bounds = known.map(|bounds| {
+            let pair = concat(&[bounds.low.slice(row, 1).as_ref(), bounds.high.slice(row, 1).as_ref()])?;
+            Ok((bounds.array.clone(), pair))
+        });
+        let (object, structure) = (index.files.object(row)?, index.files.structures.value(row));
+        Ok(FileRow { object, structure, attributes: texts.value(row).to_owned(), bounds: bounds.collect::<Result<_>>()? })
+    };
+    (0..index.len()).map(row).collect()
 }

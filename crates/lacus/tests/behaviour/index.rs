@@ -123,6 +123,33 @@ async fn an_index_follows_its_files() -> TestResult {
     Ok(())
 }
 
+/// With `files = "index"` nothing is listed: a dataset is what its index holds, and what is no longer so is an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_can_be_what_its_index_holds() -> TestResult {
+    let folder = lake()?;
+    fs::write(folder.path().join("lacus.toml"), "[dataset.days]\npath = \"day-*.nc\"\noptions = { files = \"index\" }\n")?;
+    let error = failure(&open(&folder)?, "SELECT count(*) FROM days").await;
+    assert!(error.kind() == Kind::NotFound && error.to_string().contains("lacus index build days"), "{error}");
+    build(&open(&folder)?, "days").await?;
+    let day = |day: u8| format!("SELECT count(*), count(t) FROM days WHERE time >= '2024-06-0{day}' AND time < '2024-06-0{}'", day + 1);
+    let answer = ask(&open(&folder)?, &day(3)).await?;
+    assert!(answer.starts_with("8,"), "{answer}");
+
+    fs::copy(testdata().join("day-1.nc"), folder.path().join("day-0.nc"))?;
+    fs::remove_file(folder.path().join("day-2.nc"))?;
+    fs::copy(testdata().join("day-4.nc"), folder.path().join("day-3.nc"))?;
+    let engine = open(&folder)?;
+    assert_eq!(ask(&engine, "SELECT count(*) FROM days").await?, "32", "a file that is new is not in the index");
+    for gone in [2, 3] {
+        let error = failure(&engine, &day(gone)).await;
+        assert!(error.kind() == Kind::ObjectChanged && error.to_string().contains("lacus index build"), "{error}");
+        assert!(error.to_string().contains(&format!("day-{gone}.nc")), "{error}");
+    }
+    build(&engine, "days").await?;
+    assert_eq!(ask(&engine, &day(2)).await?, "0,0");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_not_be_indexed_is_named() -> TestResult {
     let folder = lake()?;

@@ -1,0 +1,137 @@
+//! The containers of a dataset, as one query sees them.
+//!
+//! A dataset may have a million files: of those that an index describes only the row is kept, until somebody asks for the file.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use lacus_core::{Error, Kind, Result};
+use lacus_storage::Stores;
+use object_store::ObjectMeta;
+
+use crate::chunks::Opened;
+use crate::index::{Containers, Index, Unopened};
+use crate::mapping::{Mapping, MappingOptions};
+
+/// The containers of a dataset, in the order of their paths.
+#[derive(Debug)]
+pub(crate) struct Members {
+    all: Vec<Member>,
+    described: Option<Described>,
+}
+
+/// A container that was opened, or the row of an index that describes it.
+#[derive(Debug, Clone)]
+pub(crate) enum Member {
+    Opened(Arc<Opened>),
+    Row(u32),
+}
+
+/// What an index says of files, and how they are opened.
+#[derive(Debug)]
+pub(crate) struct Described {
+    pub(crate) index: Arc<Index>,
+    containers: Arc<Containers>,
+    stores: Arc<Stores>,
+    /// By structure.
+    mappings: Vec<Arc<Mapping>>,
+    decoded: bool,
+    listed: bool,
+}
+
+impl Described {
+    /// `listed` says whether the files were seen in a listing.
+    pub(crate) fn new(index: Arc<Index>, containers: Containers, stores: Arc<Stores>, options: &MappingOptions, listed: bool) -> Self {
+        let mappings = index.structures.iter().map(|structure| structure.mapping(options)).collect();
+        Self { index, containers: Arc::new(containers), stores, mappings, decoded: options.decode_cf, listed }
+    }
+
+    /// The container of a row, which is `object` in this version.
+    pub(crate) fn container(&self, row: u32, object: Arc<ObjectMeta>, version: Arc<ObjectMeta>) -> Arc<Opened> {
+        let structure = Arc::clone(self.index.structure(row));
+        let store = Arc::new(Unopened::new(structure, Arc::clone(&object), version, Arc::clone(&self.containers)));
+        let (mapping, stores) = (Arc::clone(self.mapping(row)), Arc::clone(&self.stores));
+        let described = Some((Arc::clone(&self.index), row));
+        Arc::new(Opened { store, mapping, object, stores, described, decoded: self.decoded, listed: self.listed })
+    }
+
+    fn mapping(&self, row: u32) -> &Arc<Mapping> {
+        &self.mappings[self.index.structure_number(row)]
+    }
+}
+
+impl Members {
+    /// Containers of which an index describes those that are rows of it.
+    pub(crate) fn new(all: Vec<Member>, described: Option<Described>) -> Self {
+        Self { all, described }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The index that describes some of them.
+    pub(crate) fn index(&self) -> Option<&Arc<Index>> {
+        self.described.as_ref().map(|described| &described.index)
+    }
+
+    /// The container at a place.
+    ///
+    /// # Errors
+    /// `CorruptData` when the index names no valid path.
+    pub(crate) fn get(&self, place: usize) -> Result<Arc<Opened>> {
+        match (&self.all[place], &self.described) {
+            (Member::Opened(opened), _) => Ok(Arc::clone(opened)),
+            (Member::Row(row), Some(described)) => {
+                let object = Arc::new(described.index.object(*row)?);
+                Ok(described.container(*row, Arc::clone(&object), object))
+            }
+            (Member::Row(_), None) => Err(Error::new(Kind::Internal, "a row of no index")),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Result<Arc<Opened>>> {
+        (0..self.len()).map(|place| self.get(place))
+    }
+
+    /// A number that containers of one mapping have in common.
+    pub(crate) fn kind(&self, place: usize) -> usize {
+        let mapping = match (&self.all[place], &self.described) {
+            (Member::Opened(opened), _) => Arc::as_ptr(&opened.mapping),
+            (Member::Row(row), Some(described)) => Arc::as_ptr(described.mapping(*row)),
+            (Member::Row(_), None) => return 0,
+        };
+        mapping as usize
+    }
+
+    /// The index that holds the bounds of the coordinates of a container, and the row of it there.
+    pub(crate) fn bounded(&self, place: usize) -> Option<(&Arc<Index>, u32)> {
+        match (&self.all[place], &self.described) {
+            (Member::Opened(opened), _) => opened.bounded(),
+            (Member::Row(row), described) => described.as_ref().filter(|described| described.decoded).map(|known| (&known.index, *row)),
+        }
+    }
+
+    /// The first container of each kind, and how many there are of it: what containers of one mapping share is looked at once.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) fn alike(&self) -> Result<Vec<(Arc<Opened>, u64)>> {
+        let kinds = alike((0..self.len()).map(|place| self.kind(place)));
+        kinds.into_iter().map(|(place, count)| Ok((self.get(place)?, count))).collect()
+    }
+}
+
+/// The place of the first of each kind, and how many there are of it.
+pub(crate) fn alike(kinds: impl Iterator<Item = usize>) -> Vec<(usize, u64)> {
+    let mut found: Vec<(usize, u64)> = Vec::new();
+    let mut known: HashMap<usize, usize> = HashMap::new();
+    for (place, kind) in kinds.enumerate() {
+        let number = *known.entry(kind).or_insert_with(|| {
+            found.push((place, 0));
+            found.len() - 1
+        });
+        found[number].1 += 1;
+    }
+    found
+}
