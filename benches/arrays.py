@@ -503,6 +503,8 @@ def multiply(index: pathlib.Path, entries: int) -> int:
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(index)
+    said = pyarrow.parquet.read_metadata(index).metadata
+    table = table.replace_schema_metadata({key: value for key, value in said.items() if key != b"ARROW:schema"})
     files = table.num_rows
     parts = []
     for copy in range(-(-entries // files)):

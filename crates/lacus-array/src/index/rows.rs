@@ -20,8 +20,8 @@ use parquet::file::properties::WriterProperties;
 
 use super::{Bounds, FORM, FORM_KEY, GroupAttributes, Index, STRUCTURES_KEY, structures};
 
-/// Rows that are read at once.
-const BATCH_ROWS: usize = 64 * 1024;
+/// Rows that are read at once: of most indices all, so that nothing is held twice while parts are joined.
+const BATCH_ROWS: usize = 4 << 20;
 
 /// What the index says of one file.
 #[derive(Debug, Clone)]
