@@ -1,7 +1,7 @@
 //! Grouping by coordinates without hashing: along each dimension a group is a place, so a group's number is arithmetic.
 //!
 //! `GROUP BY lat`, `GROUP BY lat, lon` and `GROUP BY date_part('month', time)` are groupings of this kind: each expression depends on the
-//! coordinates of one dimension. Each partition aggregates each file by places; the values of the expressions are computed once for each
+//! coordinates of one dimension; so is none at all. Each partition aggregates each file by places; the values of the expressions are computed once for each
 //! place. The final aggregation above merges equal values, as it does for any partial one.
 
 use std::fmt::{self, Formatter};
@@ -32,7 +32,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::chunks::ChunkReader;
 use crate::gather::Rows;
+use crate::runs::RunAggregate;
 use crate::scan::{FileScan, GridScan, Work, column_of};
+use crate::selection::Indices;
 use crate::table::LONGEST_COORDINATE;
 use crate::union::conform;
 
@@ -40,6 +42,10 @@ use crate::union::conform;
 const MOST_GROUPS: u64 = 1 << 20;
 /// Rows of a group at least: with fewer, keeping a state for every place costs more than hashing those that occur.
 const LEAST_ROWS: u64 = 8;
+/// Rows of a run at least: below, rows are added one by one.
+const LEAST_RUN: usize = 16;
+/// Rows of which the runs are summed at once: where cells lie in the order of rows nothing is copied.
+const RUN_ROWS: usize = 1 << 16;
 
 /// Puts `CoordinateGroups` in the place of partial aggregations that group arrays by coordinates.
 #[derive(Debug, Default)]
@@ -91,6 +97,8 @@ struct CoordinateGroups {
     steps: Vec<Step>,
     /// The expressions of the grouping on the columns of the scan.
     keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// The aggregates, if all are those of runs and no row is left out.
+    of_runs: Option<Vec<RunAggregate>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -121,8 +129,7 @@ impl CoordinateGroups {
             .aggr_expr()
             .iter()
             .all(|function| function.groups_accumulator_supported() && !function.is_distinct() && function.order_bys().is_empty());
-        let plain = group_by.is_single()
-            && !group_by.is_empty()
+        let plain = (group_by.is_single() || group_by.is_empty())
             && aggregate.filter_expr().iter().all(Option::is_none)
             && aggregate.limit_options().is_none();
         if !supported || !plain {
@@ -133,7 +140,14 @@ impl CoordinateGroups {
         let partitioning = Partitioning::UnknownPartitioning(scan.partitions.len());
         let properties = Arc::new(aggregate.properties().as_ref().clone().with_partitioning(partitioning));
         let (scan, metrics) = (scan.clone(), ExecutionPlanMetricsSet::new());
-        let groups = Self { aggregate: aggregate.clone(), scan, steps, keys, properties, metrics };
+        let of_runs = |function| RunAggregate::of(function, &scan.schema, |argument| on_scan(argument, &steps));
+        let all_rows = steps.iter().all(|step| matches!(step, Step::Project(..)));
+        let of_runs = aggregate.aggr_expr().iter().map(|function| of_runs(function)).collect::<Option<Vec<_>>>().filter(|_| all_rows);
+        // Without groups an ordinary aggregation takes no hashing, but casts.
+        if keys.is_empty() && of_runs.as_ref().is_none_or(Vec::is_empty) {
+            return None;
+        }
+        let groups = Self { aggregate: aggregate.clone(), scan, steps, keys, of_runs, properties, metrics };
         let worthwhile = |file: &FileScan| {
             let grouping = groups.grouping(file)?;
             (grouping.groups <= MOST_GROUPS && grouping.groups.saturating_mul(LEAST_ROWS) <= file.selection.rows()).then_some(())
@@ -192,6 +206,14 @@ impl CoordinateGroups {
             for number in 0..group.boxes() {
                 let rows = group.rows(number);
                 states.touch(rows, &grouping);
+                let run = grouping.run(rows);
+                if let Some(aggregates) = self.of_runs.as_ref().filter(|_| run >= LEAST_RUN) {
+                    for (start, length) in group.slices(number, RUN_ROWS) {
+                        let (runs, numbers) = grouping.runs(rows, run, start, length);
+                        states.merge(aggregates, &group.batch(number, start, length)?, &runs, &numbers)?;
+                    }
+                    continue;
+                }
                 for (start, length) in group.slices(number, context.session_config().batch_size()) {
                     let mut numbers = grouping.numbers(rows, start, length);
                     let mut batch = group.batch(number, start, length)?;
@@ -249,6 +271,29 @@ impl Grouping {
             (*axis, move |place| (places.at(place) * step) as usize)
         };
         rows.sums(start, length, self.axes.iter().map(term))
+    }
+
+    /// How many rows of a box follow one another in one group.
+    fn run(&self, rows: &Rows) -> usize {
+        let inner = self.axes.iter().map(|(axis, ..)| axis + 1).max().unwrap_or(0);
+        rows.selected[inner..].iter().map(Indices::len).product()
+    }
+
+    /// The runs of rows of a box from `start`, each as its first row from there and how many it has; and the group of each.
+    fn runs(&self, rows: &Rows, run: usize, start: usize, length: usize) -> (Vec<(usize, usize)>, Vec<usize>) {
+        let (mut runs, mut numbers) = (Vec::new(), Vec::new());
+        let (mut row, end) = (start, start + length);
+        while row < end {
+            let count = (run - row % run).min(end - row);
+            let term = |(axis, _, step): &(usize, u64, u64)| {
+                let inner: usize = rows.selected[axis + 1..].iter().map(Indices::len).product();
+                rows.selected[*axis].at(row / inner % rows.selected[*axis].len()) * step
+            };
+            numbers.push(self.axes.iter().map(term).sum::<u64>() as usize);
+            runs.push((row - start, count));
+            row += count;
+        }
+        (runs, numbers)
     }
 
     /// The place of a group along a dimension.
@@ -373,6 +418,16 @@ impl States {
             let values =
                 arguments.iter().map(|argument| argument.evaluate(batch)?.into_array(numbers.len())).collect::<Result<Vec<_>>>()?;
             accumulator.update_batch(&values, numbers, None, self.touched.len())?;
+            held += accumulator.size();
+        }
+        self.memory.try_resize(held)
+    }
+
+    /// Adds runs of rows, each to the group of its number.
+    fn merge(&mut self, aggregates: &[RunAggregate], batch: &RecordBatch, runs: &[(usize, usize)], numbers: &[usize]) -> Result<()> {
+        let mut held = self.touched.len();
+        for (accumulator, aggregate) in self.accumulators.iter_mut().zip(aggregates) {
+            accumulator.merge_batch(&aggregate.states(batch, runs), numbers, self.touched.len())?;
             held += accumulator.size();
         }
         self.memory.try_resize(held)

@@ -12,7 +12,7 @@
 //! * `cf`: what attributes say that numbers mean;
 //! * `selection`: predicates on coordinates to indices, indices to boxes;
 //! * `fetch`, `chunks`: places of chunks to few requests, bytes to decoded cells;
-//! * `gather`, `scan`: cells of boxes to rows; `coordinate_groups`: cells to groups of coordinates, without rows;
+//! * `gather`, `scan`: cells of boxes to rows; `coordinate_groups`, `runs`: cells to groups of coordinates, without rows;
 //! * `index`, `differences`: what is known of many files, and what they disagree about.
 //!
 //! [`conformance`] holds the checks that a format runs in its own tests.
@@ -35,6 +35,7 @@ mod index;
 mod mapping;
 mod members;
 mod metadata_tables;
+mod runs;
 mod scan;
 mod selection;
 mod sink;

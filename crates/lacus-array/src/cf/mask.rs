@@ -83,9 +83,9 @@ impl Mask {
         }
         Ok(match (fills.as_slice(), nan_is_missing.is_empty(), low, high) {
             ([], true, None, None) => None,
-            // The commonest case by far, in a loop that the compiler can vectorise.
-            ([fill], true, None, None) => nulls(BooleanBuffer::collect_bool(values.len(), |row| !same(values[row], *fill))),
-            _ => nulls(BooleanBuffer::collect_bool(values.len(), |row| valid(values[row]))),
+            // The commonest case by far, without the others' branches.
+            ([fill], true, None, None) => nulls(bits(values, |value| !same(value, *fill))),
+            _ => nulls(bits(values, valid)),
         })
     }
 
@@ -97,6 +97,29 @@ impl Mask {
             keys.as_primitive::<Int64Type>().iter().map(|key| Some(key.is_some_and(|key| self.keys.contains(&key)))).collect();
         Ok(nullif(raw, &missing)?)
     }
+}
+
+/// A bit for each value. Sixty-four are compared at once, and eight flags become eight bits by a product: written so that the compiler
+/// can vectorise it.
+fn bits<N: Copy>(values: &[N], of: impl Fn(N) -> bool) -> BooleanBuffer {
+    const TO_BITS: u64 = 0x0102_0408_1020_4080;
+    let mut packed: Vec<u8> = vec![0; values.len().div_ceil(8)];
+    let (chunks, rest) = values.as_chunks::<64>();
+    let (words, last) = packed.split_at_mut(chunks.len() * 8);
+    for (chunk, word) in chunks.iter().zip(words.as_chunks_mut::<8>().0) {
+        let mut flags = [0u8; 64];
+        for place in 0..64 {
+            flags[place] = u8::from(of(chunk[place]));
+        }
+        let eights = flags.as_chunks::<8>().0;
+        for place in 0..8 {
+            word[place] = (u64::from_le_bytes(eights[place]).wrapping_mul(TO_BITS) >> 56) as u8;
+        }
+    }
+    for (place, value) in rest.iter().enumerate() {
+        last[place / 8] |= u8::from(of(*value)) << (place % 8);
+    }
+    BooleanBuffer::new(packed.into(), 0, values.len())
 }
 
 /// Equality of IEEE: -0 equals 0, which the total order of Arrow tells apart.
@@ -173,4 +196,18 @@ pub(crate) fn default_fill(raw: &DataType, stored: &DataType) -> Option<ArrayRef
         _ => return None,
     };
     Some(if raw == stored { fill } else { as_stored(&fill, stored) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bit_stands_for_each_value() {
+        for length in [0, 1, 7, 64, 65, 200] {
+            let values: Vec<i32> = (0..length).map(|value| value * 7 % 13).collect();
+            let expected: Vec<bool> = values.iter().map(|value| *value > 5).collect();
+            assert_eq!(bits(&values, |value| value > 5), BooleanBuffer::from(expected), "{length}");
+        }
+    }
 }
