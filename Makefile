@@ -62,8 +62,8 @@ fmt: ## Format the Rust code
 bench: setup ## Measure beside DuckDB, Polars and plain DataFusion; writes benches/results
 	bash benches/run "$(CACHE)"
 
-corpus: wheel ## Compare the arrays of files and folders with h5py, netCDF4 and zarr (FILES="PATH ...")
-	$(PYTHON) testdata/corpus/compare.py $(or $(FILES),testdata/arrays) --list
+corpus: wheel ## Compare arrays with h5py, netCDF4, zarr and xarray; of public packages, writes benches/results/corpus.md (FILES="PATH ...")
+	$(PYTHON) testdata/corpus/compare.py $(if $(FILES),$(FILES) --list,--corpus $(CACHE)/corpus --out benches/results/corpus.md)
 
 soak: build wheel ## Ten minutes of mixed load on a server, which must end as it began (SECONDS=600)
 	LACUS_BIN=$(BIN)/lacus $(PYTHON) benches/soak.py --seconds $(or $(SECONDS),600)
