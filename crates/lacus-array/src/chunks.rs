@@ -76,6 +76,16 @@ pub(crate) struct ChunkKey {
     pub(crate) chunk: Vec<u64>,
 }
 
+/// A chunk to read.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) key: ChunkKey,
+    /// What its numbers mean.
+    pub(crate) decoding: Arc<Decoding>,
+    /// Whether boxes to come may want it too.
+    pub(crate) again: bool,
+}
+
 /// Reads chunks of one container after the other, for one partition of a scan.
 #[derive(Debug, Clone)]
 pub(crate) struct ChunkReader {
@@ -92,6 +102,14 @@ struct Kept {
     clock: u64,
 }
 
+/// The chunks of one array that are not at hand.
+#[derive(Debug)]
+struct Absent {
+    decoding: Arc<Decoding>,
+    again: bool,
+    chunks: Vec<Vec<u64>>,
+}
+
 /// Decoded chunks, and the memory that they hold.
 #[derive(Debug)]
 pub(crate) struct Decoded {
@@ -105,47 +123,51 @@ impl ChunkReader {
         Self { bytes, pool, kept: Arc::default() }
     }
 
-    /// The chunks of `keys`, each with what its numbers mean.
-    pub(crate) async fn read(&self, opened: &Opened, keys: Vec<(ChunkKey, Arc<Decoding>)>) -> Result<Decoded> {
+    /// The chunks that are wanted. Only those are kept that may be wanted again: memory that is free at once is used again.
+    pub(crate) async fn read(&self, opened: &Opened, keys: Vec<Wanted>) -> Result<Decoded> {
         let container = &opened.object.location;
         let mut chunks = HashMap::new();
-        let mut absent: HashMap<usize, (Arc<Decoding>, Vec<Vec<u64>>)> = HashMap::new();
+        let mut absent: HashMap<usize, Absent> = HashMap::new();
         let mut size = 0u64;
         {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             kept.clock += 1;
-            for (key, decoding) in keys {
+            for Wanted { key, decoding, again } in keys {
                 if let Some(array) = kept.get(&(container.clone(), key.clone())) {
                     chunks.insert(key, array);
                     continue;
                 }
                 size = size.saturating_add(opened.array(key.array).chunk_bytes());
-                absent.entry(key.array).or_insert_with(|| (decoding, Vec::new())).1.push(key.chunk);
+                absent.entry(key.array).or_insert_with(|| Absent { decoding, again, chunks: Vec::new() }).chunks.push(key.chunk);
             }
         }
         let memory = self.reserve(opened, &absent, size)?;
-        let fetched = absent.values().map(|(_, chunks)| chunks.len()).sum();
+        let fetched = absent.values().map(|absent| absent.chunks.len()).sum();
         let mut wanted = Vec::with_capacity(fetched);
-        for (array, (decoding, coordinates)) in absent {
-            let places = opened.store.locate(array, &coordinates, &self.bytes).await.map_err(|error| opened.name(error, array))?;
-            wanted.extend(coordinates.into_iter().zip(places).map(|(chunk, place)| (array, Arc::clone(&decoding), chunk, place)));
+        for (array, Absent { decoding, again, chunks }) in absent {
+            let places = opened.store.locate(array, &chunks, &self.bytes).await.map_err(|error| opened.name(error, array))?;
+            let key = |chunk| ChunkKey { array, chunk };
+            let chunk = |chunk| Wanted { key: key(chunk), decoding: Arc::clone(&decoding), again };
+            wanted.extend(chunks.into_iter().map(chunk).zip(places));
         }
-        for (array, _, chunk, place) in &wanted {
-            within(opened, place).map_err(|error| opened.name(error.with("chunk", format!("{chunk:?}")), *array))?;
+        for (Wanted { key, .. }, place) in &wanted {
+            within(opened, place).map_err(|error| opened.name(error.with("chunk", format!("{:?}", key.chunk)), key.array))?;
         }
-        let places: Vec<Place> = wanted.iter().map(|(.., place)| place.clone()).collect();
+        let places: Vec<Place> = wanted.iter().map(|(_, place)| place.clone()).collect();
         let bytes = fetch(&self.bytes, &places).await.map_err(|error| opened.name_file(error))?;
-        for ((array, decoding, chunk, place), bytes) in wanted.into_iter().zip(bytes) {
-            let decoded = self.decode(opened, array, &chunk, &place, bytes, &decoding).await.map_err(|error| opened.name(error, array))?;
-            let key = ChunkKey { array, chunk };
-            self.kept.lock().unwrap_or_else(PoisonError::into_inner).put((container.clone(), key.clone()), &decoded);
+        for ((Wanted { key, decoding, again }, place), bytes) in wanted.into_iter().zip(bytes) {
+            let decoded = self.decode(opened, key.array, &key.chunk, &place, bytes, &decoding).await;
+            let decoded = decoded.map_err(|error| opened.name(error, key.array))?;
+            if again {
+                self.kept.lock().unwrap_or_else(PoisonError::into_inner).put((container.clone(), key.clone()), &decoded);
+            }
             chunks.insert(key, decoded);
         }
         Ok(Decoded { chunks, fetched, _memory: memory })
     }
 
     /// Memory is reserved before anything is decoded: a chunk larger than the limit is refused, not tried.
-    fn reserve(&self, opened: &Opened, absent: &HashMap<usize, (Arc<Decoding>, Vec<Vec<u64>>)>, size: u64) -> Result<MemoryReservation> {
+    fn reserve(&self, opened: &Opened, absent: &HashMap<usize, Absent>, size: u64) -> Result<MemoryReservation> {
         let memory = MemoryConsumer::new("array scan").register(&self.pool);
         let bytes = usize::try_from(size).unwrap_or(usize::MAX);
         let Err(refused) = memory.try_grow(bytes) else { return Ok(memory) };

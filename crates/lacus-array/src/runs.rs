@@ -136,14 +136,42 @@ fn sum_of_valid<N: AsPrimitive<f64>>(values: &[N], valid: &BooleanBuffer) -> (f6
         if word.count_ones() as usize == chunk.len() {
             total += sum(chunk);
         } else if word != 0 {
-            let mut lanes = [0.0; LANES];
-            for (place, value) in chunk.iter().enumerate() {
-                lanes[place % LANES] += if word >> place & 1 == 1 { value.as_() } else { 0.0 };
-            }
-            total += lanes.iter().sum::<f64>();
+            total += sum_of_some(chunk, word);
         }
     }
     (total, count)
+}
+
+/// The sum of the values whose bits are set.
+fn sum_of_some<N: AsPrimitive<f64>>(values: &[N], word: u64) -> f64 {
+    let mut lanes = [0.0; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for (chunk, byte) in chunks.iter().zip(word.to_le_bytes()) {
+        let masks = &MASKS[usize::from(byte)];
+        for place in 0..LANES {
+            lanes[place] += f64::from_bits(chunk[place].as_().to_bits() & masks[place]);
+        }
+    }
+    let first = chunks.len() * LANES;
+    let rest = rest.iter().enumerate().filter(|(place, _)| word >> (first + place) & 1 == 1);
+    lanes.iter().sum::<f64>() + rest.map(|(_, value)| value.as_()).sum::<f64>()
+}
+
+/// For each byte what keeps or clears the numbers that its bits stand for.
+static MASKS: [[u64; LANES]; 256] = masks();
+
+const fn masks() -> [[u64; LANES]; 256] {
+    let mut masks = [[0; LANES]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut place = 0;
+        while place < LANES {
+            masks[byte][place] = if byte >> place & 1 == 1 { u64::MAX } else { 0 };
+            place += 1;
+        }
+        byte += 1;
+    }
+    masks
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 
 use crate::cf::Decoding;
-use crate::chunks::{ChunkKey, ChunkReader, Decoded, Opened};
+use crate::chunks::{ChunkKey, ChunkReader, Decoded, Opened, Wanted};
 use crate::container::product;
 use crate::gather::{Cells, GridAxis, Rows, cells};
 use crate::mapping::{ColumnLayout, Content, TableLayout};
@@ -254,13 +254,17 @@ async fn prepared(scan: Arc<GridScan>, reader: ChunkReader, work: Work, decoded:
         let selected: Vec<Indices> = file.selection.axes().iter().zip(&ranges).map(|(axis, range)| axis.within(range)).collect();
         let needs: Vec<Option<Need>> =
             file.columns.iter().map(|column| need(&file.opened, &file.layout().columns[(*column)?], &selected)).collect();
-        for need in needs.iter().flatten() {
-            keys.extend(need.keys.iter().map(|key| (key.clone(), Arc::clone(&need.decoding))));
+        for (need, column) in needs.iter().zip(&file.columns) {
+            let (Some(need), Some(column)) = (need, column) else { continue };
+            let chunk = |key: &ChunkKey| file.opened.array(key.array).chunk.as_slice();
+            let axes = &file.layout().columns[*column].axes;
+            let again = need.keys.first().is_some_and(|key| !file.boxes.hold(axes, chunk(key)));
+            keys.extend(need.keys.iter().map(|key| Wanted { key: key.clone(), decoding: Arc::clone(&need.decoding), again }));
         }
         boxes.push((Rows::new(selected), needs));
     }
-    keys.sort_by(|(left, _), (right, _)| (left.array, &left.chunk).cmp(&(right.array, &right.chunk)));
-    keys.dedup_by(|(left, _), (right, _)| left == right);
+    keys.sort_by(|left, right| (left.key.array, &left.key.chunk).cmp(&(right.key.array, &right.key.chunk)));
+    keys.dedup_by(|left, right| left.key == right.key);
     let chunks = if keys.is_empty() { None } else { Some(reader.read(&file.opened, keys).await?) };
     decoded.add(chunks.as_ref().map_or(0, |chunks| chunks.fetched));
     let boxes = boxes.into_iter().map(|(rows, needs)| {
@@ -323,8 +327,8 @@ pub(crate) async fn column_of(reader: &ChunkReader, opened: &Opened, layout: &Ta
         None if matches!(column.content, Content::Index) => Cells::Index(0),
         None => Cells::Constant(empty_text()),
         Some(need) => {
-            let keys = need.keys.iter().map(|key| (key.clone(), Arc::clone(&need.decoding))).collect();
-            let decoded = reader.read(opened, keys).await?;
+            let wanted = |key: &ChunkKey| Wanted { key: key.clone(), decoding: Arc::clone(&need.decoding), again: false };
+            let decoded = reader.read(opened, need.keys.iter().map(wanted).collect()).await?;
             need.cells(&decoded, &selected)?
         }
     };

@@ -170,6 +170,11 @@ impl Boxes {
         self.pieces.iter().fold(1, |product: u64, pieces| product.saturating_mul(pieces.len()))
     }
 
+    /// Whether each chunk of this extent along some axes lies within one box.
+    pub(crate) fn hold(&self, axes: &[usize], chunk: &[u64]) -> bool {
+        axes.len() == self.step.len() && axes.iter().zip(chunk).all(|(axis, extent)| self.step[*axis].is_multiple_of(*extent))
+    }
+
     /// The ranges of the box with a number, along each dimension.
     pub(crate) fn ranges(&self, mut number: u64) -> Vec<Range<u64>> {
         let mut ranges = vec![0..0; self.pieces.len()];
