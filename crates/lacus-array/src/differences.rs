@@ -73,6 +73,7 @@ pub(crate) async fn examined(opened: &Opened, reader: &ChunkReader) -> Result<Ex
         let names: Vec<&str> = array.dimensions.iter().map(|dimension| dimension.name.as_str()).collect();
         examined.said.insert((path.clone(), "type"), array.element.data_type().to_string());
         examined.said.insert((path.clone(), "dimensions"), names.join(", "));
+        examined.said.insert((path.clone(), "table"), opened.mapping.places[index].table.clone().unwrap_or_else(|| "none".to_owned()));
         for name in MEANING {
             let value = array.attributes.get(name).map_or_else(|| "none".to_owned(), shown);
             examined.said.insert((path.clone(), name), value);
@@ -154,7 +155,7 @@ pub(crate) fn differences(dataset: &str, files: &[(String, Result<Examined>)]) -
     let good: Vec<(&String, &Examined)> = files.iter().filter_map(|(file, examined)| Some((file, examined.as_ref().ok()?))).collect();
     let paths: BTreeSet<&String> = good.iter().flat_map(|(_, examined)| examined.said.keys().map(|(path, _)| path)).collect();
     for path in paths {
-        let mut kinds = vec!["type", "dimensions"];
+        let mut kinds = vec!["type", "dimensions", "table"];
         kinds.extend(MEANING);
         let presence = groups(&good, |examined| {
             Some(if examined.said.contains_key(&(path.clone(), "type")) { "there" } else { "missing" }.to_owned())

@@ -246,15 +246,15 @@ impl<'a> Mapper<'a> {
     }
 
     fn names(&self, sets: &[(Set, Vec<usize>)]) -> Vec<String> {
-        let volume = |members: &[usize]| members.iter().map(|index| self.container.arrays[*index].volume()).sum::<u64>();
-        // Of the sets of unnamed dimensions in a group, the largest is named after the group.
-        let mut largest: HashMap<&str, (u64, usize)> = HashMap::new();
+        // Of the sets of unnamed dimensions in a group, that of most dimensions is named after the group, and of several that whose array
+        // comes first by name: extents differ from file to file, and the tables of a dataset must not.
+        let first = |members: &[usize]| members.iter().map(|index| self.container.arrays[*index].name.as_str()).min().unwrap_or_default();
+        let mut chosen: HashMap<&str, ((std::cmp::Reverse<usize>, &str), usize)> = HashMap::new();
         for (place, ((group, keys, compound), members)) in sets.iter().enumerate() {
             if compound.is_none() && !keys.is_empty() && self.is_unnamed(members) {
-                let entry = largest.entry(group).or_insert((volume(members), place));
-                if volume(members) > entry.0 {
-                    *entry = (volume(members), place);
-                }
+                let rank = (std::cmp::Reverse(keys.len()), first(members));
+                let entry = chosen.entry(group).or_insert((rank, place));
+                *entry = (*entry).min((rank, place));
             }
         }
         let mut taken = HashSet::new();
@@ -262,9 +262,9 @@ impl<'a> Mapper<'a> {
         for (place, ((group, _, compound), members)) in sets.iter().enumerate() {
             let own = match compound {
                 Some(array) => self.container.arrays[*array].name.clone(),
-                None if self.is_unnamed(members) => match largest.get(group.as_str()) {
-                    Some((_, first)) if *first == place => String::new(),
-                    _ => members.first().map(|index| self.container.arrays[*index].name.clone()).unwrap_or_default(),
+                None if self.is_unnamed(members) => match chosen.get(group.as_str()) {
+                    Some((_, chosen)) if *chosen == place => String::new(),
+                    _ => first(members).to_owned(),
                 },
                 None => self.dimensions_of(&sets[place]).iter().map(|(dimension, _)| dimension.name.as_str()).collect::<Vec<_>>().join("_"),
             };

@@ -362,11 +362,11 @@ async fn folders(pattern: &Pattern, store: &Arc<dyn ObjectStore>) -> Result<Vec<
     Ok(folders.into_iter().map(object).collect())
 }
 
-/// The table that the dataset's name alone means: the one with the most data.
+/// The table that the dataset's name alone means: the one with the most data; one of a single row only if there is no other.
 fn largest<'a>(tables: &'a [Listed], options: &Options) -> Option<&'a Listed> {
     let fitting = tables.iter().filter(|table| options.fits(table));
     // Of equals the first: `max_by_key` gives the last.
-    fitting.rev().max_by_key(|table| (!table.auxiliary, table.volume))
+    fitting.rev().max_by_key(|table| (!table.auxiliary, table.rows > 1, table.volume))
 }
 
 fn no_table(tables: &[Listed], options: &Options) -> Error {

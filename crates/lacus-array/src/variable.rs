@@ -121,7 +121,7 @@ impl Variable {
         let packed = metadata.contains_key("scale_factor") || metadata.contains_key("add_offset");
         let own = metadata.get(FILL).or_else(|| metadata.get("missing_value")).filter(|_| !packed);
         let own = own.and_then(|text| parsed(text, &self.data_type)).filter(|own| own.len() == 1);
-        let default = default_fill(&self.data_type, &self.data_type);
+        let default = default_fill(&self.data_type);
         let is_taken = default.as_ref().map(|default| is_among(default, pieces)).transpose()?.unwrap_or(false);
         if let Some(own) = own
             && !is_among(&own, pieces)?
@@ -184,7 +184,7 @@ impl Variable {
         }
         if missing {
             let nan: ArrayRef = Arc::new(Float64Array::from(vec![f64::NAN]));
-            let fill = default_fill(&data_type, &data_type).filter(|_| data_type != DataType::Float64).unwrap_or(nan);
+            let fill = default_fill(&data_type).filter(|_| data_type != DataType::Float64).unwrap_or(nan);
             self.attributes.push(FILL, fill);
         }
         self.data_type = data_type;

@@ -4,6 +4,7 @@
 
 mod filters;
 mod index;
+mod old_layout;
 mod storage;
 mod types;
 mod walk;

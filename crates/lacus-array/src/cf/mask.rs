@@ -30,7 +30,9 @@ impl Mask {
         let implied = match array.missing {
             _ if own_fill.is_some() => None,
             Missing::Nothing => None,
-            Missing::NetcdfDefaults => default_fill(raw, stored),
+            // As netCDF4-python has it: the default of the stored type means nothing in the type that it is read as.
+            Missing::NetcdfDefaults if raw != stored => None,
+            Missing::NetcdfDefaults => default_fill(raw),
             Missing::Fill => {
                 let fill = array.fill.as_deref().and_then(|fill| repeated(&array.element, Some(fill), 1).ok());
                 fill.and_then(|fill| fitting(&fill, raw, stored))
@@ -179,12 +181,12 @@ fn equal_or_both_nan(left: &ArrayRef, right: &ArrayRef) -> bool {
 }
 
 /// The default fill values of the NetCDF library; types of one byte have none, because each of their values is in use.
-pub(crate) fn default_fill(raw: &DataType, stored: &DataType) -> Option<ArrayRef> {
+pub(crate) fn default_fill(raw: &DataType) -> Option<ArrayRef> {
     use arrow::datatypes::{Float32Type, Float64Type, Int16Type, Int32Type, UInt16Type, UInt32Type, UInt64Type};
     fn one<T: ArrowPrimitiveType>(value: T::Native) -> ArrayRef {
         Arc::new(PrimitiveArray::<T>::from_value(value, 1))
     }
-    let fill = match raw {
+    Some(match raw {
         DataType::Int16 => one::<Int16Type>(-32_767),
         DataType::Int32 => one::<Int32Type>(-2_147_483_647),
         DataType::Int64 => one::<Int64Type>(-9_223_372_036_854_775_806),
@@ -194,8 +196,7 @@ pub(crate) fn default_fill(raw: &DataType, stored: &DataType) -> Option<ArrayRef
         DataType::Float32 => one::<Float32Type>(9.969_21e36),
         DataType::Float64 => one::<Float64Type>(9.969_209_968_386_869e36),
         _ => return None,
-    };
-    Some(if raw == stored { fill } else { as_stored(&fill, stored) })
+    })
 }
 
 #[cfg(test)]

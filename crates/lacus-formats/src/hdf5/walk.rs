@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use arrow::array::AsArray;
 use bytes::Bytes;
 use hdf5_reader::group::Group as Hdf5Group;
 use hdf5_reader::messages::HdfMessage;
@@ -14,6 +15,7 @@ use lacus_array::{ArrayMeta, Attributes, Container, Dimension, Element, Group, H
 use lacus_core::{Error, Kind, Result};
 
 use super::index::{ChunkIndex, Chunked, FileFacts};
+use super::old_layout;
 use super::storage::explained;
 use super::types::{Widths, attributes, element};
 use super::{Hdf5Store, Layout, heap_reference, number};
@@ -22,6 +24,8 @@ use super::{Hdf5Store, Layout, heap_reference, number};
 const MOST_OBJECTS: usize = 2_000_000;
 /// Groups nested deeper than this are refused: each takes a piece of the stack.
 const DEEPEST: usize = 500;
+/// The class of groups of NeXus whose attribute `axes` names the coordinates of what is in them.
+const NEXUS_DATA: &str = "NXdata";
 /// What NetCDF-4 writes in front of a variable that is named like a dimension but is not its coordinate.
 const NON_COORDINATE: &str = "_nc4_non_coord_";
 /// What NetCDF-4 writes as `NAME` of a dimension without values.
@@ -29,7 +33,16 @@ const ONLY_DIMENSION: &str = "This is a netCDF dimension but not a netCDF variab
 
 /// Reads all metadata of `file`. Waits for its storage.
 pub(super) fn walk(file: &Hdf5File, facts: FileFacts, netcdf: bool) -> Result<Hdf5Store> {
-    let mut walker = Walker { file, facts, netcdf, found: Vec::new(), groups: Vec::new(), visited: HashSet::new(), paths: HashMap::new() };
+    let mut walker = Walker {
+        file,
+        facts,
+        netcdf,
+        found: Vec::new(),
+        groups: Vec::new(),
+        within: HashSet::new(),
+        paths: HashMap::new(),
+        nexus: HashMap::new(),
+    };
     let root = file.root_group().map_err(explained)?;
     walker.group(&root, String::new())?;
     walker.finish()
@@ -47,14 +60,23 @@ struct Found {
     scales: Vec<Option<u64>>,
 }
 
+/// A group of NeXus data: the names of its axes, and how long the arrays of one dimension in it are.
+struct NexusData {
+    axes: Vec<String>,
+    extents: HashMap<String, u64>,
+}
+
 struct Walker<'a> {
     file: &'a Hdf5File,
     facts: FileFacts,
     netcdf: bool,
     found: Vec<Found>,
     groups: Vec<Group>,
-    visited: HashSet<u64>,
+    /// The groups that lead to the one that is walked.
+    within: HashSet<u64>,
     paths: HashMap<u64, String>,
+    /// The groups of NeXus data by their paths.
+    nexus: HashMap<String, NexusData>,
 }
 
 /// Values of varying length in attributes, through the parser's own heap.
@@ -76,17 +98,24 @@ impl Walker<'_> {
     }
 
     fn group(&mut self, group: &Hdf5Group, path: String) -> Result<()> {
-        if !self.visited.insert(group.address()) {
+        // A group may be in several others, and is shown in each; but one that is in itself would never end.
+        if !self.within.insert(group.address()) {
             return Ok(());
         }
         if path.split('/').count() > DEEPEST {
             return Err(Error::new(Kind::LimitExceeded, format!("groups are nested more than {DEEPEST} deep")).with("group", path));
         }
-        self.paths.insert(group.address(), path.clone());
+        self.paths.entry(group.address()).or_insert_with(|| path.clone());
         let heap = AttributeHeap(group);
         let own = group.attributes().map_err(|error| explained(error).with("group", &path))?;
         self.netcdf |= path.is_empty() && own.iter().any(|attribute| ["_NCProperties", "_nc3_strict"].contains(&attribute.name.as_str()));
-        self.groups.push(Group { path: path.clone(), attributes: attributes(own, self.widths(), &heap) });
+        let attributes = attributes(own, self.widths(), &heap);
+        let axes = attributes.get("axes").and_then(|axes| axes.as_string_opt::<i32>());
+        if let Some(axes) = axes.filter(|_| attributes.text("NX_class") == Some(NEXUS_DATA)) {
+            let axes = axes.iter().map(|name| name.unwrap_or_default().to_owned()).collect();
+            self.nexus.insert(path.clone(), NexusData { axes, extents: HashMap::new() });
+        }
+        self.groups.push(Group { path: path.clone(), attributes });
         let (groups, datasets) = group.member_names().map_err(|error| explained(error).with("group", &path))?;
         for name in datasets {
             self.dataset(group, &path, name);
@@ -99,6 +128,7 @@ impl Walker<'_> {
             let below = group.group(&name).map_err(|error| explained(error).with("group", joined_path(&path, &name)))?;
             self.group(&below, joined_path(&path, &name))?;
         }
+        self.within.remove(&group.address());
         Ok(())
     }
 
@@ -128,8 +158,11 @@ impl Walker<'_> {
             let list = stored.iter().find(|attribute| attribute.name == "DIMENSION_LIST");
             found.scales = list.map(|list| self.scales(group, &list.raw_data, dataset.shape().len())).unwrap_or_default();
             found.address = dataset.address();
+            if let (Some(nexus), [extent]) = (self.nexus.get_mut(path), dataset.shape()) {
+                nexus.extents.insert(found.name.clone(), *extent);
+            }
             found.attributes = attributes(stored, self.widths(), &AttributeHeap(group));
-            self.paths.insert(found.address, joined_path(path, &found.name));
+            self.paths.entry(found.address).or_insert_with(|| joined_path(path, &found.name));
         }
         self.found.push(found);
     }
@@ -174,11 +207,27 @@ impl Walker<'_> {
             (true, _) if shape.len() == 1 => Some(found.address),
             _ => found.scales.get(axis).copied().flatten(),
         };
-        let dimension = |axis: usize| match scale(axis).and_then(|address| self.paths.get(&address)) {
-            Some(path) => Dimension { name: path.rsplit('/').next().unwrap_or(path).to_owned(), key: path.clone(), named: true },
+        let nexus = self.nexus_axes(found, &shape);
+        let path = |axis: usize| {
+            let scale = scale(axis).and_then(|address| self.paths.get(&address)).cloned();
+            scale.or_else(|| nexus.get(axis).cloned().flatten())
+        };
+        let dimension = |axis: usize| match path(axis) {
+            Some(path) => Dimension { name: path.rsplit('/').next().unwrap_or(&path).to_owned(), key: path, named: true },
             None => Dimension { name: format!("dim_{axis}"), key: format!("{}#{shape:?}#{axis}", found.group), named: false },
         };
         (0..shape.len()).map(dimension).collect()
+    }
+
+    /// The paths of the axes that a group of NeXus data names for an array in it, and for the axes themselves.
+    fn nexus_axes(&self, found: &Found, shape: &[u64]) -> Vec<Option<String>> {
+        let Some(NexusData { axes, extents }) = self.nexus.get(&found.group) else { return Vec::new() };
+        let path = |(name, extent): (&String, &u64)| (extents.get(name) == Some(extent)).then(|| joined_path(&found.group, name));
+        match shape {
+            [extent] if axes.contains(&found.name) => vec![path((&found.name, extent))],
+            _ if axes.len() == shape.len() => axes.iter().zip(shape).map(path).collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// The addresses of scales by the numbers that NetCDF-4 gives to dimensions.
@@ -269,7 +318,12 @@ impl Walker<'_> {
             .map(|(dimension, extent)| extents.get(&dimension.key).copied().unwrap_or(*extent))
             .collect();
         let layout = layout.ok_or_else(|| Error::new(Kind::CorruptData, "the dataset has no layout"))?;
-        let layout = self.layout(layout, dataset, array, width)?;
+        let bytes = stored.iter().fold(width as u64, |bytes, extent| bytes.saturating_mul(*extent));
+        let old = match header.version == 1 && old_layout::is_doubtful(layout, bytes) {
+            true => old_layout::read(self.file.storage(), found.address, &self.facts).map_err(explained)?,
+            false => None,
+        };
+        let layout = self.layout(old.as_ref().unwrap_or(layout), dataset, array, width)?;
         for axis in 0..stored.len() {
             // Only a dimension without a limit can have grown beyond an array along it.
             let unlimited = dataset.max_dims().and_then(|most| most.get(axis)) == Some(&u64::MAX);
