@@ -147,6 +147,7 @@ DEFAULT_FILL = "NULL for the default fill value of NetCDF, which xarray does not
 CALENDAR = "a calendar whose dates no timestamp can hold: numbers with units, where xarray has `cftime` objects"
 CIVIL = "a calendar like `noleap`: timestamps of the same civil dates, where xarray has `cftime` objects"
 RESOLUTION = "a time rounded to the microsecond, where xarray has nanoseconds"
+CHARACTER = "a character that is the fill value: a text, where xarray has none"
 ENUM = "an enumeration: names, where xarray has numbers and `flag_meanings`"
 
 Reasons = collections.Counter[str]
@@ -240,5 +241,7 @@ def dates(got: numpy.ndarray, mask: numpy.ndarray, values: numpy.ndarray, encodi
 
 def others(column: pyarrow.ChunkedArray, values: numpy.ndarray) -> Reasons | str:
     """Texts, truth values, lists and structs."""
-    why = unlike(column, [plain(value) for value in values])
-    return why or collections.Counter()
+    got, wanted = column.to_pylist(), [plain(value) for value in values]
+    filled = [isinstance(one, str) and isinstance(other, float) and math.isnan(other) for one, other in zip(got, wanted)]
+    why = unlike(column, [one if fill else other for one, other, fill in zip(got, wanted, filled)] if any(filled) else wanted)
+    return why or collections.Counter({CHARACTER: sum(filled)} if any(filled) else {})
