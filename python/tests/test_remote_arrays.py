@@ -31,10 +31,8 @@ def test_a_window_is_read_in_few_requests(case: remote_arrays.Case, tmp_path: pa
         assert query.bytes("meta") <= HEAD + LEVEL * levels, told
         assert query.rounds("meta") <= remote_arrays.ROUNDS + levels, told
         assert query.repeated == 0, told
-        # Nothing tells the version of a chunk of a Zarr store, so its coordinates and shard indices are read again, at once.
-        again = 1 + levels if case.file.endswith(".zarr") else 0
         if name == "other":  # of the chunk index, what the first window did not need
-            assert query.rounds("meta") <= max(levels, again), told
-            assert again or not query.known(found["first"]), told
+            assert query.rounds("meta") <= levels, told
+            assert not query.known(found["first"]), told
         if name == "again":
-            assert query.rounds("meta") <= again, told
+            assert not query.of("meta"), told

@@ -13,6 +13,7 @@ mod known;
 mod local;
 mod pattern;
 mod reads;
+mod remembered;
 mod s3;
 mod secret;
 mod spec;

@@ -18,6 +18,7 @@ use object_store::{
 };
 
 use crate::Stores;
+use crate::remembered::{Answer, Asked, LONGEST};
 
 /// A body longer than this is fetched in pieces of it, so that the timeout of one request bounds every wait.
 const PIECE: u64 = 16 * 1024 * 1024;
@@ -158,6 +159,27 @@ impl ScopedStore {
         Ok(result)
     }
 
+    /// A small object, which is not sent again if it is as an earlier query saw it.
+    async fn get_remembered(&self, asked: Asked, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let remembered = self.stores.remembered();
+        let known = remembered.get(&asked);
+        let tag = known.as_ref().and_then(|known| known.meta.e_tag.clone());
+        let result = match (self.get_pinned(location, options.with_if_none_match(tag)).await, known) {
+            (Err(object_store::Error::NotModified { .. }), Some(known)) => {
+                self.scope.pin(&known.meta);
+                return Ok(known.result());
+            }
+            (result, _) => result?,
+        };
+        if result.meta.e_tag.is_none() || result.range.end - result.range.start > LONGEST {
+            return Ok(result);
+        }
+        let (meta, range) = (result.meta.clone(), result.range.clone());
+        let answer = Answer::new(meta, range, result.bytes().await?);
+        remembered.put(asked, answer.clone());
+        Ok(answer.result())
+    }
+
     fn changed(&self, location: &Path, how: &str) -> object_store::Error {
         let shown = self.stores.shown(location);
         let error = Error::new(Kind::ObjectChanged, format!("`{shown}` {how} while it was read")).hint("run the query again");
@@ -215,7 +237,12 @@ impl ObjectStore for ScopedStore {
             let payload = GetResultPayload::Stream(stream::once(async move { Ok(head) }).boxed());
             return Ok(GetResult { payload, meta, range, attributes });
         }
-        let size = self.scope.pinned(location).map(|object| object.size);
+        // What the query knows the version of is read as that version, and need not be asked for on a condition.
+        let pinned = self.scope.pinned(location);
+        if let Some(asked) = Asked::of(location, options.range.as_ref()).filter(|_| plain && pinned.is_none()) {
+            return self.get_remembered(asked, location, options).await;
+        }
+        let size = pinned.map(|object| object.size);
         let whole = size.and_then(|size| asked(options.range.as_ref(), size));
         let long = whole.filter(|range| !options.head && range.end - range.start > PIECE && !self.stores.is_local(location));
         let Some(range) = long else { return self.get_pinned(location, options).await };

@@ -16,6 +16,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
+use crate::remembered::Remembered;
 use crate::writing::Targets;
 use crate::{Pattern, Place, S3Spec, StoreSpec, Writing, local, s3};
 
@@ -45,6 +46,7 @@ pub struct Stores {
     /// The store that targets without one are written to.
     write_to: Option<StoreName>,
     targets: Targets,
+    remembered: Remembered,
 }
 
 #[derive(Debug)]
@@ -63,11 +65,23 @@ struct Route {
 }
 
 impl Stores {
+    /// Small objects as queries saw them.
+    pub(crate) fn remembered(&self) -> &Remembered {
+        &self.remembered
+    }
+
     /// Stores over the given places. Relative locations stand below `base`; `buckets` says with which server, region and credentials
     /// an `s3://` URL is read that no named store covers (its bucket and prefix do not matter).
     pub fn new(base: impl Into<PathBuf>, buckets: S3Spec, specs: Vec<StoreSpec>) -> Self {
         let mounts = specs.into_iter().map(|spec| (spec.name.as_str().to_owned(), Arc::new(Mount::open(spec)))).collect();
-        Self { mounts: RwLock::new(mounts), base: base.into(), buckets, write_to: None, targets: Targets::default() }
+        Self {
+            mounts: RwLock::new(mounts),
+            base: base.into(),
+            buckets,
+            write_to: None,
+            targets: Targets::default(),
+            remembered: Remembered::default(),
+        }
     }
 
     /// Writes targets that name no store to this one.
@@ -368,6 +382,7 @@ fn explain(error: object_store::Error, shown: &str) -> object_store::Error {
             object_store::Error::NotFound { path, source: Box::new(error) }
         }
         object_store::Error::Precondition { source, .. } => object_store::Error::Precondition { path, source },
+        object_store::Error::NotModified { source, .. } => object_store::Error::NotModified { path, source },
         object_store::Error::NotFound { source, .. } => {
             let error = Error::new(Kind::NotFound, "the bucket does not exist").with("object", shown).because(source);
             let error = error.hint("check the `url` and the `endpoint` of the store");

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{ETAG, HeaderValue};
+use hyper::header::{ETAG, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Method, Request, Response, StatusCode};
@@ -169,8 +169,12 @@ impl Service<Request<Incoming>> for FaultyService {
                 Some(Fault::Slow(wait)) => tokio::time::sleep(wait).await,
                 _ => {}
             }
+            let conditions = [IF_MATCH, IF_NONE_MATCH].map(|name| request.headers().get(name).filter(|_| reading).cloned());
             let response = Service::call(&this.inner, request).await.map_err(|error| TestbedError::from(format!("{error:?}")))?;
-            Ok(this.disturb(response, fault))
+            Ok(match refused(&response, &conditions) {
+                Some(status) => Response::builder().status(status).body(empty())?,
+                None => this.disturb(response, fault),
+            })
         })
     }
 }
@@ -210,6 +214,16 @@ impl FaultyService {
             frame
         });
         Response::from_parts(parts, StreamBody::new(paced).boxed_unsync())
+    }
+}
+
+/// The status by which S3 answers a read whose condition does not hold; `s3s-fs` knows conditions of writes alone.
+fn refused(response: &Response<s3s::Body>, [same, other]: &[Option<HeaderValue>; 2]) -> Option<StatusCode> {
+    let tag = response.headers().get(ETAG).filter(|_| response.status().is_success())?;
+    match (same, other) {
+        (Some(same), _) if same != tag => Some(StatusCode::PRECONDITION_FAILED),
+        (_, Some(other)) if other == tag => Some(StatusCode::NOT_MODIFIED),
+        _ => None,
     }
 }
 
