@@ -18,6 +18,7 @@ import dataclasses
 import itertools
 import json
 import pathlib
+import re
 import resource
 import subprocess
 import sys
@@ -84,6 +85,8 @@ class Comparison:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a panic of Rust is no Exception
+            if refusal := re.search(r"stored with .*, which can't be read", str(error)):
+                return Outcome(name, "listed", refusal[0])
             return Outcome(name, "failed", f"{type(error).__name__}: {error}")
 
     def beside_xarray(self, row: dict, raw: Read, variable: typing.Any) -> Outcome:

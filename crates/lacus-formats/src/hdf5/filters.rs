@@ -1,4 +1,8 @@
-//! Filters beside those of the parser: LZF, bzip2, Zstandard, Blosc and bitshuffle.
+//! Filters beside those of the parser: LZF, bzip2, Zstandard, Blosc and bitshuffle; in modules of their own ZFP, HTJ2K and JPEG-LS.
+
+mod jpeg2000;
+mod jpegls;
+mod zfp;
 
 use std::io::Read;
 
@@ -14,26 +18,30 @@ const BZIP2: u16 = 307;
 const ZSTD: u16 = 32_015;
 const BLOSC: u16 = 32_001;
 const BITSHUFFLE: u16 = 32_008;
+const ZFP: u16 = 32_013;
+const JPEG_LS: u16 = 32_018;
+const HTJ2K: u16 = 32_033;
 /// Ours.
-const OWN: [u16; 5] = [LZF, BZIP2, ZSTD, BLOSC, BITSHUFFLE];
+const OWN: [u16; 8] = [LZF, BZIP2, ZSTD, BLOSC, BITSHUFFLE, ZFP, JPEG_LS, HTJ2K];
 /// No chunk decodes to more; a stream that does is a trap.
 const MOST_BYTES: u64 = 1 << 30;
 /// Those of the parser.
 const BUILT_IN: [u16; 7] = [1, 2, 3, 4, 5, 6, 32_004];
 
 /// The registered names of filters that people meet.
-const NAMES: [(u16, &str); 12] = [
+const NAMES: [(u16, &str); 13] = [
     (307, "bzip2"),
     (32_000, "LZF"),
     (32_001, "Blosc"),
     (32_008, "bitshuffle"),
     (32_013, "ZFP"),
     (32_015, "Zstandard"),
-    (32_016, "HTJ2K"),
     (32_017, "SZ"),
+    (32_018, "JPEG-LS (FCIDECOMP)"),
     (32_024, "SZ3"),
     (32_026, "Blosc2"),
     (32_028, "SPERR"),
+    (32_033, "HTJ2K"),
     (32_012, "JPEG-LS"),
 ];
 
@@ -45,16 +53,22 @@ pub(super) fn registry() -> FilterRegistry {
     registry.register(ZSTD, Box::new(|_, data, _| read_all(zstd::stream::read::Decoder::new(data).map_err(Error::Io)?)));
     registry.register(BLOSC, Box::new(|filter, data, _| blosc(filter, data)));
     registry.register(BITSHUFFLE, Box::new(|filter, data, _| bitshuffle(filter, data)));
+    registry.register(ZFP, Box::new(|filter, data, _| zfp::decode(filter, data, MOST_BYTES)));
+    registry.register(JPEG_LS, Box::new(|filter, data, _| jpegls::decode(filter, data, MOST_BYTES)));
+    registry.register(HTJ2K, Box::new(|filter, data, _| jpeg2000::decode(filter, data, MOST_BYTES)));
     registry
 }
 
-/// Whether data that passed through the filter can be read.
-pub(super) fn is_known(id: u16) -> bool {
-    BUILT_IN.contains(&id) || OWN.contains(&id)
+/// What to call a filter, if data that passed through it can't be read.
+pub(super) fn unreadable(filter: &FilterDescription) -> Option<String> {
+    match filter.id {
+        ZFP => zfp::later_codec(filter).map(|codec| format!("ZFP ({ZFP}) with codec {codec}")),
+        id if BUILT_IN.contains(&id) || OWN.contains(&id) => None,
+        _ => Some(name(filter)),
+    }
 }
 
-/// What to call a filter.
-pub(super) fn name(filter: &FilterDescription) -> String {
+fn name(filter: &FilterDescription) -> String {
     let known = NAMES.iter().find(|(id, _)| *id == filter.id).map(|(_, name)| (*name).to_owned());
     let own = filter.name.as_ref().map(|name| name.trim_end_matches('\0').to_owned()).filter(|name| !name.is_empty());
     known.or(own).map_or_else(|| filter.id.to_string(), |name| format!("{name} ({})", filter.id))

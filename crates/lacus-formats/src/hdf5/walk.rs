@@ -338,11 +338,8 @@ impl Walker<'_> {
                 dimension.key = format!("{}#{}", dimension.key, stored[axis]);
             }
         }
-        if let Some(unknown) = filters.iter().find(|filter| !super::filters::is_known(filter.id)) {
-            return Err(Error::new(
-                Kind::Unsupported,
-                format!("stored with the filter {}, which can't be read", super::filters::name(unknown)),
-            ));
+        if let Some(unknown) = filters.iter().find_map(super::filters::unreadable) {
+            return Err(Error::new(Kind::Unsupported, format!("stored with the filter {unknown}, which can't be read")));
         }
         Ok((layout, filters))
     }
