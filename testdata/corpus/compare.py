@@ -35,6 +35,9 @@ from differences import decoded_difference, raw_difference, xarray_difference
 from references import Read, files, hdf5_arrays, is_hdf5, kind_of, netcdf_arrays, xarray_arrays, zarr_arrays
 from report import Outcome, Row, place, report, summary
 
+# What Lacus says of data that it refuses when it reads it.
+REFUSED = re.compile(r"stored with .*, which can't be read")
+
 
 class Comparison:
     """Compares one file; every array has an outcome."""
@@ -85,7 +88,7 @@ class Comparison:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a panic of Rust is no Exception
-            if refusal := re.search(r"stored with .*, which can't be read", str(error)):
+            if refusal := REFUSED.search(str(error)):
                 return Outcome(name, "listed", refusal[0])
             return Outcome(name, "failed", f"{type(error).__name__}: {error}")
 
@@ -93,8 +96,8 @@ class Comparison:
         if isinstance(variable, Exception):
             why = str(variable).split("\n")[0].split(". ")[0]
             return Outcome(row["path"], "equal", "", "unread", {f"{type(variable).__name__}: {why}": 1})
-        table = self.table(row["table_name"], decode=True)
         short = row["path"].rsplit("/", 1)[-1]
+        table = self.table(row["table_name"], True, short)
         if short not in table.column_names:
             return Outcome(row["path"], "equal")
         other = in_table_order(table, row, Read(numpy.asarray(variable.values)))
@@ -104,8 +107,8 @@ class Comparison:
         return Outcome(row["path"], "equal", "", "declared" if found else "equal", dict(found))
 
     def difference(self, row: dict, read: Read, differs: collections.abc.Callable, decode: bool) -> str | None:
-        table = self.table(row["table_name"], decode)
         short = row["path"].rsplit("/", 1)[-1]
+        table = self.table(row["table_name"], decode, short)
         if short in table.column_names:
             return differs(table[short], in_table_order(table, row, read))
         # A compound dataset is a table of its members.
@@ -120,19 +123,25 @@ class Comparison:
         path, table = str(self.path).replace("'", "''"), table.replace("'", "''")
         return f"read_{self.kind}('{path}', \"table\" => '{table}', decode_cf => {str(decode).lower()}, index => true)"
 
-    def table(self, name: str, decode: bool) -> pyarrow.Table:
-        """The arrays of a table, in the order of its index, since rows have none of their own."""
+    def table(self, name: str, decode: bool, column: str) -> pyarrow.Table:
+        """The arrays of a table in the order of its index, as rows have none; `column` alone of one that holds what is refused."""
         if (name, decode) not in self.tables:
-            self.tables[name, decode] = self.read(name, decode)
-        return self.tables[name, decode]
+            try:
+                self.tables[name, decode] = self.read(name, decode)
+            except (pyarrow.ArrowException, lacus.Error) as error:
+                if not REFUSED.search(str(error)):
+                    raise
+                self.tables[name, decode] = None
+        table = self.tables[name, decode]
+        return self.read(name, decode, column) if table is None else table
 
-    def read(self, name: str, decode: bool) -> pyarrow.Table:
+    def read(self, name: str, decode: bool, only: str | None = None) -> pyarrow.Table:
         arrays = [row for row in self.listing if row["table_name"] == name]
         extents = {dim: extent for row in arrays for dim, extent in zip(row["dimensions"], row["shape"], strict=False)}
         columns = self.lake.sql(f"SELECT * FROM {self.source(name, decode)}").columns
         index = [column for column in columns if column.startswith("_i_")]
         counted = extents.keys() - {row["path"].rsplit("/", 1)[-1] for row in arrays}
-        values = [column for column in columns if column not in index and column not in counted]
+        values = [column for column in columns if column not in index and column not in counted and only in (None, column)]
         quoted = ", ".join('"' + column.replace('"', '""') + '"' for column in values + index)
         stream = pyarrow.RecordBatchReader.from_stream(self.lake.sql(f"SELECT {quoted} FROM {self.source(name, decode)}"))
         described = {"dimensions": json.dumps([column.removeprefix("_i_") for column in index])}

@@ -36,6 +36,7 @@ const FORM: &str = "1";
 /// The keys of the metadata of `files.parquet`.
 const FORM_KEY: &str = "lacus.index";
 const STRUCTURES_KEY: &str = "lacus.structures";
+const LOCATION_KEY: &str = "lacus.location";
 /// Indices whose contents are kept in memory.
 const MOST_INDICES: usize = 1_000;
 
@@ -51,6 +52,8 @@ pub(crate) struct Indices {
 #[derive(Debug)]
 pub(crate) struct Index {
     pub(crate) structures: Vec<Arc<Structure>>,
+    /// The location of the dataset whose files these are.
+    pub(crate) location: Option<String>,
     files: Files,
     bounds: Vec<Bounds>,
     /// The row of each file by its fingerprint, once somebody looks for one.

@@ -109,8 +109,10 @@ impl ArraySource {
         let described =
             index.map(|index| Described::new(index, containers, Arc::clone(&self.stores), &options.mapping, !options.as_indexed));
         if options.as_indexed {
-            let described = described.ok_or_else(|| {
-                let error = Error::new(Kind::NotFound, "the files are those of the index, and there is none").with("dataset", &spec.name);
+            let location = spec.location.to_string();
+            let described = described.filter(|described| described.index.location.as_ref() == Some(&location)).ok_or_else(|| {
+                let none = "the files are those of the index, and there is none of this location";
+                let error = Error::new(Kind::NotFound, none).with("dataset", &spec.name).with("location", &location);
                 error.hint(format!("run `lacus index build {}`, or take the option `files` away", spec.name))
             })?;
             let rows = (0..described.index.len() as u32).map(Member::Row).collect();
@@ -499,7 +501,7 @@ impl DatasetSource for ArraySource {
             done += 1;
             progress(done, status.files);
         }
-        builder.write(indices, &spec.name).await?;
+        builder.write(indices, &spec.name, &spec.location.to_string()).await?;
         Ok(Some(status))
     }
 

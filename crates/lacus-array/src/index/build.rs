@@ -69,14 +69,14 @@ impl Builder {
         Ok(())
     }
 
-    /// Writes the index.
+    /// Writes the index of the dataset, whose files are at `location`.
     ///
     /// # Errors
     /// What the store says.
-    pub(crate) async fn write(mut self, indices: &Indices, dataset: &str) -> Result<()> {
+    pub(crate) async fn write(mut self, indices: &Indices, dataset: &str, location: &str) -> Result<()> {
         self.rows.sort_by(|left, right| left.object.location.cmp(&right.object.location));
         let (name, structures) = self.structures.encode()?;
-        let files = rows::encode(&self.rows, &name)?;
+        let files = rows::encode(&self.rows, &name, location)?;
         indices.write(dataset, &name, structures, files).await
     }
 }

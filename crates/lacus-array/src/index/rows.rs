@@ -18,7 +18,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
-use super::{Bounds, FORM, FORM_KEY, GroupAttributes, Index, STRUCTURES_KEY, structures};
+use super::{Bounds, FORM, FORM_KEY, GroupAttributes, Index, LOCATION_KEY, STRUCTURES_KEY, structures};
 
 /// Rows that are read at once: of most indices all, so that nothing is held twice while parts are joined.
 const BATCH_ROWS: usize = 4 << 20;
@@ -41,10 +41,11 @@ pub(super) fn writer_properties(metadata: Vec<(&str, String)>) -> WriterProperti
 }
 
 /// The bytes of `files.parquet`.
-pub(super) fn encode(rows: &[FileRow], structures: &str) -> Result<Vec<u8>> {
+pub(super) fn encode(rows: &[FileRow], structures: &str, location: &str) -> Result<Vec<u8>> {
     let batch = batch(rows)?;
     let mut bytes = Vec::new();
-    let properties = writer_properties(vec![(FORM_KEY, FORM.to_owned()), (STRUCTURES_KEY, structures.to_owned())]);
+    let properties =
+        writer_properties(vec![(FORM_KEY, FORM.to_owned()), (STRUCTURES_KEY, structures.to_owned()), (LOCATION_KEY, location.to_owned())]);
     let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties))?;
     writer.write(&batch)?;
     writer.close()?;
@@ -88,9 +89,14 @@ fn batch(rows: &[FileRow]) -> Result<RecordBatch> {
 /// The name of the file of structures that belongs to `files.parquet`; `None` when its form is another.
 pub(super) fn structures_of(files: &Bytes) -> Result<Option<String>> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(files.clone())?;
-    let pairs = builder.metadata().file_metadata().key_value_metadata();
-    let value = |key: &str| pairs?.iter().find(|pair| pair.key == key)?.value.clone();
-    Ok(value(STRUCTURES_KEY).filter(|_| value(FORM_KEY).as_deref() == Some(FORM)))
+    let said = |key| said(&builder, key);
+    Ok(said(STRUCTURES_KEY).filter(|_| said(FORM_KEY).as_deref() == Some(FORM)))
+}
+
+/// What the metadata of `files.parquet` says.
+fn said(builder: &ParquetRecordBatchReaderBuilder<Bytes>, key: &str) -> Option<String> {
+    let pairs = builder.metadata().file_metadata().key_value_metadata()?;
+    pairs.iter().find(|pair| pair.key == key)?.value.clone()
 }
 
 fn batches(files: Bytes, wanted: impl Fn(&str) -> bool) -> Result<(SchemaRef, Vec<RecordBatch>)> {
@@ -147,6 +153,7 @@ impl Files {
 /// The index of the bytes of `files.parquet` and of the structures that belong to it.
 pub(super) fn index(files: Bytes, structures: Bytes) -> Result<Index> {
     let structures = structures::decode(structures)?;
+    let location = said(&ParquetRecordBatchReaderBuilder::try_new(files.clone())?, LOCATION_KEY);
     let (schema, batches) = batches(files, |name| name != "attributes" && name != "version")?;
     let whole = |name: &str| -> Result<Option<ArrayRef>> {
         let Ok(field) = schema.field_with_name(name) else { return Ok(None) };
@@ -161,7 +168,7 @@ pub(super) fn index(files: Bytes, structures: Bytes) -> Result<Index> {
             bounds.push(Bounds { array: array.to_owned(), low, high });
         }
     }
-    Ok(Index { structures, files, bounds, rows: OnceLock::new() })
+    Ok(Index { structures, location, files, bounds, rows: OnceLock::new() })
 }
 
 /// What each file of `index` has in the column of attributes; `None` when the rows are those of another index.

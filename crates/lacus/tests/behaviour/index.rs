@@ -147,6 +147,10 @@ async fn a_dataset_can_be_what_its_index_holds() -> TestResult {
     }
     build(&engine, "days").await?;
     assert_eq!(ask(&engine, &day(2)).await?, "0,0");
+    // The lake now says other files than those that the index holds.
+    fs::write(folder.path().join("lacus.toml"), "[dataset.days]\npath = \"day-4.nc\"\noptions = { files = \"index\" }\n")?;
+    let error = failure(&open(&folder)?, "SELECT count(*) FROM days").await;
+    assert!(error.kind() == Kind::NotFound && error.to_string().contains("day-4.nc"), "{error}");
     Ok(())
 }
 
