@@ -65,8 +65,9 @@ impl RunAggregate {
     pub(crate) fn states(self, batch: &RecordBatch, runs: &[(usize, usize)]) -> Vec<ArrayRef> {
         let column = self.column.map(|place| batch.column(place));
         if self.kind == Aggregate::Count {
-            let counts = runs.iter().map(|(start, rows)| match column.and_then(|column| column.logical_nulls()) {
-                Some(nulls) => nulls.slice(*start, *rows).len() - nulls.slice(*start, *rows).null_count(),
+            let nulls = column.and_then(|column| column.logical_nulls());
+            let counts = runs.iter().map(|(start, rows)| match &nulls {
+                Some(nulls) => rows - nulls.slice(*start, *rows).null_count(),
                 None => *rows,
             });
             return vec![Arc::new(counts.map(|count| count as i64).collect::<Int64Array>())];
@@ -75,8 +76,9 @@ impl RunAggregate {
         let sums = totals.iter().map(|(sum, count)| (*count > 0).then_some(*sum)).collect::<Float64Array>();
         match self.kind {
             Aggregate::Average => {
-                let counts = totals.iter().map(|(_, count)| *count as u64).collect::<Vec<_>>();
-                vec![Arc::new(UInt64Array::from(counts)), Arc::new(sums)]
+                // As the sum of nothing, its count is NULL: a count of 0 would be merged as if there were a mean.
+                let counts = totals.iter().map(|(_, count)| (*count > 0).then_some(*count as u64)).collect::<UInt64Array>();
+                vec![Arc::new(counts), Arc::new(sums)]
             }
             _ => vec![Arc::new(sums)],
         }

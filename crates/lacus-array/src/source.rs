@@ -89,6 +89,12 @@ impl ArraySource {
         })
     }
 
+    /// Which files a dataset means, and what they are read as: an index of others is none of it.
+    fn place(&self, spec: &DatasetSpec, format: &Format) -> Result<String> {
+        let pattern = self.stores.resolve(&spec.location)?;
+        Ok(format!("{} /{} {}", format.name, pattern.prefix(), pattern.shown()))
+    }
+
     /// The files or folders of a dataset, in the order of their paths.
     async fn objects(&self, spec: &DatasetSpec, format: &Format, session: &dyn Session) -> Result<(Vec<ObjectMeta>, Arc<dyn ObjectStore>)> {
         let pattern = self.stores.resolve(&spec.location)?;
@@ -109,10 +115,10 @@ impl ArraySource {
         let described =
             index.map(|index| Described::new(index, containers, Arc::clone(&self.stores), &options.mapping, !options.as_indexed));
         if options.as_indexed {
-            let location = spec.location.to_string();
-            let described = described.filter(|described| described.index.location.as_ref() == Some(&location)).ok_or_else(|| {
+            let place = self.place(spec, format)?;
+            let described = described.filter(|described| described.index.location.as_ref() == Some(&place)).ok_or_else(|| {
                 let none = "the files are those of the index, and there is none of this location";
-                let error = Error::new(Kind::NotFound, none).with("dataset", &spec.name).with("location", &location);
+                let error = Error::new(Kind::NotFound, none).with("dataset", &spec.name).with("location", &spec.location);
                 error.hint(format!("run `lacus index build {}`, or take the option `files` away", spec.name))
             })?;
             let rows = (0..described.index.len() as u32).map(Member::Row).collect();
@@ -501,7 +507,7 @@ impl DatasetSource for ArraySource {
             done += 1;
             progress(done, status.files);
         }
-        builder.write(indices, &spec.name, &spec.location.to_string()).await?;
+        builder.write(indices, &spec.name, &self.place(spec, format)?).await?;
         Ok(Some(status))
     }
 

@@ -15,6 +15,8 @@ use object_store::{GetRange, GetResult, GetResultPayload, ObjectMeta};
 pub(crate) const LONGEST: u64 = 64 * 1024;
 /// Bytes that are remembered; past them everything is asked for anew.
 const MOST: usize = 64 * 1024 * 1024;
+/// What an answer takes beside its bytes, about.
+const ENTRY: usize = 512;
 
 /// What was asked for: an object, and how many of its last bytes, or all.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -51,7 +53,12 @@ impl Asked {
 
 impl Answer {
     pub(crate) fn new(meta: ObjectMeta, range: Range<u64>, bytes: Bytes) -> Self {
-        Self { meta, range, bytes }
+        // A copy: the bytes may be a small part of what came over the network at once.
+        Self { meta, range, bytes: Bytes::copy_from_slice(&bytes) }
+    }
+
+    fn size(&self) -> usize {
+        self.bytes.len() + ENTRY
     }
 
     pub(crate) fn result(self) -> GetResult {
@@ -68,12 +75,12 @@ impl Remembered {
 
     pub(crate) fn put(&self, asked: Asked, answer: Answer) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.bytes + answer.bytes.len() > MOST {
+        if held.bytes + answer.size() > MOST {
             *held = Held::default();
         }
-        held.bytes += answer.bytes.len();
+        held.bytes += answer.size();
         if let Some(before) = held.answers.insert(asked, answer) {
-            held.bytes -= before.bytes.len();
+            held.bytes -= before.size();
         }
     }
 }

@@ -125,18 +125,22 @@ pub(super) struct Files {
 
 impl Files {
     fn of(whole: impl Fn(&str) -> Result<ArrayRef>, structures: usize) -> Result<Self> {
-        let numbers = whole("structure")?.as_primitive::<Int32Type>().clone();
+        let text = |name: &str| whole(name)?.as_string_opt::<i32>().cloned().ok_or_else(|| missing(name));
+        let structures_of = whole("structure")?;
+        let numbers = structures_of.as_primitive_opt::<Int32Type>().cloned().ok_or_else(|| missing("structure"))?;
         if let Some(number) = numbers.values().iter().find(|number| !usize::try_from(**number).is_ok_and(|number| number < structures)) {
             return Err(Error::new(Kind::CorruptData, format!("there is no structure {number}")));
         }
         if u32::try_from(numbers.len()).is_err() {
             return Err(Error::new(Kind::LimitExceeded, "more files than an index can hold"));
         }
+        let modified = whole("last_modified")?;
+        let modified = modified.as_primitive_opt::<TimestampNanosecondType>();
         Ok(Self {
-            paths: whole("file")?.as_string::<i32>().clone(),
-            sizes: whole("size")?.as_primitive::<UInt64Type>().clone(),
-            modified: whole("last_modified")?.as_primitive::<TimestampNanosecondType>().clone(),
-            tags: whole("e_tag")?.as_string::<i32>().clone(),
+            paths: text("file")?,
+            sizes: whole("size")?.as_primitive_opt::<UInt64Type>().cloned().ok_or_else(|| missing("size"))?,
+            modified: modified.cloned().ok_or_else(|| missing("last_modified"))?,
+            tags: text("e_tag")?,
             structures: numbers,
         })
     }

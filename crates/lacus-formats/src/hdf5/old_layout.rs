@@ -15,16 +15,17 @@ const LAYOUT: u16 = 8;
 const CONTINUATION: u16 = 16;
 /// A message that lies elsewhere.
 const SHARED: u8 = 2;
-/// Blocks of messages of one object; more are no header.
+/// Blocks of messages of one object, and their length; more is no header.
 const MOST_BLOCKS: usize = 1_000;
+const LONGEST_BLOCK: u64 = 1 << 20;
 
 /// Whether a layout that the parser gives for an array of so many bytes could be one that it misread.
 pub(super) fn is_doubtful(layout: &DataLayout, bytes: u64) -> bool {
     match layout {
         DataLayout::Compact { data } => data.len() as u64 != bytes,
         DataLayout::Contiguous { size, .. } => *size != bytes,
-        // Two bytes too early, an extent is its lower half shifted up, and the upper half of the one before.
-        DataLayout::Chunked { dims, .. } => dims.iter().any(|extent| extent % 65_536 == 0),
+        // Two bytes too early, an extent is its lower half shifted up, and the upper half of what stands before: an extent or the address.
+        DataLayout::Chunked { dims, .. } => dims.iter().any(|extent| [0, 65_535].contains(&(extent % 65_536))),
     }
 }
 
@@ -40,8 +41,8 @@ pub(super) fn read(storage: &dyn Storage, address: u64, facts: &FileFacts) -> Re
     let mut next = 0;
     while let Some((start, length)) = blocks.get(next).copied() {
         next += 1;
-        if next > MOST_BLOCKS {
-            return Err(Error::InvalidData("an object header of too many blocks".into()));
+        if next > MOST_BLOCKS || length > LONGEST_BLOCK || blocks[..next - 1].iter().any(|(known, _)| *known == start) {
+            return Err(Error::InvalidData("an object header of blocks that can't be".into()));
         }
         let length = length.min(storage.len().saturating_sub(start));
         let block = storage.read_range(start, usize::try_from(length).unwrap_or(usize::MAX))?;

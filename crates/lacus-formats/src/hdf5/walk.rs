@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::AsArray;
+use arrow::array::{Array, AsArray};
 use bytes::Bytes;
 use hdf5_reader::group::Group as Hdf5Group;
 use hdf5_reader::messages::HdfMessage;
@@ -22,6 +22,8 @@ use super::{Hdf5Store, Layout, heap_reference, number};
 
 /// A file of more objects than this is refused; it would fill the memory with names.
 const MOST_OBJECTS: usize = 2_000_000;
+/// A file whose attributes take more memory is refused: a group of several names is shown by each of them, with all that is in it.
+const MOST_ATTRIBUTE_BYTES: usize = 256 << 20;
 /// Groups nested deeper than this are refused: each takes a piece of the stack.
 const DEEPEST: usize = 500;
 /// The class of groups of NeXus whose attribute `axes` names the coordinates of what is in them.
@@ -42,6 +44,7 @@ pub(super) fn walk(file: &Hdf5File, facts: FileFacts, netcdf: bool) -> Result<Hd
         within: HashSet::new(),
         paths: HashMap::new(),
         nexus: HashMap::new(),
+        attribute_bytes: 0,
     };
     let root = file.root_group().map_err(explained)?;
     walker.group(&root, String::new())?;
@@ -77,6 +80,7 @@ struct Walker<'a> {
     paths: HashMap<u64, String>,
     /// The groups of NeXus data by their paths.
     nexus: HashMap<String, NexusData>,
+    attribute_bytes: usize,
 }
 
 /// Values of varying length in attributes, through the parser's own heap.
@@ -115,6 +119,7 @@ impl Walker<'_> {
             let axes = axes.iter().map(|name| name.unwrap_or_default().to_owned()).collect();
             self.nexus.insert(path.clone(), NexusData { axes, extents: HashMap::new() });
         }
+        self.attribute_bytes += attributes.iter().map(|(_, value)| value.get_array_memory_size()).sum::<usize>();
         self.groups.push(Group { path: path.clone(), attributes });
         let (groups, datasets) = group.member_names().map_err(|error| explained(error).with("group", &path))?;
         for name in datasets {
@@ -123,6 +128,9 @@ impl Walker<'_> {
         self.links_elsewhere(group, &path)?;
         if self.found.len() + self.groups.len() > MOST_OBJECTS {
             return Err(Error::new(Kind::LimitExceeded, format!("the file holds more than {MOST_OBJECTS} objects")));
+        }
+        if self.attribute_bytes > MOST_ATTRIBUTE_BYTES {
+            return Err(Error::new(Kind::LimitExceeded, format!("the file holds more than {MOST_ATTRIBUTE_BYTES} bytes of attributes")));
         }
         for name in groups {
             let below = group.group(&name).map_err(|error| explained(error).with("group", joined_path(&path, &name)))?;
@@ -162,6 +170,7 @@ impl Walker<'_> {
                 nexus.extents.insert(found.name.clone(), *extent);
             }
             found.attributes = attributes(stored, self.widths(), &AttributeHeap(group));
+            self.attribute_bytes += found.attributes.iter().map(|(_, value)| value.get_array_memory_size()).sum::<usize>();
             self.paths.entry(found.address).or_insert_with(|| joined_path(path, &found.name));
         }
         self.found.push(found);

@@ -104,7 +104,10 @@ impl Tree {
                 level.extend(may_hold.map(|child| child.pointer));
             }
         }
-        Ok(found)
+        match level.first() {
+            Some(deeper) => Err(file.unread(Hdf5Error::InvalidData(format!("a B-tree of more than {DEEPEST} levels")), deeper.address)),
+            None => Ok(found),
+        }
     }
 
     async fn node(
