@@ -163,7 +163,7 @@ def main() -> int:
     names, numbers = options.engines.split(","), [int(number) for number in options.queries.split(",")]
     times, answers = measure(options.data, names, numbers, options.rounds)
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-    text = f"TPC-H, {options.data}, {os.cpu_count()} cores, medians of {options.rounds} alternated rounds. {versions}.\n\n"
+    text = f"TPC-H, {str(options.data).rstrip('/').rsplit('/', 1)[-1]}, {os.cpu_count()} cores, medians of {options.rounds} alternated rounds. {versions}.\n\n"
     text += table(times, answers, names, numbers)
     print(text)
     if options.out:
