@@ -41,6 +41,11 @@ impl Opened {
         &self.store.container().arrays[index]
     }
 
+    /// A number that containers of one mapping have in common.
+    pub(crate) fn kind(&self) -> usize {
+        Arc::as_ptr(&self.mapping) as usize
+    }
+
     /// The location as a person would write it.
     pub(crate) fn shown(&self) -> String {
         self.stores.shown(&self.object.location)

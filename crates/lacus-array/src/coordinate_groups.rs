@@ -31,7 +31,7 @@ use datafusion_session::PhysicalOptimizerRule;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::chunks::ChunkReader;
-use crate::gather::Rows;
+use crate::gather::{Rows, runs};
 use crate::runs::RunAggregate;
 use crate::scan::{FileScan, GridScan, Work, column_of};
 use crate::selection::Indices;
@@ -275,25 +275,15 @@ impl Grouping {
 
     /// How many rows of a box follow one another in one group.
     fn run(&self, rows: &Rows) -> usize {
-        let inner = self.axes.iter().map(|(axis, ..)| axis + 1).max().unwrap_or(0);
-        rows.selected[inner..].iter().map(Indices::len).product()
+        rows.rows_of(self.axes.iter().map(|(axis, ..)| axis + 1).max().unwrap_or(0))
     }
 
     /// The runs of rows of a box from `start`, each as its first row from there and how many it has; and the group of each.
     fn runs(&self, rows: &Rows, run: usize, start: usize, length: usize) -> (Vec<(usize, usize)>, Vec<usize>) {
-        let (mut runs, mut numbers) = (Vec::new(), Vec::new());
-        let (mut row, end) = (start, start + length);
-        while row < end {
-            let count = (run - row % run).min(end - row);
-            let term = |(axis, _, step): &(usize, u64, u64)| {
-                let inner: usize = rows.selected[axis + 1..].iter().map(Indices::len).product();
-                rows.selected[*axis].at(row / inner % rows.selected[*axis].len()) * step
-            };
-            numbers.push(self.axes.iter().map(term).sum::<u64>() as usize);
-            runs.push((row - start, count));
-            row += count;
-        }
-        (runs, numbers)
+        let axes = self.axes.iter().map(|(axis, _, step)| (&rows.selected[*axis], rows.rows_of(axis + 1), step));
+        let axes: Vec<(&Indices, usize, &u64)> = axes.collect();
+        let number = |row: usize| axes.iter().map(|(places, inner, step)| places.at(row / inner % places.len()) * **step).sum::<u64>();
+        runs(run, start, length).map(|(row, count)| ((row - start, count), number(row) as usize)).unzip()
     }
 
     /// The place of a group along a dimension.

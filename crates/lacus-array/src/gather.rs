@@ -142,15 +142,13 @@ impl Rows {
 
     /// The place along `axis` of each row from `start`, handed to `each` as (rows, place): runs of rows share a place.
     fn places(&self, axis: usize, start: usize, length: usize, mut each: impl FnMut(usize, usize)) {
-        let inner: usize = self.selected[axis + 1..].iter().map(Indices::len).product();
-        let extent = self.selected[axis].len();
-        let mut row = start;
-        let end = start + length;
-        while row < end {
-            let run = (inner - row % inner).min(end - row);
-            each(run, row / inner % extent);
-            row += run;
-        }
+        let (inner, extent) = (self.rows_of(axis + 1), self.selected[axis].len());
+        runs(inner, start, length).for_each(|(row, run)| each(run, row / inner % extent));
+    }
+
+    /// How many rows differ in nothing but their places along the axes from `axis` on; they follow one another.
+    pub(crate) fn rows_of(&self, axis: usize) -> usize {
+        self.selected[axis..].iter().map(Indices::len).product()
     }
 
     /// The values of a column in the rows from `start`.
@@ -226,6 +224,16 @@ impl Rows {
         }
         sums
     }
+}
+
+/// Rows from `start`, cut behind every `run` of all: the first row of each piece, and how many it has.
+pub(crate) fn runs(run: usize, start: usize, length: usize) -> impl Iterator<Item = (usize, usize)> {
+    let (mut row, end) = (start, start + length);
+    std::iter::from_fn(move || {
+        let (first, count) = (row, (run - row % run.max(1)).min(end - row));
+        row += count;
+        (count > 0).then_some((first, count))
+    })
 }
 
 fn empty_texts(length: usize) -> ArrayRef {

@@ -94,14 +94,13 @@ impl Members {
         (0..self.len()).map(|place| self.get(place))
     }
 
-    /// A number that containers of one mapping have in common.
+    /// What [`Opened::kind`] is of a container.
     pub(crate) fn kind(&self, place: usize) -> usize {
-        let mapping = match (&self.all[place], &self.described) {
-            (Member::Opened(opened), _) => Arc::as_ptr(&opened.mapping),
-            (Member::Row(row), Some(described)) => Arc::as_ptr(described.mapping(*row)),
-            (Member::Row(_), None) => return 0,
-        };
-        mapping as usize
+        match (&self.all[place], &self.described) {
+            (Member::Opened(opened), _) => opened.kind(),
+            (Member::Row(row), Some(described)) => Arc::as_ptr(described.mapping(*row)) as usize,
+            (Member::Row(_), None) => 0,
+        }
     }
 
     /// The index that holds the bounds of the coordinates of a container, and the row of it there.

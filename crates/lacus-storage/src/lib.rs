@@ -9,11 +9,11 @@
 //!
 //! Only a store that says so is written, and only through [`Writing`]: all objects of one result appear, or none stays.
 
+mod answers;
 mod known;
 mod local;
 mod pattern;
 mod reads;
-mod remembered;
 mod s3;
 mod secret;
 mod spec;

@@ -18,7 +18,7 @@ use object_store::{
 };
 
 use crate::Stores;
-use crate::remembered::{Answer, Asked, LONGEST};
+use crate::answers::{Answer, Answers, Asked, LONGEST};
 
 /// A body longer than this is fetched in pieces of it, so that the timeout of one request bounds every wait.
 const PIECE: u64 = 16 * 1024 * 1024;
@@ -27,22 +27,14 @@ const COALESCE: u64 = 1024 * 1024;
 
 /// A read of so many first bytes of an object is a read of its metadata: what lies close is read next.
 const HEAD: u64 = 64 * 1024;
-/// What a query keeps of first bytes.
-const HEADS: usize = 64 * 1024 * 1024;
 
 /// The reads of one query.
 #[derive(Debug, Default)]
 pub struct ReadScope {
     versions: Mutex<HashMap<Path, ObjectMeta>>,
-    heads: Mutex<Heads>,
+    /// The first bytes of objects.
+    heads: Answers<Path>,
     counts: Mutex<BTreeMap<String, Arc<Counts>>>,
-}
-
-/// The first bytes of objects, which often hold what is read next.
-#[derive(Debug, Default)]
-struct Heads {
-    bytes: HashMap<Path, (ObjectMeta, Bytes)>,
-    held: usize,
 }
 
 #[derive(Debug, Default)]
@@ -79,26 +71,6 @@ impl ReadScope {
         counts.iter().map(read).collect()
     }
 
-    /// A range of an object, if it lies in the first bytes that were read of it.
-    fn in_head(&self, location: &Path, range: &GetRange) -> Option<GetResult> {
-        let GetRange::Bounded(range) = range else { return None };
-        let heads = held(&self.heads);
-        let (meta, head) = heads.bytes.get(location).filter(|(_, head)| range.start < range.end && range.end <= head.len() as u64)?;
-        let bytes = head.slice(range.start as usize..range.end as usize);
-        let payload = GetResultPayload::Stream(stream::once(async move { Ok(bytes) }).boxed());
-        Some(GetResult { payload, meta: meta.clone(), range: range.clone(), attributes: Default::default() })
-    }
-
-    /// Keeps the first bytes of an object for what this query reads of it next.
-    fn keep_head(&self, meta: &ObjectMeta, head: &Bytes) {
-        let mut heads = held(&self.heads);
-        if heads.held + head.len() > HEADS {
-            *heads = Heads::default();
-        }
-        let before = heads.bytes.insert(meta.location.clone(), (meta.clone(), head.clone()));
-        heads.held = heads.held + head.len() - before.map_or(0, |(_, before)| before.len());
-    }
-
     fn pinned(&self, location: &Path) -> Option<ObjectMeta> {
         held(&self.versions).get(location).cloned()
     }
@@ -110,7 +82,7 @@ impl ReadScope {
 }
 
 /// A poisoned lock only means that another thread panicked; the maps behind these locks are valid at every instant.
-fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -176,8 +148,7 @@ impl ScopedStore {
         if !far || result.meta.e_tag.is_none() || result.range.end - result.range.start > LONGEST {
             return Ok(result);
         }
-        let (meta, range) = (result.meta.clone(), result.range.clone());
-        let answer = Answer::new(meta, range, result.bytes().await?);
+        let answer = Answer::of(result).await?.apart();
         remembered.put(asked, answer.clone());
         Ok(answer.result())
     }
@@ -228,16 +199,19 @@ impl ObjectStore for ScopedStore {
         let tags = options.if_match.is_some() || options.if_none_match.is_some() || options.version.is_some();
         let times = options.if_modified_since.is_some() || options.if_unmodified_since.is_some();
         let plain = !options.head && !tags && !times;
-        if let Some(known) = options.range.as_ref().filter(|_| plain).and_then(|range| self.scope.in_head(location, range)) {
-            return Ok(known);
+        let known = match &options.range {
+            Some(GetRange::Bounded(range)) if plain => self.scope.heads.part(location, range),
+            _ => None,
+        };
+        if let Some(known) = known {
+            return Ok(known.result());
         }
         if plain && matches!(&options.range, Some(GetRange::Bounded(range)) if range.start == 0 && range.end <= HEAD) {
             let mut result = self.get_pinned(location, options).await?;
-            let (meta, range, attributes) = (result.meta.clone(), result.range.clone(), std::mem::take(&mut result.attributes));
-            let head = result.bytes().await?;
-            self.scope.keep_head(&meta, &head);
-            let payload = GetResultPayload::Stream(stream::once(async move { Ok(head) }).boxed());
-            return Ok(GetResult { payload, meta, range, attributes });
+            let attributes = std::mem::take(&mut result.attributes);
+            let head = Answer::of(result).await?;
+            self.scope.heads.put(location.clone(), head.clone());
+            return Ok(GetResult { attributes, ..head.result() });
         }
         // What the query knows the version of is read as that version, and need not be asked for on a condition.
         let pinned = self.scope.pinned(location);

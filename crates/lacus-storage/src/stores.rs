@@ -16,7 +16,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-use crate::remembered::Remembered;
+use crate::answers::{Answers, Asked};
 use crate::writing::Targets;
 use crate::{Pattern, Place, S3Spec, StoreSpec, Writing, local, s3};
 
@@ -46,7 +46,7 @@ pub struct Stores {
     /// The store that targets without one are written to.
     write_to: Option<StoreName>,
     targets: Targets,
-    remembered: Remembered,
+    remembered: Answers<Asked>,
 }
 
 #[derive(Debug)]
@@ -66,7 +66,7 @@ struct Route {
 
 impl Stores {
     /// Small objects as queries saw them.
-    pub(crate) fn remembered(&self) -> &Remembered {
+    pub(crate) fn remembered(&self) -> &Answers<Asked> {
         &self.remembered
     }
 
@@ -80,7 +80,7 @@ impl Stores {
             buckets,
             write_to: None,
             targets: Targets::default(),
-            remembered: Remembered::default(),
+            remembered: Answers::default(),
         }
     }
 

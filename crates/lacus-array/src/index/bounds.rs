@@ -59,7 +59,7 @@ pub(crate) fn matching(session: &dyn Session, table: &United, filters: &[Expr]) 
     if predicate.always_true() {
         return Ok(unknown());
     }
-    let kinds: HashMap<usize, &Part> = table.kinds.iter().map(|part| (kind(part), part)).collect();
+    let kinds: HashMap<usize, &Part> = table.kinds.iter().map(|part| (part.opened.kind(), part)).collect();
     let known = table.known().map(|(kind, known)| known.and_then(|(index, row)| Some((index.as_ref(), row, *kinds.get(&kind)?))));
     predicate.prune(&PartBounds::of(known, schema))
 }
@@ -79,11 +79,6 @@ struct Alike<'a> {
     rows: Vec<u32>,
 }
 
-/// A number that parts of one mapping have in common.
-fn kind(part: &Part) -> usize {
-    Arc::as_ptr(&part.opened.mapping) as usize
-}
-
 impl<'a> PartBounds<'a> {
     /// Of parts as rows of an index, each with one that shares its mapping.
     fn of(parts: impl Iterator<Item = Option<(&'a Index, u32, &'a Part)>>, schema: &'a SchemaRef) -> Self {
@@ -92,7 +87,7 @@ impl<'a> PartBounds<'a> {
         let mut found = Vec::new();
         for known in parts {
             found.push(known.map(|(index, row, part)| {
-                let group = *places.entry((std::ptr::from_ref(index), kind(part), part.table)).or_insert_with(|| {
+                let group = *places.entry((std::ptr::from_ref(index), part.opened.kind(), part.table)).or_insert_with(|| {
                     groups.push(Alike { index, part, rows: Vec::new() });
                     groups.len() - 1
                 });

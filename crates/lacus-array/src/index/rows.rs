@@ -23,6 +23,9 @@ use super::{Bounds, FORM, FORM_KEY, GroupAttributes, Index, LOCATION_KEY, STRUCT
 /// Rows that are read at once: of most indices all, so that nothing is held twice while parts are joined.
 const BATCH_ROWS: usize = 4 << 20;
 
+/// What `files.parquet` is read with.
+type Reader = ParquetRecordBatchReaderBuilder<Bytes>;
+
 /// What the index says of one file.
 #[derive(Debug, Clone)]
 pub(super) struct FileRow {
@@ -88,19 +91,19 @@ fn batch(rows: &[FileRow]) -> Result<RecordBatch> {
 
 /// The name of the file of structures that belongs to `files.parquet`; `None` when its form is another.
 pub(super) fn structures_of(files: &Bytes) -> Result<Option<String>> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(files.clone())?;
+    let builder = Reader::try_new(files.clone())?;
     let said = |key| said(&builder, key);
     Ok(said(STRUCTURES_KEY).filter(|_| said(FORM_KEY).as_deref() == Some(FORM)))
 }
 
 /// What the metadata of `files.parquet` says.
-fn said(builder: &ParquetRecordBatchReaderBuilder<Bytes>, key: &str) -> Option<String> {
+fn said(builder: &Reader, key: &str) -> Option<String> {
     let pairs = builder.metadata().file_metadata().key_value_metadata()?;
     pairs.iter().find(|pair| pair.key == key)?.value.clone()
 }
 
-fn batches(files: Bytes, wanted: impl Fn(&str) -> bool) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(files)?.with_batch_size(BATCH_ROWS);
+fn batches(builder: Reader, wanted: impl Fn(&str) -> bool) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let builder = builder.with_batch_size(BATCH_ROWS);
     let fields = builder.schema().fields().iter().enumerate();
     let places: Vec<usize> = fields.filter(|(_, field)| wanted(field.name())).map(|(place, _)| place).collect();
     let mask = parquet::arrow::ProjectionMask::roots(builder.parquet_schema(), places);
@@ -157,8 +160,9 @@ impl Files {
 /// The index of the bytes of `files.parquet` and of the structures that belong to it.
 pub(super) fn index(files: Bytes, structures: Bytes) -> Result<Index> {
     let structures = structures::decode(structures)?;
-    let location = said(&ParquetRecordBatchReaderBuilder::try_new(files.clone())?, LOCATION_KEY);
-    let (schema, batches) = batches(files, |name| name != "attributes" && name != "version")?;
+    let builder = Reader::try_new(files)?;
+    let location = said(&builder, LOCATION_KEY);
+    let (schema, batches) = batches(builder, |name| name != "attributes" && name != "version")?;
     let whole = |name: &str| -> Result<Option<ArrayRef>> {
         let Ok(field) = schema.field_with_name(name) else { return Ok(None) };
         let parts: Vec<&dyn Array> = batches.iter().filter_map(|batch| Some(batch.column_by_name(name)?.as_ref())).collect();
@@ -177,7 +181,7 @@ pub(super) fn index(files: Bytes, structures: Bytes) -> Result<Index> {
 
 /// What each file of `index` has in the column of attributes; `None` when the rows are those of another index.
 fn attributes_of(files: Bytes, index: &Index) -> Result<Option<StringArray>> {
-    let (_, batches) = batches(files, |name| ["file", "attributes"].contains(&name))?;
+    let (_, batches) = batches(Reader::try_new(files)?, |name| ["file", "attributes"].contains(&name))?;
     let mut row = 0;
     let mut parts = Vec::with_capacity(batches.len());
     for batch in &batches {
@@ -189,11 +193,11 @@ fn attributes_of(files: Bytes, index: &Index) -> Result<Option<StringArray>> {
         row += paths.len();
         parts.push(text("attributes")?);
     }
+    if row != index.len() {
+        return Ok(None);
+    }
     let parts: Vec<&dyn Array> = parts.iter().map(|part| *part as &dyn Array).collect();
-    Ok(match parts.is_empty() || row != index.len() {
-        true => Some(StringArray::new_null(0)).filter(|_| index.len() == 0),
-        false => Some(concat(&parts)?.as_string::<i32>().clone()),
-    })
+    Ok(Some(if parts.is_empty() { StringArray::new_null(0) } else { concat(&parts)?.as_string::<i32>().clone() }))
 }
 
 /// The attributes of the groups of each file of `index`; `None` when the rows are those of another index.

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use hdf5_reader::checksum::jenkins_lookup3;
 use hdf5_reader::chunk_index::{ChunkEntry, collect_implicit_chunk_entries, single_chunk_entry};
 use hdf5_reader::error::Error as Hdf5Error;
 use hdf5_reader::fixed_array::collect_fixed_array_chunk_entries_storage;
@@ -28,6 +29,8 @@ use tree::Tree;
 const CONCURRENT_PIECES: usize = 32;
 /// A piece of an index that says to be longer than this is none: those that HDF5 writes have some kilobytes.
 const LONGEST_PIECE: u64 = 64 << 20;
+/// The length of a checksum.
+const CHECKSUM: u64 = 4;
 
 /// Where a chunk lies in the file, and which of its filters were skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +78,42 @@ impl FileFacts {
     fn place(&self, address: u64, size: u64, mask: u32) -> Option<ChunkPlace> {
         self.is_defined(address).then(|| ChunkPlace { address: self.base.saturating_add(address), size, mask })
     }
+}
+
+/// How an index says where a chunk is: its address, and of a filtered one how long it is and which filters were skipped.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    /// The bytes that say how long a filtered chunk is.
+    size_width: Option<usize>,
+}
+
+impl Entry {
+    /// An entry of so many bytes; `None` when none has as many.
+    fn of(bytes: u64, filtered: bool, file: &FileFacts) -> Option<Self> {
+        let rest = bytes.checked_sub(u64::from(file.offset_size))?;
+        if !filtered {
+            return (rest == 0).then_some(Self { size_width: None });
+        }
+        let width = rest.checked_sub(4).filter(|width| (1..=8).contains(width))?;
+        Some(Self { size_width: Some(width as usize) })
+    }
+
+    fn read(self, cursor: &mut Cursor<'_>, chunked: &Chunked, file: &FileFacts) -> Result<Option<ChunkPlace>, Hdf5Error> {
+        let address = cursor.read_offset(file.offset_size)?;
+        let (size, mask) = match self.size_width {
+            Some(width) => (cursor.read_uvar(width)?, cursor.read_u32_le()?),
+            None => (chunked.whole_chunk(), 0),
+        };
+        Ok(file.place(address, size, mask))
+    }
+}
+
+/// Compares a piece of an index with the checksum at its end.
+fn check(bytes: &[u8]) -> Result<(), Hdf5Error> {
+    let end = bytes.len().saturating_sub(CHECKSUM as usize);
+    let expected = Cursor::new(&bytes[end..]).read_u32_le()?;
+    let actual = jenkins_lookup3(&bytes[..end]);
+    if expected == actual { Ok(()) } else { Err(Hdf5Error::ChecksumMismatch { expected, actual }) }
 }
 
 /// A dataset in chunks, as its index counts them.
@@ -163,6 +202,9 @@ impl ChunkIndex {
         store: &Arc<dyn ObjectStore>,
     ) -> Result<Vec<Option<ChunkPlace>>> {
         let stored: Vec<&[u64]> = chunks.iter().map(Vec::as_slice).filter(|chunk| self.chunked.is_stored(chunk)).collect();
+        if stored.is_empty() {
+            return Ok(vec![None; chunks.len()]);
+        }
         let found = match &self.kind {
             IndexKind::Tree(tree) => tree.find(&stored, &self.chunked, file, store).await?,
             IndexKind::Extensible(array) => array.find(&stored, &self.chunked, file, store).await?,

@@ -51,6 +51,11 @@ pub(super) fn walk(file: &Hdf5File, facts: FileFacts, netcdf: bool) -> Result<Hd
     walker.finish()
 }
 
+/// The bytes of memory that attributes take.
+fn memory(attributes: &Attributes) -> usize {
+    attributes.iter().map(|(_, value)| value.get_array_memory_size()).sum()
+}
+
 /// A dataset, as far as it can be told without the others.
 struct Found {
     group: String,
@@ -119,7 +124,7 @@ impl Walker<'_> {
             let axes = axes.iter().map(|name| name.unwrap_or_default().to_owned()).collect();
             self.nexus.insert(path.clone(), NexusData { axes, extents: HashMap::new() });
         }
-        self.attribute_bytes += attributes.iter().map(|(_, value)| value.get_array_memory_size()).sum::<usize>();
+        self.attribute_bytes += memory(&attributes);
         self.groups.push(Group { path: path.clone(), attributes });
         let (groups, datasets) = group.member_names().map_err(|error| explained(error).with("group", &path))?;
         for name in datasets {
@@ -170,7 +175,7 @@ impl Walker<'_> {
                 nexus.extents.insert(found.name.clone(), *extent);
             }
             found.attributes = attributes(stored, self.widths(), &AttributeHeap(group));
-            self.attribute_bytes += found.attributes.iter().map(|(_, value)| value.get_array_memory_size()).sum::<usize>();
+            self.attribute_bytes += memory(&found.attributes);
             self.paths.entry(found.address).or_insert_with(|| joined_path(path, &found.name));
         }
         self.found.push(found);

@@ -138,6 +138,18 @@ struct Context {
     count: i64,
 }
 
+impl Context {
+    /// Counts an error; from time to time what is long ago counts half.
+    fn count_one(&mut self, reset: i64) {
+        if self.count == reset {
+            self.sum >>= 1;
+            self.bias >>= 1;
+            self.count >>= 1;
+        }
+        self.count += 1;
+    }
+}
+
 /// The parameters of a scan, and what it learns.
 struct Scan {
     components: usize,
@@ -287,12 +299,7 @@ impl Scan {
         let error = if (code & 1 == 0) != turned { code >> 1 } else { -(code >> 1) - 1 };
         context.sum += i64::from(error.abs());
         context.bias += i64::from(error) * i64::from(2 * near + 1);
-        if context.count == reset {
-            context.sum >>= 1;
-            context.bias >>= 1;
-            context.count >>= 1;
-        }
-        context.count += 1;
+        context.count_one(reset);
         if context.bias <= -context.count {
             context.bias = (context.bias + context.count).max(1 - context.count);
             context.correction = (context.correction - 1).max(-128);
@@ -317,12 +324,7 @@ impl Scan {
         let error = if (order != 0 || 2 * context.bias >= context.count) == odd { -size } else { size };
         context.bias += i64::from(error < 0);
         context.sum += i64::from((code + 1 - i32::from(alike)) >> 1);
-        if context.count == reset {
-            context.sum >>= 1;
-            context.bias >>= 1;
-            context.count >>= 1;
-        }
-        context.count += 1;
+        context.count_one(reset);
         Ok(self.rebuilt(if alike { left } else { top }, sign * error))
     }
 

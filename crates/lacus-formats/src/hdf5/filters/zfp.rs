@@ -4,6 +4,8 @@ use hdf5_reader::error::Error;
 use hdf5_reader::messages::filter_pipeline::FilterDescription;
 use zfp_rs::{ZfpBitStreamRef, ZfpConfig, ZfpFieldMetadata, ZfpFieldMut, ZfpHeaderMask, ZfpScalar, ZfpScalarType};
 
+use super::super::number;
+
 /// The codec that the decoder knows, which is the only one that was ever released widely.
 const CODEC: u32 = 5;
 /// From this version of the filter on, the first client value names the codec.
@@ -21,7 +23,7 @@ pub(super) fn decode(filter: &FilterDescription, data: &[u8], most_bytes: u64) -
         }
     };
     let elements = element_count(&shape, data.len(), most_bytes)?;
-    let words: Vec<u64> = data.chunks(8).map(word).collect();
+    let words: Vec<u64> = data.chunks(8).map(number).collect();
     let mut bytes = match shape.scalar_type {
         ZfpScalarType::I32 => decompress(&words, &shape, &config, elements, i32::to_le_bytes),
         ZfpScalarType::I64 => decompress(&words, &shape, &config, elements, i64::to_le_bytes),
@@ -42,11 +44,6 @@ pub(super) fn later_codec(filter: &FilterDescription) -> Option<u32> {
 
 fn corrupt(what: &str) -> Error {
     Error::InvalidData(format!("a ZFP chunk {what}"))
-}
-
-/// Up to eight bytes as a word of a stream, whose first bit is the lowest of the first byte.
-fn word(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 fn read_header(values: &[u32]) -> Option<(ZfpFieldMetadata, ZfpConfig)> {

@@ -8,19 +8,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use hdf5_reader::checksum::jenkins_lookup3;
 use hdf5_reader::error::Error as Hdf5Error;
 use hdf5_reader::io::Cursor;
 use lacus_core::Result;
 use object_store::ObjectStore;
 use tokio::sync::OnceCell;
 
-use super::{CONCURRENT_PIECES, ChunkPlace, ChunkPlaces, Chunked, FileFacts, Pieces};
+use super::{CHECKSUM, CONCURRENT_PIECES, ChunkPlace, ChunkPlaces, Chunked, Entry, FileFacts, Pieces, check};
 
 /// An extent without limit.
 const UNLIMITED: u64 = u64::MAX;
-/// The length of a checksum.
-const CHECKSUM: u64 = 4;
 
 /// An extensible array and the pieces of it that were read.
 #[derive(Debug)]
@@ -44,9 +41,9 @@ struct Head {
 /// How entries are stored.
 #[derive(Debug, Clone, Copy)]
 struct Form {
-    filtered: bool,
+    entry: Entry,
     /// The bytes of an entry.
-    entry: u64,
+    width: u64,
     /// The bytes in front of the content of a secondary or data block.
     prefix: u64,
     /// The entries of a page; 0 if there are none.
@@ -113,9 +110,6 @@ impl ExtensibleArray {
         store: &Arc<dyn ObjectStore>,
     ) -> Result<ChunkPlaces> {
         let mut found: ChunkPlaces = HashMap::new();
-        if chunks.is_empty() {
-            return Ok(found);
-        }
         let head = self.head.get_or_try_init(|| Head::read(self.address, chunked, file, store)).await?;
         let weights = weights(chunked);
         let mut spots: Vec<(Vec<u64>, Spot)> = Vec::new();
@@ -138,8 +132,8 @@ impl ExtensibleArray {
             let bytes = self.data.get(piece.address, data(piece, file, store)).await?;
             let place = |(offsets, entry): (Vec<u64>, u64)| {
                 let mut cursor = Cursor::new(&bytes);
-                cursor.set_position(piece.entries_at + entry * head.form.entry);
-                Ok(head.form.entry(&mut cursor, chunked, file)?.map(|place| (offsets, place)))
+                cursor.set_position(piece.entries_at + entry * head.form.width);
+                Ok(head.form.entry.read(&mut cursor, chunked, file)?.map(|place| (offsets, place)))
             };
             let places = entries.into_iter().filter_map(|wanted| place(wanted).transpose()).collect::<Result<ChunkPlaces, Hdf5Error>>();
             places.map_err(|error| file.unread(error, piece.address))
@@ -216,24 +210,7 @@ async fn data(piece: Piece, file: &FileFacts, store: &Arc<dyn ObjectStore>) -> R
     Ok(bytes)
 }
 
-/// Compares a piece with the checksum at its end.
-fn check(bytes: &[u8]) -> Result<(), Hdf5Error> {
-    let end = bytes.len().saturating_sub(CHECKSUM as usize);
-    let expected = Cursor::new(&bytes[end..]).read_u32_le()?;
-    let actual = jenkins_lookup3(&bytes[..end]);
-    if expected == actual { Ok(()) } else { Err(Hdf5Error::ChecksumMismatch { expected, actual }) }
-}
-
 impl Form {
-    fn entry(&self, cursor: &mut Cursor<'_>, chunked: &Chunked, file: &FileFacts) -> Result<Option<ChunkPlace>, Hdf5Error> {
-        let address = cursor.read_offset(file.offset_size)?;
-        let (size, mask) = match self.filtered {
-            true => (cursor.read_uvar((self.entry - u64::from(file.offset_size) - 4) as usize)?, cursor.read_u32_le()?),
-            false => (chunked.whole_chunk(), 0),
-        };
-        Ok(file.place(address, size, mask))
-    }
-
     /// The pages of a data block of `entries`; 0 if it is stored in one piece.
     fn pages(&self, entries: u64) -> u64 {
         if self.page == 0 || entries <= self.page { 0 } else { entries.div_ceil(self.page) }
@@ -246,7 +223,7 @@ impl Head {
         let bytes = file.piece(address, length, store).await?;
         let (form, inline, mut runs, direct, block) = Self::header(&bytes, file).map_err(|error| file.unread(error, address))?;
         let named: u64 = runs.iter().take(direct).map(|run| run.blocks).sum::<u64>() + (runs.len() - direct) as u64;
-        let length = 6 + u64::from(file.offset_size) * (1 + named) + inline * form.entry + CHECKSUM;
+        let length = 6 + u64::from(file.offset_size) * (1 + named) + inline * form.width + CHECKSUM;
         let bytes = file.piece(block, length, store).await?;
         let parse = || {
             if !bytes.starts_with(b"EAIB\0") {
@@ -255,7 +232,7 @@ impl Head {
             check(&bytes)?;
             let mut cursor = Cursor::new(&bytes);
             cursor.set_position(6 + u64::from(file.offset_size));
-            let inline = (0..inline).map(|_| form.entry(&mut cursor, chunked, file)).collect::<Result<Vec<_>, _>>()?;
+            let inline = (0..inline).map(|_| form.entry.read(&mut cursor, chunked, file)).collect::<Result<Vec<_>, _>>()?;
             for (place, run) in runs.iter_mut().enumerate() {
                 run.named = match place < direct {
                     true => Named::At((0..run.blocks).map(|_| cursor.read_offset(file.offset_size)).collect::<Result<_, _>>()?),
@@ -277,18 +254,19 @@ impl Head {
         let mut cursor = Cursor::new(bytes);
         cursor.set_position(5);
         let filtered = cursor.read_u8()? == 1;
-        let entry = cursor.read_u8()?;
+        let width = u64::from(cursor.read_u8()?);
         let bits = cursor.read_u8()?;
         let inline = cursor.read_u8()?;
         let (shortest, fewest, page_bits) = (cursor.read_u8()?, cursor.read_u8()?, cursor.read_u8()?);
         cursor.skip(6 * usize::from(file.length_size))?;
         let block = cursor.read_offset(file.offset_size)?;
-        let size_width = entry.checked_sub(file.offset_size).map(|rest| if filtered { rest.wrapping_sub(4) } else { rest });
         let levels = u32::from(bits).checked_sub(shortest.trailing_zeros());
-        let known = size_width.is_some_and(|width| if filtered { (1..=8).contains(&width) } else { width == 0 });
-        let (Some(levels), true, true) =
-            (levels, known && bits <= 64 && page_bits < 64, shortest.is_power_of_two() && fewest.is_power_of_two())
-        else {
+        let (Some(entry), Some(levels), true, true) = (
+            Entry::of(width, filtered, file),
+            levels,
+            bits <= 64 && page_bits < 64,
+            shortest.is_power_of_two() && fewest.is_power_of_two(),
+        ) else {
             return Err(Hdf5Error::InvalidData("an extensible array with parameters that no chunks have".into()));
         };
         let run =
@@ -296,8 +274,8 @@ impl Head {
         let runs: Vec<Run> = (0..=levels).map(run).collect();
         let direct = (2 * fewest.trailing_zeros() as usize).min(runs.len());
         let form = Form {
-            filtered,
-            entry: u64::from(entry),
+            entry,
+            width,
             prefix: 6 + u64::from(file.offset_size) + u64::from(bits.div_ceil(8)),
             page: if page_bits == 0 { 0 } else { 1 << page_bits },
         };
@@ -306,7 +284,7 @@ impl Head {
 
     /// What to fetch for an entry, and its place there; `None` if it was never written.
     fn piece(&self, spot: Spot, secondary: &HashMap<usize, Arc<Secondary>>, file: &FileFacts) -> Result<Option<(Piece, u64)>, Hdf5Error> {
-        let Form { entry, prefix, page, .. } = self.form;
+        let Form { width, prefix, page, .. } = self.form;
         let run = &self.runs[spot.run];
         let secondary = secondary.get(&spot.run);
         let blocks = match (&run.named, secondary) {
@@ -317,7 +295,7 @@ impl Head {
         let Some(address) = blocks.get(spot.block as usize).copied().filter(|address| file.is_defined(*address)) else { return Ok(None) };
         let pages = self.form.pages(run.entries);
         if pages == 0 {
-            let length = prefix + run.entries.saturating_mul(entry).saturating_add(CHECKSUM);
+            let length = prefix + run.entries.saturating_mul(width).saturating_add(CHECKSUM);
             return Ok(Some((Piece { address, length, entries_at: prefix }, spot.entry)));
         }
         let Some(secondary) = secondary else {
@@ -327,7 +305,7 @@ impl Head {
         if !secondary.is_written(spot.block * pages + number) {
             return Ok(None);
         }
-        let length = page * entry + CHECKSUM;
+        let length = page * width + CHECKSUM;
         let address = address.saturating_add(prefix + CHECKSUM).saturating_add(number.saturating_mul(length));
         Ok(Some((Piece { address, length, entries_at: 0 }, spot.entry % page)))
     }

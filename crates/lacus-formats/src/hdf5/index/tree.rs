@@ -9,14 +9,13 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use hdf5_reader::btree_v1::{BTreeV1Key, BTreeV1Node};
 use hdf5_reader::btree_v2::BTreeV2Header;
-use hdf5_reader::checksum::jenkins_lookup3;
 use hdf5_reader::error::Error as Hdf5Error;
 use hdf5_reader::io::Cursor;
 use lacus_core::Result;
 use object_store::ObjectStore;
 use tokio::sync::OnceCell;
 
-use super::{CONCURRENT_PIECES, ChunkPlace, ChunkPlaces, Chunked, FileFacts, Pieces};
+use super::{CHECKSUM, CONCURRENT_PIECES, ChunkPlace, ChunkPlaces, Chunked, Entry, FileFacts, Pieces, check};
 
 /// Half of the children of a node of version 1, unless the file says otherwise.
 const USUAL_RANK: u64 = 32;
@@ -79,9 +78,6 @@ impl Tree {
         let mut wanted: Vec<Vec<u64>> = chunks.iter().map(|chunk| chunked.offsets(chunk)).collect();
         wanted.sort();
         let mut found: ChunkPlaces = HashMap::new();
-        if wanted.is_empty() {
-            return Ok(found);
-        }
         let shape = match &self.header {
             Some(header) => Some(header.get_or_try_init(|| Shape::read(self.address, chunked, file, store)).await?),
             None => None,
@@ -179,9 +175,7 @@ fn key(key: &BTreeV1Key, rank: usize) -> Option<(Vec<u64>, u32, u32)> {
 struct Shape {
     root: Pointer,
     node_size: u64,
-    filtered: bool,
-    /// The bytes that say how long a filtered chunk is.
-    size_width: usize,
+    entry: Entry,
     /// By the levels below a node: the bytes that say how many records a child has, and how many it and all below it have.
     widths: Vec<(usize, usize)>,
 }
@@ -199,11 +193,9 @@ impl Shape {
         if ![PLAIN, FILTERED].contains(&header.btree_type) || header.depth > DEEPEST {
             return invalid(format!("a B-tree of type {} and depth {} is no index of chunks", header.btree_type, header.depth));
         }
-        let filtered = header.btree_type == FILTERED;
         let (offset, record) = (u64::from(file.offset_size), u64::from(header.record_size));
-        let fixed = offset + 8 * chunked.chunk.len() as u64 + if filtered { 4 } else { 0 };
-        let size_width = record.checked_sub(fixed).filter(|width| if filtered { (1..=8).contains(width) } else { *width == 0 });
-        let Some(size_width) = size_width else {
+        let entry = record.checked_sub(8 * chunked.chunk.len() as u64);
+        let Some(entry) = entry.and_then(|bytes| Entry::of(bytes, header.btree_type == FILTERED, file)) else {
             return invalid(format!("a B-tree with records of {record} bytes is no index of {} dimensions", chunked.chunk.len()));
         };
         let node_size = u64::from(header.node_size);
@@ -221,7 +213,7 @@ impl Shape {
             total = counted_in(all);
         }
         let root = Pointer { address: header.root_node_address, records: u64::from(header.num_records_in_root), below: header.depth };
-        Ok(Self { root, node_size, filtered, size_width: size_width as usize, widths })
+        Ok(Self { root, node_size, entry, widths })
     }
 
     fn node(&self, pointer: Pointer, bytes: &[u8], chunked: &Chunked, file: &FileFacts) -> Result<Node, Hdf5Error> {
@@ -249,23 +241,15 @@ impl Shape {
                 children.push(Child { first, end, pointer: Pointer { address, records, below: pointer.below - 1 } });
             }
         }
-        let end = cursor.position() as usize;
-        let expected = cursor.read_u32_le()?;
-        let actual = jenkins_lookup3(&bytes[..end]);
-        if expected != actual {
-            return Err(Hdf5Error::ChecksumMismatch { expected, actual });
-        }
+        cursor.skip(CHECKSUM as usize)?;
+        check(&bytes[..cursor.position() as usize])?;
         Ok(Node { chunks, children })
     }
 
     fn record(&self, cursor: &mut Cursor<'_>, chunked: &Chunked, file: &FileFacts) -> Result<(Vec<u64>, Option<ChunkPlace>), Hdf5Error> {
-        let address = cursor.read_offset(file.offset_size)?;
-        let (size, mask) = match self.filtered {
-            true => (cursor.read_uvar(self.size_width)?, cursor.read_u32_le()?),
-            false => (chunked.whole_chunk(), 0),
-        };
+        let place = self.entry.read(cursor, chunked, file)?;
         let offsets = chunked.chunk.iter().map(|extent| Ok(cursor.read_u64_le()?.saturating_mul(u64::from(*extent))));
-        Ok((offsets.collect::<Result<Vec<u64>, Hdf5Error>>()?, file.place(address, size, mask)))
+        Ok((offsets.collect::<Result<Vec<u64>, Hdf5Error>>()?, place))
     }
 }
 
