@@ -44,6 +44,13 @@ class Lake:
         """
 
     def _build_index(self, dataset: str, progress: Callable[[int, int], object]) -> dict[str, Any]: ...
+    def export_index(self, dataset: str, to: str | PathLike[str], *, along: str | None = None) -> dict[str, Any]:
+        """Writes what the index of a dataset knows as references by which fsspec and xarray read its files in place.
+
+        ``to`` is a ``.json`` file or a ``.parquet`` folder, in the forms of kerchunk; several files follow one another along the
+        dimension ``along``. Gives the numbers of ``arrays`` and ``chunks``, and the arrays that are ``left_out`` with why.
+        """
+
     def tables(self) -> list[str]:
         """The names of the tables."""
 

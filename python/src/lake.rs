@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lacus::datafusion::datasource::MemTable;
-use lacus::{Engine, Error, Kind, ScalarValue};
+use lacus::{Engine, Error, Kind, ReferenceForm, ScalarValue};
 use lacus_remote::Remote;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -84,9 +84,7 @@ impl Lake {
         if let Some(error) = said.lock().unwrap_or_else(PoisonError::into_inner).1.take() {
             return Err(error);
         }
-        let none = || Error::new(Kind::Unsupported, "this dataset has no index").with("dataset", dataset);
-        let none = || none().hint("datasets of arrays have one, in the state folder of a lake file");
-        let status = status.ok_or_else(none).or_raise(py)?;
+        let status = status.ok_or_else(|| no_index(dataset)).or_raise(py)?;
         let counts = PyDict::new(py);
         counts.set_item("files", status.files)?;
         counts.set_item("added", status.added().saturating_sub(status.failed.len() as u64))?;
@@ -94,6 +92,22 @@ impl Lake {
         counts.set_item("removed", status.removed)?;
         counts.set_item("failed", status.failed)?;
         counts.set_item("place", status.place)?;
+        Ok(counts)
+    }
+
+    #[pyo3(signature = (dataset, to, *, along = None))]
+    fn export_index<'py>(&self, py: Python<'py>, dataset: &str, to: PathBuf, along: Option<&str>) -> PyResult<Bound<'py, PyDict>> {
+        let Door::Embedded(engine) = &self.door else {
+            let error = Error::new(Kind::Unsupported, "a server's indices are exported where its lake file is");
+            return Err(error.hint("run `lacus index export` there")).or_raise(py);
+        };
+        let form = ReferenceForm::of(&to).or_raise(py)?;
+        let exported = wait(py, engine.export_index(dataset, form, along))?.ok_or_else(|| no_index(dataset)).or_raise(py)?;
+        exported.write(&to).or_raise(py)?;
+        let counts = PyDict::new(py);
+        counts.set_item("arrays", exported.arrays)?;
+        counts.set_item("chunks", exported.chunks)?;
+        counts.set_item("left_out", exported.left_out)?;
         Ok(counts)
     }
 
@@ -109,4 +123,9 @@ impl Lake {
             Door::Remote(remote) => format!("<lacus.Lake at {}>", remote.uri()),
         }
     }
+}
+
+fn no_index(dataset: &str) -> Error {
+    let error = Error::new(Kind::Unsupported, "this dataset has no index").with("dataset", dataset);
+    error.hint("datasets of arrays have one, in the state folder of a lake file")
 }

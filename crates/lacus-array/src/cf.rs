@@ -242,6 +242,7 @@ mod tests {
             shape: vec![4],
             dimensions: vec![],
             chunk: vec![4],
+            codecs: Ok(Vec::new()),
             fill: None,
             missing: Missing::NetcdfDefaults,
             attributes: all,

@@ -43,6 +43,9 @@ pub struct ArrayMeta {
     pub dimensions: Vec<Dimension>,
     /// The extent of a chunk along each dimension. Contiguous data is cut into slabs by the format.
     pub chunk: Vec<u64>,
+    /// How the bytes of a chunk were encoded, step by step, as configurations of numcodecs, the codecs of Zarr 2; or why they can't be
+    /// said so. Compression levels are left out: decoding needs none.
+    pub codecs: std::result::Result<Vec<serde_json::Value>, String>,
     /// The bytes of one element that was never written; zeros when `None`.
     pub fill: Option<Vec<u8>>,
     /// Which values mean "missing" beside those that attributes name.

@@ -3,13 +3,15 @@
 //! ```text
 //! <folder>/<dataset>/files.parquet           one row a file: version, structure, attributes, bounds of its coordinates
 //! <folder>/<dataset>/structures-<id>.parquet one row an array of each structure: type, dimensions, chunks, packing, attributes
+//! <folder>/<dataset>/chunks-<id>.parquet     one row a chunk of each file: where its bytes lie
 //! ```
 //!
 //! Files that hold the same arrays share a structure. A file is looked up by a fingerprint of its path and version, so that an entry of
-//! another version is never found. `files.parquet` names the structures it belongs to and replaces the one before at once.
+//! another version is never found. `files.parquet` names the tables that belong to it and replaces the one before at once.
 
 mod bounds;
 mod build;
+mod chunk_table;
 mod lazy;
 mod rows;
 mod structures;
@@ -26,16 +28,19 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 pub(crate) use bounds::{bounded_arrays, extremes, known_extremes, matching};
-pub(crate) use build::{Builder, GroupAttribute, GroupAttributes};
+pub(crate) use build::{Builder, GroupAttribute, GroupAttributes, Known as KnownFile};
+pub(crate) use chunk_table::{Piece, Pieces, chunk_rows, place_of};
 pub(crate) use lazy::{Containers, Unopened};
 use rows::Files;
+pub(crate) use rows::writer_properties;
 pub(crate) use structures::Structure;
 
 /// The form of the files. An index of another form is passed over, and written anew by the next build.
-const FORM: &str = "1";
+const FORM: &str = "2";
 /// The keys of the metadata of `files.parquet`.
 const FORM_KEY: &str = "lacus.index";
 const STRUCTURES_KEY: &str = "lacus.structures";
+const CHUNKS_KEY: &str = "lacus.chunks";
 const LOCATION_KEY: &str = "lacus.location";
 /// Indices whose contents are kept in memory.
 const MOST_INDICES: usize = 1_000;
@@ -85,6 +90,11 @@ impl Index {
     /// `CorruptData` when the path is none.
     pub(crate) fn object(&self, row: u32) -> Result<ObjectMeta> {
         self.files.object(row as usize)
+    }
+
+    /// The least values of a coordinate, where they are known of all files.
+    pub(crate) fn lows(&self, array: &str) -> Option<&ArrayRef> {
+        self.bounds.iter().find(|bounds| bounds.array == array && bounds.low.null_count() == 0).map(|bounds| &bounds.low)
     }
 
     /// The structure of the file of a row.
@@ -173,9 +183,7 @@ impl Indices {
     pub(crate) async fn attributes(&self, dataset: &str, index: &Index) -> Result<Vec<GroupAttributes>> {
         let files = self.read_files(dataset).await?.map(|(files, _)| files);
         let read = files.map(|files| rows::attributes(files, index)).transpose().map_err(|error| self.unreadable(dataset, error))?;
-        read.flatten().ok_or_else(|| {
-            Error::new(Kind::Unavailable, "the index was replaced while it was read").with("dataset", dataset).hint("ask again")
-        })
+        read.flatten().ok_or_else(|| replaced(dataset))
     }
 
     async fn head(&self, dataset: &str) -> Result<Option<ObjectMeta>> {
@@ -186,22 +194,43 @@ impl Indices {
         }
     }
 
-    /// The bytes of both files; `None` when there is no index, or one of another form.
+    /// The bytes of the files and of their structures; `None` when there is no index, or one of another form.
     async fn read(&self, dataset: &str) -> Result<Option<(Bytes, Bytes)>> {
-        let Some((files, name)) = self.read_files(dataset).await? else { return Ok(None) };
-        let structures = self.store.get(&self.place(dataset).join(name.as_str())).await?.bytes().await?;
+        let Some((files, tables)) = self.read_files(dataset).await? else { return Ok(None) };
+        let structures = self.read_table(dataset, &tables.structures).await?;
         Ok(Some((files, structures)))
     }
 
-    /// The bytes of `files.parquet`, and the name of the structures that belong to it.
-    async fn read_files(&self, dataset: &str) -> Result<Option<(Bytes, String)>> {
+    /// The pieces of the chunks of all files, with the index that describes these.
+    ///
+    /// # Errors
+    /// `CorruptData` when they can't be read.
+    pub(crate) async fn chunks(&self, dataset: &str) -> Result<Option<(Index, Pieces)>> {
+        let Some((files, tables)) = self.read_files(dataset).await? else { return Ok(None) };
+        let structures = self.read_table(dataset, &tables.structures).await?;
+        let pieces = self.read_table(dataset, &tables.chunks).await?;
+        let read = || Ok((rows::index(files, structures)?, chunk_table::decode(pieces)?));
+        read().map(Some).map_err(|error| self.unreadable(dataset, error))
+    }
+
+    /// A table that `files.parquet` names. Only another build takes it away.
+    async fn read_table(&self, dataset: &str, name: &str) -> Result<Bytes> {
+        match self.store.get(&self.place(dataset).join(name)).await {
+            Ok(found) => Ok(found.bytes().await?),
+            Err(object_store::Error::NotFound { .. }) => Err(replaced(dataset)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The bytes of `files.parquet`, and the names of the tables that belong to it.
+    async fn read_files(&self, dataset: &str) -> Result<Option<(Bytes, Tables)>> {
         let files = match self.store.get(&self.files(dataset)).await {
             Ok(found) => found.bytes().await?,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let name = rows::structures_of(&files).map_err(|error| self.unreadable(dataset, error))?;
-        Ok(name.map(|name| (files, name)))
+        let tables = rows::tables_of(&files).map_err(|error| self.unreadable(dataset, error))?;
+        Ok(tables.map(|tables| (files, tables)))
     }
 
     fn unreadable(&self, dataset: &str, error: Error) -> Error {
@@ -211,18 +240,32 @@ impl Indices {
             .hint(format!("delete it and run `lacus index build {dataset}`"))
     }
 
-    /// Replaces the index of a dataset, structures first: until the last step the one before is whole.
-    async fn write(&self, dataset: &str, name: &str, structures: Vec<u8>, files: Vec<u8>) -> Result<()> {
+    /// Replaces the index of a dataset, `files.parquet` last: until then the one before is whole.
+    async fn write(&self, dataset: &str, tables: [(&str, Vec<u8>); 2], files: Vec<u8>) -> Result<()> {
         let place = self.place(dataset);
-        self.store.put(&place.clone().join(name), structures.into()).await?;
+        let names = tables.each_ref().map(|(name, _)| *name);
+        for (name, bytes) in tables {
+            self.store.put(&place.clone().join(name), bytes.into()).await?;
+        }
         self.store.put(&self.files(dataset), files.into()).await?;
         let listed = self.store.list_with_delimiter(Some(&place)).await?;
         for object in listed.objects {
-            let is_old = object.location.filename().is_some_and(|file| file.starts_with("structures-") && file != name);
-            if is_old {
+            let is_table = |file: &str| file.starts_with("structures-") || file.starts_with("chunks-");
+            if object.location.filename().is_some_and(|file| is_table(file) && !names.contains(&file)) {
                 self.store.delete(&object.location).await?;
             }
         }
         Ok(())
     }
+}
+
+/// The names of the tables that belong to one `files.parquet`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Tables {
+    structures: String,
+    chunks: String,
+}
+
+fn replaced(dataset: &str) -> Error {
+    Error::new(Kind::Unavailable, "the index was replaced while it was read").with("dataset", dataset).hint("ask again")
 }

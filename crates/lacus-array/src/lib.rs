@@ -35,6 +35,7 @@ mod index;
 mod mapping;
 mod members;
 mod metadata_tables;
+mod references;
 mod runs;
 mod scan;
 mod selection;

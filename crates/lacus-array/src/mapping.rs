@@ -19,7 +19,7 @@ pub const TIME_UNITS_KEY: &str = "cf_units";
 /// The metadata key of the calendar of a time.
 pub const CALENDAR_KEY: &str = "calendar";
 /// Attributes by which HDF5 and NetCDF-4 tie arrays to dimensions: structure, not meaning.
-const STRUCTURE: [&str; 9] = [
+pub(crate) const STRUCTURE: [&str; 9] = [
     "CLASS",
     "DIMENSION_LIST",
     "DIMENSION_LABELS",
@@ -537,6 +537,7 @@ mod tests {
             shape: dimensions.iter().map(|(_, extent)| *extent).collect(),
             dimensions: dimensions.iter().map(dimension).collect(),
             chunk: dimensions.iter().map(|(_, extent)| *extent).collect(),
+            codecs: Ok(Vec::new()),
             fill: None,
             missing: Missing::Nothing,
             attributes: Attributes::new(),

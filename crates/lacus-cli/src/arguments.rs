@@ -40,6 +40,19 @@ pub(crate) enum IndexCommand {
     Build(IndexArguments),
     /// Tell how far the index knows the files
     Status(IndexArguments),
+    /// Write what is known as references by which fsspec and xarray read the files in place, in the forms of kerchunk
+    Export(ExportArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArguments {
+    /// The dataset
+    pub(crate) dataset: String,
+    /// A `.json` file, or a `.parquet` folder of which readers load what they need
+    pub(crate) to: PathBuf,
+    /// The dimension along which several files follow one another, such as `time`
+    #[arg(long)]
+    pub(crate) along: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -20,6 +20,7 @@ mod metadata;
 mod name;
 mod notices;
 mod principal;
+mod references;
 mod sink;
 mod source;
 mod spec;
@@ -31,6 +32,7 @@ pub use metadata::{DESCRIPTION_KEY, UNIT_KEY, describe_field, description_of, un
 pub use name::{DatasetName, StoreName, nearest};
 pub use notices::{NOTICES_KEY, Notices, notices_of};
 pub use principal::Principal;
+pub use references::{ReferenceFiles, ReferenceForm};
 pub use sink::{Rows, Sink, WriteSpec};
 pub use source::{IndexProgress, IndexStatus, Source, TableInfo};
 pub use spec::{ColumnSpec, DatasetSpec, OptionValue};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion_catalog::{Session, TableProvider};
 
-use crate::{DatasetSpec, Result};
+use crate::{DatasetSpec, ReferenceFiles, ReferenceForm, Result};
 
 /// The kind of thing that opens a dataset: files, arrays, a database, a site.
 ///
@@ -79,6 +79,22 @@ pub trait Source: Debug + Send + Sync {
     /// # Errors
     /// As [`Source::open`]; a single file that can't be opened is no error, but is named in the result.
     async fn build_index(&self, _spec: &DatasetSpec, _session: &dyn Session, _progress: IndexProgress<'_>) -> Result<Option<IndexStatus>> {
+        Ok(None)
+    }
+
+    /// What the index of a dataset knows, as references that other programs read the files by; `None` when this source keeps no index.
+    /// Several files follow one another along the dimension `along`.
+    ///
+    /// # Errors
+    /// `NotFound` without an index, `ObjectChanged` when the files are no longer those of the index, `InvalidQuery` for a dimension
+    /// that several files lack.
+    async fn export_index(
+        &self,
+        _spec: &DatasetSpec,
+        _session: &dyn Session,
+        _form: ReferenceForm,
+        _along: Option<&str>,
+    ) -> Result<Option<ReferenceFiles>> {
         Ok(None)
     }
 

@@ -7,7 +7,9 @@ use datafusion::common::{ParamValues, ScalarValue, TableReference};
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::{AggregateUDF, LogicalPlan, ScalarUDF, WindowUDF};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use lacus_core::{DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Principal, Result, Sink, Source};
+use lacus_core::{
+    DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Principal, ReferenceFiles, ReferenceForm, Result, Sink, Source,
+};
 use lacus_storage::Stores;
 
 use crate::catalog::{Catalog, Entry, Origin, TableEntry};
@@ -353,6 +355,18 @@ impl Engine {
         let (spec, source) = self.indexed(dataset)?;
         let state = self.state();
         source.build_index(&spec, &state, progress).await.map_err(|error| error.with("dataset", dataset))
+    }
+
+    /// What the index of a dataset knows, as references by which fsspec and xarray read the files; `None` as for
+    /// [`Engine::index_status`]. Several files follow one another along the dimension `along`.
+    ///
+    /// # Errors
+    /// `NotFound` without an index, `ObjectChanged` when the files are no longer those of the index, `InvalidQuery` for a dimension that
+    /// several files lack.
+    pub async fn export_index(&self, dataset: &str, form: ReferenceForm, along: Option<&str>) -> Result<Option<ReferenceFiles>> {
+        let (spec, source) = self.indexed(dataset)?;
+        let state = self.state();
+        source.export_index(&spec, &state, form, along).await.map_err(|error| error.with("dataset", dataset))
     }
 
     /// The session of a question that is no query: what it reads is not counted.

@@ -183,6 +183,7 @@ fn array(variable: &NcVariable, records: u64) -> Result<ArrayMeta> {
         shape,
         dimensions: variable.dimensions.iter().map(dimension).collect(),
         chunk,
+        codecs: Ok(Vec::new()),
         fill: None,
         missing: Missing::NetcdfDefaults,
         attributes: attributes(&variable.attributes),

@@ -258,6 +258,24 @@ impl Stores {
         }
     }
 
+    /// The address by which other programs find the object of a virtual path: `file://` or `s3://`.
+    ///
+    /// # Errors
+    /// `Unsupported` for a store that has no such address.
+    pub fn url(&self, location: &Path) -> lacus_core::Result<String> {
+        let route = self.route(location).map_err(|error| Error::from(error).with("file", self.shown(location)))?;
+        match &route.mount.spec.place {
+            Place::S3(s3) => Ok(format!("s3://{}/{}", s3.bucket, route.path)),
+            Place::Folder(folder) => {
+                let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
+                Ok(format!("file://{}", folder.join(route.path.as_ref()).display()))
+            }
+            Place::Custom(_) | Place::Broken(_) => {
+                Err(Error::new(Kind::Unsupported, "the store has no address for other programs").with("file", self.shown(location)))
+            }
+        }
+    }
+
     /// Whether reading `location` is reading a file of this machine.
     pub(crate) fn is_local(&self, location: &Path) -> bool {
         self.route(location).is_ok_and(|route| matches!(route.mount.spec.place, Place::Folder(_)))

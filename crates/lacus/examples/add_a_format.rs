@@ -39,6 +39,8 @@ impl Opener for GridOpener {
             chunk: slab_extent(&shape, 4),
             shape,
             dimensions: vec![dimension("row"), dimension("column")],
+            // As numcodecs would say it: the bytes are values as they are.
+            codecs: Ok(Vec::new()),
             fill: None,
             missing: Missing::Nothing,
             attributes: Attributes::new(),

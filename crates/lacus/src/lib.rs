@@ -43,8 +43,9 @@ pub use defaults::{open, register_defaults};
 /// For `try_collect` and `try_next` on a [`ResultStream`].
 pub use futures::TryStreamExt;
 pub use lacus_core::{
-    ColumnSpec, DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Location, NOTICES_KEY, OptionValue, Principal, Result,
-    Rows, Sink, Source, StoreName, TableInfo, WriteSpec, description_of, nearest, notices_of, unit_of,
+    ColumnSpec, DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Location, NOTICES_KEY, OptionValue, Principal,
+    ReferenceFiles, ReferenceForm, Result, Rows, Sink, Source, StoreName, TableInfo, WriteSpec, description_of, nearest, notices_of,
+    unit_of,
 };
 pub use lacus_engine::{Engine, EngineBuilder, Limits, Prepared, Query, ResultStream, TableEntry, TableKind, split};
 pub use lacus_storage::{Credentials, Place, S3Spec, Secret, StoreReads, StoreSpec, Stores};

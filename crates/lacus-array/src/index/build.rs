@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, RecordBatch};
+use bytes::Bytes;
 use lacus_core::{Error, Kind, Result};
 use object_store::ObjectMeta;
 use object_store::path::Path;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{self, FileRow};
 use super::structures::Collected;
-use super::{Indices, Structure, fingerprint};
+use super::{Indices, Structure, Tables, chunk_table, fingerprint};
 use crate::container::{Container, Group, shown};
 
 /// An index that is being built.
@@ -22,12 +23,26 @@ pub(crate) struct Builder {
     structures_before: Vec<Arc<Structure>>,
     rows: Vec<FileRow>,
     structures: Collected,
+    chunks_before: Option<Bytes>,
+    kept: HashSet<Path>,
+    chunks: Vec<RecordBatch>,
+}
+
+/// What a file that was opened brings into an index.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// The bounds of its coordinates, by the paths of their arrays.
+    pub(crate) bounds: BTreeMap<String, ArrayRef>,
+    /// Where its chunks lie; none of a folder, whose chunks are objects.
+    pub(crate) chunks: Option<RecordBatch>,
 }
 
 impl Builder {
     /// Starts from what is known. An index that can't be read is as good as none.
     pub(crate) async fn start(indices: &Indices, dataset: &str) -> Self {
-        let Ok(Some((files, structures))) = indices.read(dataset).await else { return Self::default() };
+        let Ok(Some((files, tables))) = indices.read_files(dataset).await else { return Self::default() };
+        let Ok(structures) = indices.read_table(dataset, &tables.structures).await else { return Self::default() };
+        let Ok(chunks) = indices.read_table(dataset, &tables.chunks).await else { return Self::default() };
         let known = || {
             let index = rows::index(files.clone(), structures)?;
             Ok::<_, Error>((rows::decode(files, &index)?, index.structures))
@@ -35,7 +50,7 @@ impl Builder {
         let Ok((rows, structures_before)) = known() else { return Self::default() };
         let paths = rows.iter().map(|row| row.object.location.clone()).collect();
         let before = rows.into_iter().map(|row| (fingerprint(&row.object), row)).collect();
-        Self { before, paths, structures_before, ..Self::default() }
+        Self { before, paths, structures_before, chunks_before: Some(chunks), ..Self::default() }
     }
 
     /// Whether a file of this path is known in some version.
@@ -55,6 +70,7 @@ impl Builder {
     pub(crate) fn keep(&mut self, object: &ObjectMeta) -> Result<bool> {
         let Some(mut row) = self.before.remove(&fingerprint(object)) else { return Ok(false) };
         row.structure = self.structures.number(&self.structures_before[row.structure as usize].container)?;
+        self.kept.insert(object.location.clone());
         self.rows.push(row);
         Ok(true)
     }
@@ -63,9 +79,10 @@ impl Builder {
     ///
     /// # Errors
     /// When its structure can't be written.
-    pub(crate) fn add(&mut self, object: ObjectMeta, container: &Container, bounds: BTreeMap<String, ArrayRef>) -> Result<()> {
+    pub(crate) fn add(&mut self, object: ObjectMeta, container: &Container, known: Known) -> Result<()> {
         let structure = self.structures.number(container)?;
-        self.rows.push(FileRow { object, structure, attributes: attributes(container)?, bounds });
+        self.chunks.extend(known.chunks);
+        self.rows.push(FileRow { object, structure, attributes: attributes(container)?, bounds: known.bounds });
         Ok(())
     }
 
@@ -75,9 +92,12 @@ impl Builder {
     /// What the store says.
     pub(crate) async fn write(mut self, indices: &Indices, dataset: &str, location: &str) -> Result<()> {
         self.rows.sort_by(|left, right| left.object.location.cmp(&right.object.location));
-        let (name, structures) = self.structures.encode()?;
-        let files = rows::encode(&self.rows, &name, location)?;
-        indices.write(dataset, &name, structures, files).await
+        let (structures, of_structures) = self.structures.encode()?;
+        let kept = self.kept.iter().map(AsRef::as_ref).collect();
+        let (chunks, of_chunks) = chunk_table::encode(self.chunks_before, &kept, &self.chunks)?;
+        let tables = Tables { structures, chunks };
+        let files = rows::encode(&self.rows, &tables, location)?;
+        indices.write(dataset, [(&tables.structures, of_structures), (&tables.chunks, of_chunks)], files).await
     }
 }
 

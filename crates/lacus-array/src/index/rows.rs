@@ -18,7 +18,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
-use super::{Bounds, FORM, FORM_KEY, GroupAttributes, Index, LOCATION_KEY, STRUCTURES_KEY, structures};
+use super::{Bounds, CHUNKS_KEY, FORM, FORM_KEY, GroupAttributes, Index, LOCATION_KEY, STRUCTURES_KEY, Tables, structures};
 
 /// Rows that are read at once: of most indices all, so that nothing is held twice while parts are joined.
 const BATCH_ROWS: usize = 4 << 20;
@@ -37,18 +37,22 @@ pub(super) struct FileRow {
     pub(super) bounds: BTreeMap<String, ArrayRef>,
 }
 
-pub(super) fn writer_properties(metadata: Vec<(&str, String)>) -> WriterProperties {
+pub(crate) fn writer_properties(metadata: Vec<(&str, String)>) -> WriterProperties {
     let pairs = metadata.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect();
     let compression = Compression::ZSTD(ZstdLevel::default());
     WriterProperties::builder().set_compression(compression).set_key_value_metadata(Some(pairs)).build()
 }
 
 /// The bytes of `files.parquet`.
-pub(super) fn encode(rows: &[FileRow], structures: &str, location: &str) -> Result<Vec<u8>> {
+pub(super) fn encode(rows: &[FileRow], tables: &Tables, location: &str) -> Result<Vec<u8>> {
     let batch = batch(rows)?;
     let mut bytes = Vec::new();
-    let properties =
-        writer_properties(vec![(FORM_KEY, FORM.to_owned()), (STRUCTURES_KEY, structures.to_owned()), (LOCATION_KEY, location.to_owned())]);
+    let properties = writer_properties(vec![
+        (FORM_KEY, FORM.to_owned()),
+        (STRUCTURES_KEY, tables.structures.clone()),
+        (CHUNKS_KEY, tables.chunks.clone()),
+        (LOCATION_KEY, location.to_owned()),
+    ]);
     let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties))?;
     writer.write(&batch)?;
     writer.close()?;
@@ -89,11 +93,12 @@ fn batch(rows: &[FileRow]) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(schema, columns.into_iter().map(|(_, array)| array).collect())?)
 }
 
-/// The name of the file of structures that belongs to `files.parquet`; `None` when its form is another.
-pub(super) fn structures_of(files: &Bytes) -> Result<Option<String>> {
+/// The names of the tables that belong to `files.parquet`; `None` when its form is another.
+pub(super) fn tables_of(files: &Bytes) -> Result<Option<Tables>> {
     let builder = Reader::try_new(files.clone())?;
     let said = |key| said(&builder, key);
-    Ok(said(STRUCTURES_KEY).filter(|_| said(FORM_KEY).as_deref() == Some(FORM)))
+    let names = said(STRUCTURES_KEY).zip(said(CHUNKS_KEY)).filter(|_| said(FORM_KEY).as_deref() == Some(FORM));
+    Ok(names.map(|(structures, chunks)| Tables { structures, chunks }))
 }
 
 /// What the metadata of `files.parquet` says.

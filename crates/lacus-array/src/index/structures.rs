@@ -98,9 +98,7 @@ impl Collected {
         let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(writer_properties(Vec::new())))?;
         writer.write(&batch)?;
         writer.close()?;
-        let mut hasher = DefaultHasher::new();
-        bytes.hash(&mut hasher);
-        Ok((format!("structures-{:016x}.parquet", hasher.finish()), bytes))
+        Ok((named_by_content("structures", &bytes), bytes))
     }
 
     fn batch(&self) -> Result<RecordBatch> {
@@ -147,6 +145,13 @@ impl Collected {
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         Ok(RecordBatch::try_new(schema, columns.into_iter().map(|(_, array)| array).collect())?)
     }
+}
+
+/// A name that only these bytes have: a reader never meets half of one table and half of another.
+pub(super) fn named_by_content(table: &str, bytes: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    format!("{table}-{:016x}.parquet", hasher.finish())
 }
 
 /// The structures of the bytes of their file, by number.

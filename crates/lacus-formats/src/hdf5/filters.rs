@@ -7,8 +7,9 @@ mod zfp;
 use std::io::Read;
 
 use hdf5_reader::error::Error;
-use hdf5_reader::filters::FilterRegistry;
+use hdf5_reader::filters::{FILTER_DEFLATE, FILTER_FLETCHER32, FILTER_SHUFFLE, FilterRegistry};
 use hdf5_reader::messages::filter_pipeline::FilterDescription;
+use serde_json::json;
 use zarrs::array::codec::bytes_to_bytes::blosc::BloscCodec;
 use zarrs::array::codec::bytes_to_bytes::blosc::{BloscCompressionLevel, BloscCompressor, BloscShuffleMode};
 use zarrs::array::{BytesRepresentation, BytesToBytesCodecTraits, CodecOptions};
@@ -29,7 +30,11 @@ const MOST_BYTES: u64 = 1 << 30;
 const BUILT_IN: [u16; 7] = [1, 2, 3, 4, 5, 6, 32_004];
 
 /// The registered names of filters that people meet.
-const NAMES: [(u16, &str); 13] = [
+const NAMES: [(u16, &str); 17] = [
+    (4, "szip"),
+    (5, "N-bit"),
+    (6, "scale-offset"),
+    (32_004, "LZ4"),
     (307, "bzip2"),
     (32_000, "LZF"),
     (32_001, "Blosc"),
@@ -66,6 +71,22 @@ pub(super) fn unreadable(filter: &FilterDescription) -> Option<String> {
         id if BUILT_IN.contains(&id) || OWN.contains(&id) => None,
         _ => Some(name(filter)),
     }
+}
+
+/// The filters as numcodecs calls them, in the order of writing; or the one that it does not have.
+pub(super) fn codecs(filters: &[FilterDescription], width: usize) -> Result<Vec<serde_json::Value>, String> {
+    let codec = |filter: &FilterDescription| {
+        Ok(match filter.id {
+            FILTER_DEFLATE => json!({"id": "zlib", "level": 1}),
+            FILTER_SHUFFLE => json!({"id": "shuffle", "elementsize": super::shuffled(filters, width)}),
+            FILTER_FLETCHER32 => json!({"id": "fletcher32"}),
+            BZIP2 => json!({"id": "bz2", "level": 1}),
+            ZSTD => json!({"id": "zstd", "level": 1}),
+            BLOSC => json!({"id": "blosc", "cname": "lz4", "clevel": 1, "shuffle": 0}),
+            _ => return Err(format!("the filter {} has no codec in Zarr 2", name(filter))),
+        })
+    };
+    filters.iter().map(codec).collect()
 }
 
 fn name(filter: &FilterDescription) -> String {

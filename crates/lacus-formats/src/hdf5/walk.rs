@@ -281,6 +281,7 @@ impl Walker<'_> {
             shape: Vec::new(),
             dimensions,
             chunk: Vec::new(),
+            codecs: Ok(Vec::new()),
             fill: None,
             missing: if self.netcdf { Missing::NetcdfDefaults } else { Missing::Nothing },
             attributes: found.attributes.clone(),
@@ -355,6 +356,7 @@ impl Walker<'_> {
         if let Some(unknown) = filters.iter().find_map(super::filters::unreadable) {
             return Err(Error::new(Kind::Unsupported, format!("stored with the filter {unknown}, which can't be read")));
         }
+        array.codecs = super::filters::codecs(&filters, width);
         Ok((layout, filters))
     }
 

@@ -90,6 +90,7 @@ impl Node {
             shape: Vec::new(),
             dimensions: Vec::new(),
             chunk: Vec::new(),
+            codecs: Err("it is Zarr already".to_owned()),
             fill: None,
             missing: Missing::Nothing,
             attributes: self.attributes(),

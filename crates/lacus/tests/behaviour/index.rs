@@ -116,10 +116,13 @@ async fn an_index_follows_its_files() -> TestResult {
     assert_eq!(counts(&build(&engine, "days").await?), [2, 1, 1, 1]);
     assert_eq!(ask(&open(&folder)?, sql).await?, answer);
     let files = fs::read_dir(Path::new(&status.place))?.count();
-    assert_eq!(files, 2, "what no index uses is removed");
+    assert_eq!(files, 3, "what no index uses is removed");
     // Anyone can read it.
     let parquet = format!("SELECT count(*), min(\"min(time) Timestamp(µs)\") FROM '{}/files.parquet'", status.place);
     assert_eq!(ask(&engine, &parquet).await?, "4,2024-06-01T00:00:00");
+    // The chunks are those of the files that are there, changed ones included.
+    let chunks = format!("SELECT count(DISTINCT file), count(*) FROM '{}/chunks-*.parquet' WHERE array = 'rh'", status.place);
+    assert_eq!(ask(&engine, &chunks).await?, "2,8");
     Ok(())
 }
 
