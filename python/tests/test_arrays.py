@@ -66,3 +66,37 @@ def test_an_index_is_built_with_progress(tmp_path: pathlib.Path) -> None:
         lake.build_index("dais")
     with pytest.raises(ZeroDivisionError):
         lake.build_index("days", progress=lambda done, of: 1 / 0)
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_what_stands_in_paths_and_attributes_is_a_column(tmp_path: pathlib.Path, indexed: bool) -> None:
+    for year in (2001, 2002):
+        for run in ("007", "__HIVE_DEFAULT_PARTITION__"):
+            folder = tmp_path / f"year={year}" / f"run={run}"
+            folder.mkdir(parents=True)
+            shutil.copy(ARRAYS / "climate.nc", folder)
+            with netCDF4.Dataset(folder / "climate.nc", "a") as file:
+                file.title = f"year {year}"
+    path = f'path = "{tmp_path}/year=*/**/*.nc"'
+    options = '[dataset.d.options]\nattribute_columns = "title"\nfile = true'
+    (tmp_path / "lacus.toml").write_text(f"[dataset.d]\n{path}\n{options}")
+    lake = lacus.open(tmp_path / "lacus.toml")
+    if indexed:
+        assert lake.build_index("d", progress=lambda *_: None)["added"] == 4
+    rows = lake.sql("SELECT year, run, title, count(*), count(DISTINCT _file) FROM d.time_lat_lon GROUP BY ALL ORDER BY 1, 2 NULLS LAST")
+    table = rows.to_arrow().to_pydict()
+    assert [list(row) for row in zip(*table.values(), strict=True)] == [
+        [year, run, f"year {year}", 24 * 6 * 12, 1] for year in (2001, 2002) for run in ("007", None)
+    ]
+    for condition, files in {
+        "year = 2001": 2,
+        "run IS NULL": 2,
+        "title = 'year 2002' AND run = '007'": 1,
+        "_file LIKE '%year=2001/%'": 2,
+        "year = 2001 OR (run = '007' AND lat > 0)": 3,
+        "year + 1 > 2003": 0,
+    }.items():
+        plan = lake.sql(f"EXPLAIN SELECT time, lat, year FROM d.time_lat_lon WHERE {condition}").to_arrow()
+        assert f"files={files}/4" in str(plan.to_pydict()), condition
+    rows = lake.sql("SELECT year, lat FROM d.time_lat_lon WHERE year = 2001 OR (run = '007' AND lat > 0)").to_arrow()
+    assert rows.num_rows == 24 * 12 * (6 + 6 + 3)

@@ -33,7 +33,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::chunks::ChunkReader;
 use crate::gather::{Rows, runs};
 use crate::runs::RunAggregate;
-use crate::scan::{FileScan, GridScan, Work, column_of};
+use crate::scan::{FileScan, Filled, GridScan, Work, column_of};
 use crate::selection::Indices;
 use crate::table::LONGEST_COORDINATE;
 use crate::union::conform;
@@ -168,7 +168,7 @@ impl CoordinateGroups {
             }
             let mut varies = None;
             for column in collect_columns(expression) {
-                let Some(column) = file.columns[column.index()].map(|place| &layout.columns[place]) else { continue };
+                let Some(column) = file.columns[column.index()].column().map(|place| &layout.columns[place]) else { continue };
                 let short = column.array().is_none_or(|array| file.opened.array(array).elements() <= LONGEST_COORDINATE);
                 match (column.axes.as_slice(), varies) {
                     _ if !column.coordinate || !short => return None,
@@ -242,14 +242,15 @@ impl CoordinateGroups {
             let mut columns = Vec::new();
             for (place, field) in schema.fields().iter().enumerate() {
                 let is_wanted = wanted.iter().any(|column| column.index() == place);
-                let stored = file.columns[place].filter(|_| is_wanted).map(|column| &layout.columns[column]);
-                columns.push(match stored {
-                    Some(column) => {
+                columns.push(match &file.columns[place] {
+                    _ if !is_wanted => new_null_array(field.data_type(), used.len()),
+                    Filled::Value(value) => take(value, &UInt64Array::from(vec![0; used.len()]), None)?,
+                    Filled::Column(column) => {
+                        let column = &layout.columns[*column];
                         let values = conform(&column_of(reader, &file.opened, layout, column).await?, column, field.data_type())?;
                         let rows = if column.axes.is_empty() { vec![0; used.len()] } else { used.clone() };
                         take(&values, &UInt64Array::from(rows), None)?
                     }
-                    None => new_null_array(field.data_type(), used.len()),
                 });
             }
             let nullable: Vec<_> = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();

@@ -97,6 +97,11 @@ impl Index {
         self.bounds.iter().find(|bounds| bounds.array == array && bounds.low.null_count() == 0).map(|bounds| &bounds.low)
     }
 
+    /// The path of a row.
+    pub(crate) fn path(&self, row: u32) -> &str {
+        self.files.paths.value(row as usize)
+    }
+
     /// The structure of the file of a row.
     pub(crate) fn structure(&self, row: u32) -> &Arc<Structure> {
         &self.structures[self.structure_number(row)]

@@ -28,6 +28,7 @@ mod coordinate_groups;
 mod differences;
 mod element;
 mod fetch;
+mod file_columns;
 mod format;
 mod gather;
 mod grid;

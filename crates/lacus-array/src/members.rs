@@ -90,6 +90,32 @@ impl Members {
         }
     }
 
+    /// The row of the index that describes the container at a place.
+    pub(crate) fn row(&self, place: usize) -> Option<u32> {
+        match &self.all[place] {
+            Member::Opened(opened) => opened.described.as_ref().map(|(_, row)| *row),
+            Member::Row(row) => Some(*row),
+        }
+    }
+
+    /// Where the containers lie.
+    pub(crate) fn locations(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().map(|member| match (member, &self.described) {
+            (Member::Opened(opened), _) => opened.object.location.as_ref(),
+            (Member::Row(row), Some(described)) => described.index.path(*row),
+            (Member::Row(_), None) => "",
+        })
+    }
+
+    /// Where the containers lie, as a person would write it.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = String> {
+        self.all.iter().map(|member| match (member, &self.described) {
+            (Member::Opened(opened), _) => opened.shown(),
+            (Member::Row(row), Some(described)) => described.stores.shown(&described.index.path(*row).into()),
+            (Member::Row(_), None) => String::new(),
+        })
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = Result<Arc<Opened>>> {
         (0..self.len()).map(|place| self.get(place))
     }

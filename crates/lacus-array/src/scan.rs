@@ -4,7 +4,7 @@ use std::fmt::{self, Formatter};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, new_empty_array, new_null_array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, new_empty_array};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_common::tree_node::TreeNodeRecursion;
 use datafusion_common::{DataFusionError, Result, Statistics};
@@ -38,14 +38,33 @@ const GROUP_BOXES: u64 = 256;
 pub(crate) struct FileScan {
     pub(crate) opened: Arc<Opened>,
     pub(crate) table: usize,
-    /// The column of the container for each column of the scan; `None` where it has no such column.
-    pub(crate) columns: Vec<Option<usize>>,
+    /// What fills each column of the scan.
+    pub(crate) columns: Vec<Filled>,
     pub(crate) selection: Selection,
     pub(crate) boxes: Boxes,
     /// Decoded bytes of an average box.
     pub(crate) box_bytes: u64,
     /// How many chunks of the read arrays are selected, of how many.
     pub(crate) chunks: (u64, u64),
+}
+
+/// What fills a column of a scan in one container.
+#[derive(Debug)]
+pub(crate) enum Filled {
+    /// A column of the container, by its place.
+    Column(usize),
+    /// One value in all rows: of the file as a whole, or NULL where it has no such column.
+    Value(ArrayRef),
+}
+
+impl Filled {
+    /// The column of the container.
+    pub(crate) fn column(&self) -> Option<usize> {
+        match self {
+            Self::Column(place) => Some(*place),
+            Self::Value(_) => None,
+        }
+    }
 }
 
 impl FileScan {
@@ -253,9 +272,9 @@ async fn prepared(scan: Arc<GridScan>, reader: ChunkReader, work: Work, decoded:
         let ranges = file.boxes.ranges(number);
         let selected: Vec<Indices> = file.selection.axes().iter().zip(&ranges).map(|(axis, range)| axis.within(range)).collect();
         let needs: Vec<Option<Need>> =
-            file.columns.iter().map(|column| need(&file.opened, &file.layout().columns[(*column)?], &selected)).collect();
+            file.columns.iter().map(|column| need(&file.opened, &file.layout().columns[column.column()?], &selected)).collect();
         for (need, column) in needs.iter().zip(&file.columns) {
-            let (Some(need), Some(column)) = (need, column) else { continue };
+            let (Some(need), Filled::Column(column)) = (need, column) else { continue };
             let chunk = |key: &ChunkKey| file.opened.array(key.array).chunk.as_slice();
             let axes = &file.layout().columns[*column].axes;
             let again = need.keys.first().is_some_and(|key| !file.boxes.hold(axes, chunk(key)));
@@ -350,9 +369,10 @@ fn empty_text() -> ArrayRef {
 impl GridScan {
     fn columns(&self, file: &FileScan, rows: &Rows, needs: &[Option<Need>], chunks: Option<&Decoded>) -> Result<Vec<Cells>> {
         let layout = file.layout();
-        let column = |((column, need), field): ((&Option<usize>, &Option<Need>), &Arc<arrow::datatypes::Field>)| {
-            let Some(column) = column.map(|column| &layout.columns[column]) else {
-                return Ok(Cells::Constant(new_null_array(field.data_type(), 1)));
+        let column = |(column, need): (&Filled, &Option<Need>)| {
+            let column = match column {
+                Filled::Column(place) => &layout.columns[*place],
+                Filled::Value(value) => return Ok(Cells::Constant(Arc::clone(value))),
             };
             Ok(match (&column.content, need, chunks) {
                 (Content::Index, ..) => Cells::Index(column.axes[0]),
@@ -361,7 +381,7 @@ impl GridScan {
                 _ => Cells::Constant(empty_text()),
             })
         };
-        file.columns.iter().zip(needs).zip(self.schema.fields()).map(column).collect()
+        file.columns.iter().zip(needs).map(column).collect()
     }
 }
 
@@ -394,7 +414,7 @@ impl Group {
         let fields = self.scan.schema.fields();
         let columns = cells.iter().zip(&file.columns).zip(fields);
         let arrays = columns.map(|((cells, column), field)| {
-            let column = column.map(|column| &file.layout().columns[column]);
+            let column = column.column().map(|column| &file.layout().columns[column]);
             values(rows.column(cells, start, length)?, column, field.data_type())
         });
         let options = RecordBatchOptions::new().with_row_count(Some(length));

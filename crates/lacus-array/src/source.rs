@@ -23,6 +23,7 @@ use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 use crate::chunks::{ChunkReader, Opened};
 use crate::container::{ArrayMeta, Container};
 use crate::differences::{DIFFERENCES, differences, examined};
+use crate::file_columns::FileColumns;
 use crate::format::{Format, GridStore, Source};
 use crate::index::{Builder, Containers, Index, Indices, KnownFile, Pieces, bounded_arrays, chunk_rows, extremes};
 use crate::mapping::{ColumnLayout, MappingOptions, TableLayout, map};
@@ -44,7 +45,7 @@ const MOST_CONTAINERS: usize = 100_000;
 /// Coordinates that are kept.
 const MOST_COORDINATES: usize = 100_000;
 
-const OPTIONS: [&str; 7] = ["broadcast", "decode_cf", "dims", "files", "group", "index", "table"];
+const OPTIONS: [&str; 9] = ["attribute_columns", "broadcast", "decode_cf", "dims", "file", "files", "group", "index", "table"];
 
 /// Datasets of arrays in files and folders: each set of dimensions is a table.
 ///
@@ -258,14 +259,34 @@ impl ArraySource {
         (file, task.join().await.unwrap_or_else(|error| Err(Error::new(Kind::Internal, error.to_string()))))
     }
 
-    fn table(&self, spec: &DatasetSpec, name: &str, members: Arc<Members>, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
+    /// The columns that are one value in each file.
+    async fn file_columns(&self, spec: &DatasetSpec, members: &Members) -> Result<FileColumns> {
+        let options = Options::of(spec)?;
+        let mut columns = FileColumns::default();
+        let pattern = self.stores.resolve(&spec.location)?;
+        columns.add_partitions(members, pattern.prefix(), spec.partitions.as_deref()).map_err(|error| error.with("dataset", &spec.name))?;
+        if !options.attribute_columns.is_empty() {
+            let described = match (&self.indices, members.index()) {
+                (Some(indices), Some(index)) => indices.attributes(&spec.name, index).await?,
+                _ => Vec::new(),
+            };
+            columns.add_attributes(members, &options.attribute_columns, &described)?;
+        }
+        if options.file {
+            columns.add_file(members);
+        }
+        Ok(columns)
+    }
+
+    async fn table(&self, spec: &DatasetSpec, name: &str, members: Arc<Members>, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
+        let file_columns = self.file_columns(spec, &members).await?;
         let describe = |field: Field| match spec.columns.get(field.name()) {
             Some(column) => describe_field(field, column.description.as_deref(), column.unit.as_deref()),
             None => field,
         };
         let notices = session.config().get_extension::<Notices>();
         let mut notice = |text: String| notices.iter().for_each(|notices| notices.add(format!("`{}`: {text}", spec.name)));
-        let united = unite(name, members, describe, &mut notice)?;
+        let united = unite(name, members, file_columns, describe, &mut notice)?;
         Ok(Arc::new(ArrayTable::new(spec.name.clone(), united, Arc::clone(&self.coordinates))))
     }
 }
@@ -303,6 +324,10 @@ struct Options {
     table: Option<String>,
     /// Whether the files are those of the index, without a listing.
     as_indexed: bool,
+    /// Attributes of whole files that are columns.
+    attribute_columns: Vec<String>,
+    /// Whether the names of the files are a column.
+    file: bool,
 }
 
 impl Options {
@@ -310,13 +335,12 @@ impl Options {
         let mut options = Self::default();
         for (name, value) in &spec.options {
             match name.as_str() {
+                "attribute_columns" => options.attribute_columns = words(text(name, value)?),
+                "file" => options.file = value.boolean(name)?,
                 "broadcast" => options.mapping.broadcast = value.boolean(name)?,
                 "index" => options.mapping.index = value.boolean(name)?,
                 "decode_cf" => options.mapping.decode_cf = value.boolean(name)?,
-                "dims" => {
-                    options.dimensions =
-                        Some(text(name, value)?.split([',', ' ']).filter(|part| !part.is_empty()).map(str::to_owned).collect())
-                }
+                "dims" => options.dimensions = Some(words(text(name, value)?)),
                 "files" => {
                     options.as_indexed = match text(name, value)? {
                         "index" => true,
@@ -356,6 +380,10 @@ impl Options {
     fn narrows(&self) -> bool {
         self.group.is_some() || self.dimensions.is_some() || self.table.is_some()
     }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split([',', ' ']).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
 fn text<'a>(name: &str, value: &'a OptionValue) -> Result<&'a str> {
@@ -440,7 +468,7 @@ impl DatasetSource for ArraySource {
         {
             notices.add(notice);
         }
-        self.table(spec, &table.name, members, session)
+        self.table(spec, &table.name, members, session).await
     }
 
     async fn tables(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Vec<TableInfo>> {
@@ -545,7 +573,10 @@ impl DatasetSource for ArraySource {
         let tables = listed(&members)?;
         let exact = tables.iter().find(|known| known.name == table);
         let found = exact.or_else(|| tables.iter().find(|known| known.name.eq_ignore_ascii_case(table)));
-        found.map(|found| self.table(spec, &found.name, members, session)).transpose()
+        match found {
+            Some(found) => self.table(spec, &found.name, members, session).await.map(Some),
+            None => Ok(None),
+        }
     }
 }
 

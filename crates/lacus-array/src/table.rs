@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion_catalog::{Session, TableProvider};
 use datafusion_common::stats::Precision;
@@ -12,6 +12,7 @@ use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column, DFSchema, Result, ScalarValue, Statistics, project_schema};
 use datafusion_datasource::source::DataSourceExec;
 use datafusion_execution::object_store::ObjectStoreUrl;
+use datafusion_expr::utils::conjunction;
 use datafusion_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::metrics::ExecutionPlanMetricsSet;
@@ -25,7 +26,7 @@ use object_store::path::Path;
 use crate::chunks::{ChunkReader, Opened};
 use crate::index::{extremes, known_extremes, matching};
 use crate::mapping::{ColumnLayout, Content};
-use crate::scan::{FileScan, GridScan, column_of, partitions};
+use crate::scan::{FileScan, Filled, GridScan, column_of, partitions};
 use crate::selection::{Boxes, Selection, box_extent};
 use crate::union::{Along, Part, United, conform};
 
@@ -106,7 +107,7 @@ impl ArrayTable {
                 let field = self.united.schema.field_with_name(&column.name)?;
                 let values = match stored.get(column.name.as_str()) {
                     Some((stored, values)) => conform(values, stored, field.data_type())?,
-                    None => new_null_array(field.data_type(), rows),
+                    None => self.value(part, field),
                 };
                 let values = if values.len() == rows { values } else { arrow::compute::take(&values, &zeros(rows), None)? };
                 columns.push((Arc::new(field.clone().with_nullable(true)), values));
@@ -119,6 +120,31 @@ impl ArrayTable {
             }
         }
         Ok(selection)
+    }
+
+    /// The value of a column that the container does not hold: that of the file as a whole, or NULL.
+    fn value(&self, part: &Part, field: &Field) -> ArrayRef {
+        self.united.file_columns.value(field.name(), part.member).unwrap_or_else(|| new_null_array(field.data_type(), 1))
+    }
+
+    /// Which parts pass the filters that the columns of files decide, all at once: there may be a million.
+    fn of_files(&self, session: &dyn Session, filters: &[(&Expr, Option<&str>)]) -> Result<Option<BooleanArray>> {
+        let files = &self.united.file_columns;
+        let of_files = |filter: &&(&Expr, Option<&str>)| {
+            let columns = filter.0.column_refs();
+            !columns.is_empty() && columns.iter().all(|column| files.fields().any(|field| *field.name() == column.name))
+        };
+        let filters: Vec<Expr> = filters.iter().filter(of_files).map(|(filter, _)| (*filter).clone()).collect();
+        let Some(filter) = conjunction(filters) else { return Ok(None) };
+        let places = self.united.places();
+        let mut columns = Vec::new();
+        for column in filter.column_refs() {
+            let field = self.united.schema.field_with_name(&column.name)?;
+            if let Some(values) = files.values(&column.name, &places)? {
+                columns.push((Arc::new(field.clone()), values));
+            }
+        }
+        evaluate(session, &filter, columns, places.len()).map(Some)
     }
 
     /// The values of a coordinate along its one dimension.
@@ -142,9 +168,13 @@ impl ArrayTable {
         let layout = part.layout();
         let names: HashMap<&str, usize> =
             layout.columns.iter().enumerate().map(|(place, column)| (column.field.name().as_str(), place)).collect();
-        let columns: Vec<Option<usize>> = wanted.fields().iter().map(|field| names.get(field.name().as_str()).copied()).collect();
+        let filled = |field: &Arc<Field>| match names.get(field.name().as_str()) {
+            Some(place) => Filled::Column(*place),
+            None => Filled::Value(self.value(part, field)),
+        };
+        let columns: Vec<Filled> = wanted.fields().iter().map(filled).collect();
         let extents: Vec<u64> = layout.dimensions.iter().map(|dimension| dimension.extent).collect();
-        let read: Vec<&ColumnLayout> = columns.iter().flatten().map(|place| &layout.columns[*place]).collect();
+        let read: Vec<&ColumnLayout> = columns.iter().filter_map(Filled::column).map(|place| &layout.columns[place]).collect();
         let most = limit.map_or(u64::MAX, |limit| limit as u64);
         let step = match largest(&part.opened, &read, extents.len()) {
             Some(chunk) => box_extent(&chunk, &extents, BOX_ROWS.min(most)),
@@ -329,7 +359,9 @@ impl TableProvider for ArrayTable {
             }
         };
         let may_match = matching(session, &self.united, filters)?;
-        let candidates = (0..self.united.len()).filter(|place| may_match[*place]).map(|place| self.united.part(place));
+        let of_files = self.of_files(session, &deciding)?;
+        let passes = |place: usize| of_files.as_ref().is_none_or(|passed| passed.is_valid(place) && passed.value(place));
+        let candidates = (0..self.united.len()).filter(|place| may_match[*place] && passes(*place)).map(|place| self.united.part(place));
         let candidates: Vec<Part> = candidates.collect::<lacus_core::Result<_>>()?;
         if let Some(scope) = session.config().get_extension::<ReadScope>() {
             candidates.iter().filter(|part| part.opened.object.size > 0).for_each(|part| scope.pin(&part.opened.object));

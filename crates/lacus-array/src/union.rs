@@ -11,6 +11,7 @@ use lacus_core::{Result, UNIT_KEY, wider_field};
 
 use crate::cf::{self, TimeUnit};
 use crate::chunks::Opened;
+use crate::file_columns::FileColumns;
 use crate::index::Index;
 use crate::mapping::{CALENDAR_KEY, ColumnLayout, TIME_UNITS_KEY, TableLayout};
 use crate::members::{Members, alike};
@@ -20,6 +21,8 @@ use crate::members::{Members, alike};
 pub(crate) struct Part {
     pub(crate) opened: Arc<Opened>,
     pub(crate) table: usize,
+    /// The place of the container in its dataset.
+    pub(crate) member: u32,
 }
 
 impl Part {
@@ -40,6 +43,8 @@ pub(crate) struct United {
     pub(crate) kinds: Vec<Part>,
     /// Along what each column varies, where that is the same in all containers and at most one dimension.
     pub(crate) along: Vec<Option<Along>>,
+    /// Columns that are one value in each container; they stand behind the others.
+    pub(crate) file_columns: FileColumns,
 }
 
 /// Along what a column varies.
@@ -101,7 +106,12 @@ impl United {
     /// As [`Members::get`].
     pub(crate) fn part(&self, place: usize) -> Result<Part> {
         let (member, table) = self.parts[place];
-        Ok(Part { opened: self.members.get(member as usize)?, table: table as usize })
+        Ok(Part { opened: self.members.get(member as usize)?, table: table as usize, member })
+    }
+
+    /// The places in the dataset of the containers that have the table.
+    pub(crate) fn places(&self) -> Vec<u32> {
+        self.parts.iter().map(|(member, _)| *member).collect()
     }
 
     /// What an index says of each, if one does, and a number that those of one mapping have in common.
@@ -127,6 +137,7 @@ struct Uniting {
 pub(crate) fn unite(
     name: &str,
     members: Arc<Members>,
+    file_columns: FileColumns,
     describe: impl Fn(Field) -> Field,
     notice: &mut dyn FnMut(String),
 ) -> Result<United> {
@@ -147,7 +158,7 @@ pub(crate) fn unite(
     let mut kinds = Vec::new();
     for (place, count) in alike(parts.iter().map(|(member, _)| members.kind(*member as usize))) {
         let (member, table) = parts[place];
-        kinds.push(Part { opened: members.get(member as usize)?, table: table as usize });
+        kinds.push(Part { opened: members.get(member as usize)?, table: table as usize, member });
         let part = &kinds[kinds.len() - 1];
         let layout = part.layout();
         for column in &layout.columns {
@@ -161,13 +172,16 @@ pub(crate) fn unite(
         }
     }
     let total = parts.len() as u64;
-    let along = columns.iter().map(|column| column.along.clone()).collect();
+    let file_columns = file_columns.beside(|name| places.contains_key(name))?;
+    let mut along: Vec<Option<Along>> = columns.iter().map(|column| column.along.clone()).collect();
+    along.extend(file_columns.fields().map(|_| Some(Along::Nothing)));
     let fields = columns.into_iter().map(|column| {
         let nullable = column.field.is_nullable() || column.count < total;
         describe(column.field.with_nullable(nullable))
     });
-    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    Ok(United { name: name.to_owned(), members, parts, schema, kinds, along })
+    let of_files = file_columns.fields().map(|field| describe(field.as_ref().clone()));
+    let schema = Arc::new(Schema::new(fields.chain(of_files).collect::<Vec<_>>()));
+    Ok(United { name: name.to_owned(), members, parts, schema, kinds, along, file_columns })
 }
 
 impl Uniting {

@@ -7,14 +7,13 @@ use datafusion_common::Statistics;
 use datafusion_datasource::file_format::FileFormat;
 use datafusion_execution::object_store::ObjectStoreUrl;
 use futures::{StreamExt, TryStreamExt, stream};
-use lacus_core::{DatasetSpec, Error, Kind, Result, Source, describe_field};
+use lacus_core::{DatasetSpec, Error, Kind, Partitions, Result, Source, describe_field};
 use lacus_storage::{Known, Stores, lake_url};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
 use crate::format::{self, Format};
 use crate::layout::Layouts;
-use crate::partitions::Partitions;
 use crate::table::{Files, FilesTable};
 use crate::union::{declared_fits, unite};
 

@@ -16,13 +16,13 @@ use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::empty::EmptyExec;
 use datafusion_physical_plan::union::UnionExec;
 use futures::{StreamExt, TryStreamExt, stream};
-use lacus_core::Error;
+use lacus_core::{Error, Partitions};
 use lacus_storage::{Known, ReadScope, Stores, lake_url};
 use object_store::{ObjectMeta, ObjectStore};
 
 use crate::layout::{Layouts, aligned, columns_to_read};
 use crate::named::{NamedSource, Selection};
-use crate::partitions::Partitions;
+use crate::partitions::{decides, select};
 use crate::source::Key;
 
 /// How many footers are read at once for statistics.
@@ -61,8 +61,8 @@ impl FilesTable {
     /// The files whose partition values pass `filters`, by layout, each pinned to the version that was listed.
     fn select(&self, session: &dyn Session, filters: &[Expr]) -> Result<Vec<Vec<PartitionedFile>>> {
         let Files { objects, layouts, partitions } = &self.files;
-        let deciding: Vec<Expr> = filters.iter().filter(|filter| partitions.decides(filter)).cloned().collect();
-        let passed = partitions.select(&deciding)?;
+        let deciding: Vec<Expr> = filters.iter().filter(|filter| decides(partitions, filter)).cloned().collect();
+        let passed = select(partitions, &deciding)?;
         let scope = session.config().get_extension::<ReadScope>();
         let mut selected = vec![Vec::new(); layouts.schemas.len()];
         let all = objects.iter().zip(&partitions.rows).zip(&layouts.of_file).zip(passed);
@@ -234,7 +234,7 @@ impl TableProvider for FilesTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let decided = |filter: &&Expr| match self.files.partitions.decides(filter) {
+        let decided = |filter: &&Expr| match decides(&self.files.partitions, filter) {
             true => TableProviderFilterPushDown::Exact,
             false => TableProviderFilterPushDown::Inexact,
         };

@@ -219,6 +219,7 @@ async fn mutated_files_are_answers_or_errors() -> TestResult {
     let store = StoreSpec::new(StoreName::new("lab")?, Place::Custom(memory.clone()));
     let engine = limited(vec![store], Limits { memory: 256 << 20, deadline: Duration::from_secs(30), ..Limits::default() })?;
     let mut random = StdRng::seed_from_u64(23);
+    let mut insane: Vec<String> = Vec::new();
     for name in ["climate.nc", "classic.nc", "plain.h5", "swath.nc"] {
         let whole = std::fs::read(testdata().join(name))?;
         for round in 0..rounds / 4 {
@@ -231,15 +232,20 @@ async fn mutated_files_are_answers_or_errors() -> TestResult {
             if random.random_bool(0.1) {
                 bytes.truncate(random.random_range(0..bytes.len()));
             }
-            memory.put(&name.into(), bytes.into()).await?;
+            memory.put(&name.into(), bytes.clone().into()).await?;
             for sql in [format!("SELECT * FROM 'lab:{name}'"), format!("SELECT count(*) FROM 'lab:{name}'")] {
                 if let Err(error) = ask(&engine, &sql).await {
                     let text = error.to_string();
                     let sane = !matches!(error.kind(), Kind::Internal | Kind::DeadlineExceeded) && !text.contains("panicked");
-                    assert!(sane, "{name}, round {round}: {error}");
+                    if !sane {
+                        let kept = std::env::temp_dir().join(format!("mutated-{round}-{name}"));
+                        std::fs::write(&kept, &bytes)?;
+                        insane.push(format!("{sql} of {}: {error}", kept.display()));
+                    }
                 }
             }
         }
     }
+    assert!(insane.is_empty(), "{} of {rounds} files: {insane:#?}", insane.len());
     Ok(())
 }
