@@ -27,7 +27,7 @@ use lacus_storage::Known;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-pub(crate) use bounds::{bounded_arrays, extremes, known_extremes, matching};
+pub(crate) use bounds::{bounded_arrays, extremes, known_extremes, matching, pruning};
 pub(crate) use build::{Builder, GroupAttribute, GroupAttributes, Known as KnownFile};
 pub(crate) use chunk_table::{Piece, Pieces, chunk_rows, place_of};
 pub(crate) use lazy::{Containers, Unopened};

@@ -44,6 +44,7 @@ mod sink;
 mod slabs;
 mod source;
 mod table;
+mod tiles;
 mod union;
 mod variable;
 mod writer;

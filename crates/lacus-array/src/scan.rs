@@ -337,7 +337,12 @@ fn need(opened: &Opened, column: &ColumnLayout, selected: &[Indices]) -> Option<
 
 /// The values of a column that varies along at most one dimension, one for each index along it.
 pub(crate) async fn column_of(reader: &ChunkReader, opened: &Opened, layout: &TableLayout, column: &ColumnLayout) -> Result<ArrayRef> {
-    let selected: Vec<Indices> = column.axes.iter().map(|axis| Indices::Range(0..layout.dimensions[*axis].extent)).collect();
+    let selected = column.axes.iter().map(|axis| Indices::Range(0..layout.dimensions[*axis].extent)).collect();
+    values_in(reader, opened, column, selected).await
+}
+
+/// The values of a column at the places that are `selected` along each of its own dimensions, in C order.
+pub(crate) async fn values_in(reader: &ChunkReader, opened: &Opened, column: &ColumnLayout, selected: Vec<Indices>) -> Result<ArrayRef> {
     if selected.iter().any(|indices| indices.len() == 0) {
         return Ok(new_empty_array(column.field.data_type()));
     }

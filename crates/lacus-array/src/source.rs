@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef};
+use arrow::compute::{filter, is_not_null};
 use arrow::datatypes::Field;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -32,6 +33,7 @@ use crate::metadata_tables::{ARRAYS, ATTRIBUTES, Dataset, metadata_table};
 use crate::references::{self, FileChunks, Joined, References, ordered};
 use crate::scan::column_of;
 use crate::table::{ArrayTable, Coordinates};
+use crate::tiles::KnownTiles;
 use crate::union::{Listed, listed, unite};
 
 /// How many containers are opened at once: latency is hidden, a small server is not flooded.
@@ -44,6 +46,8 @@ const HEAD: u64 = 64 * 1024;
 const MOST_CONTAINERS: usize = 100_000;
 /// Coordinates that are kept.
 const MOST_COORDINATES: usize = 100_000;
+/// Coordinates of several dimensions of whose tiles is kept what they span.
+const MOST_TILED: usize = 1_000;
 
 const OPTIONS: [&str; 9] = ["attribute_columns", "broadcast", "decode_cf", "dims", "file", "files", "group", "index", "table"];
 
@@ -58,6 +62,7 @@ pub struct ArraySource {
     names: Vec<&'static str>,
     containers: Known<(Path, MappingOptions), Arc<Opened>>,
     coordinates: Arc<Coordinates>,
+    tiles: Arc<KnownTiles>,
     indices: Option<Indices>,
     /// Containers that an index described and a query opened.
     described: Arc<Known<Path, Arc<dyn GridStore>>>,
@@ -67,9 +72,9 @@ impl ArraySource {
     /// A source of the given formats over `stores`.
     pub fn new(stores: Arc<Stores>, formats: Vec<Format>) -> Self {
         let names = formats.iter().map(|format| format.name).collect();
-        let coordinates = Arc::new(Known::new(MOST_COORDINATES));
+        let (coordinates, tiles) = (Arc::new(Known::new(MOST_COORDINATES)), Arc::new(Known::new(MOST_TILED)));
         let (containers, described) = (Known::new(MOST_CONTAINERS), Arc::new(Known::new(MOST_CONTAINERS)));
-        Self { stores, formats, names, containers, coordinates, indices: None, described }
+        Self { stores, formats, names, containers, coordinates, tiles, indices: None, described }
     }
 
     /// Keeps the indices of datasets below `folder` of `store`.
@@ -287,7 +292,7 @@ impl ArraySource {
         let notices = session.config().get_extension::<Notices>();
         let mut notice = |text: String| notices.iter().for_each(|notices| notices.add(format!("`{}`: {text}", spec.name)));
         let united = unite(name, members, file_columns, describe, &mut notice)?;
-        Ok(Arc::new(ArrayTable::new(spec.name.clone(), united, Arc::clone(&self.coordinates))))
+        Ok(Arc::new(ArrayTable::new(spec.name.clone(), united, Arc::clone(&self.coordinates), Arc::clone(&self.tiles))))
     }
 }
 
@@ -751,7 +756,12 @@ fn dimension_names(container: &Container) -> impl Iterator<Item = &str> {
 async fn bounds_of(opened: &Opened, reader: &ChunkReader) -> Result<BTreeMap<String, ArrayRef>> {
     let mut bounds = BTreeMap::new();
     for (path, (layout, column)) in bounded_arrays(opened) {
-        if let Some(extremes) = extremes(&column_of(reader, opened, layout, column).await?)? {
+        let mut values = column_of(reader, opened, layout, column).await?;
+        // Cells of a swath may lie nowhere. Bounds of several dimensions tell only where a file has nothing, never what it has.
+        if column.axes.len() > 1 && values.null_count() > 0 {
+            values = filter(&values, &is_not_null(&values)?)?;
+        }
+        if let Some(extremes) = extremes(&values)? {
             bounds.insert(path, extremes);
         }
     }

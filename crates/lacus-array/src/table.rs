@@ -1,6 +1,6 @@
 //! A table of arrays, as one query sees it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
@@ -16,6 +16,7 @@ use datafusion_expr::utils::conjunction;
 use datafusion_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion_pruning::PruningPredicate;
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 use lacus_core::{Error, Kind};
@@ -24,10 +25,11 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use crate::chunks::{ChunkReader, Opened};
-use crate::index::{extremes, known_extremes, matching};
+use crate::index::{extremes, known_extremes, matching, pruning};
 use crate::mapping::{ColumnLayout, Content};
 use crate::scan::{FileScan, Filled, GridScan, column_of, partitions};
 use crate::selection::{Boxes, Selection, box_extent};
+use crate::tiles::{KnownTiles, TileBounds, Tiles, along, is_kept, is_place};
 use crate::union::{Along, Part, United, conform};
 
 /// How many containers are looked at once.
@@ -42,17 +44,30 @@ const PLAIN_BOX_ROWS: u64 = 1 << 20;
 /// The coordinates of containers, as far as queries needed them.
 pub(crate) type Coordinates = Known<(Path, String), ArrayRef>;
 
+/// Coordinates of several dimensions are read to plan a query of so many containers at most.
+const FEW_FILES: usize = 64;
+
+/// What the bounds of coordinates tell of a query's filters.
+struct Narrowing<'a> {
+    predicate: PruningPredicate,
+    /// The columns that the filters name.
+    columns: BTreeSet<&'a str>,
+    /// Whether so few containers are read that what is not known of their coordinates may be read too.
+    few: bool,
+}
+
 /// One table of a dataset of arrays.
 #[derive(Debug)]
 pub(crate) struct ArrayTable {
     dataset: String,
     united: United,
     coordinates: Arc<Coordinates>,
+    tiles: Arc<KnownTiles>,
 }
 
 impl ArrayTable {
-    pub(crate) fn new(dataset: String, united: United, coordinates: Arc<Coordinates>) -> Self {
-        Self { dataset, united, coordinates }
+    pub(crate) fn new(dataset: String, united: United, coordinates: Arc<Coordinates>, tiles: Arc<KnownTiles>) -> Self {
+        Self { dataset, united, coordinates, tiles }
     }
 
     /// The dimension along which all columns of `filter` vary, if it can be decided by coordinates alone.
@@ -161,6 +176,54 @@ impl ArrayTable {
             self.coordinates.put(key, &opened.object, Arc::clone(&values));
         }
         Ok(values)
+    }
+
+    /// Narrows a selection to where coordinates of several dimensions may pass. What is not known of them yet is read if they are few.
+    async fn narrow(
+        &self,
+        reader: &ChunkReader,
+        part: &Part,
+        selection: &mut Selection,
+        Narrowing { predicate, columns, few }: &Narrowing<'_>,
+    ) -> Result<()> {
+        let layout = part.layout();
+        let named = |column: &&ColumnLayout| columns.contains(column.field.name().as_str());
+        let places = layout.columns.iter().filter(named).filter(|column| is_place(&part.opened, column));
+        let mut groups: BTreeMap<&[usize], TileBounds<'_>> = BTreeMap::new();
+        for column in places {
+            let target = self.united.schema.field_with_name(column.field.name())?.data_type().clone();
+            if let Some(tiles) = self.tiles(reader, part, column, *few).await? {
+                groups.entry(&column.axes).or_insert_with(|| TileBounds { columns: Vec::new() }).columns.push((column, target, tiles));
+            }
+        }
+        for (axes, bounds) in groups {
+            let passes = predicate.prune(&bounds)?;
+            for (axis, kept) in axes.iter().zip(along(bounds.counts(), &passes)) {
+                selection.restrict(*axis, |index| is_kept(&kept, index));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the tiles of a column span; `None` when that is not known and not to be read now.
+    async fn tiles(&self, reader: &ChunkReader, part: &Part, column: &ColumnLayout, few: bool) -> Result<Option<Arc<Tiles>>> {
+        let (opened, layout) = (&part.opened, part.layout());
+        let Content::Array { array, decoding, .. } = &column.content else { return Ok(None) };
+        let key = (opened.object.location.clone(), format!("{}:{}", opened.array(*array).path(), decoding.is_raw()));
+        // The chunks of a folder may change without its metadata.
+        let lasting = opened.object.size > 0;
+        if let Some(tiles) = self.tiles.get(&key, &opened.object).filter(|_| lasting) {
+            return Ok(Some(tiles));
+        }
+        // What is not kept must be worth it now: by data of more dimensions that is not read then.
+        if !few || !(lasting || column.axes.len() < layout.dimensions.len()) {
+            return Ok(None);
+        }
+        let tiles = Arc::new(Tiles::read(reader, opened, layout, column).await?);
+        if lasting {
+            self.tiles.put(key, &opened.object, Arc::clone(&tiles));
+        }
+        Ok(Some(tiles))
     }
 
     /// What is read of one container.
@@ -351,14 +414,8 @@ impl TableProvider for ArrayTable {
         let fetch = limit.filter(|_| deciding.len() == filters.len());
         let pool = Arc::clone(&session.runtime_env().memory_pool);
         let reader = || ChunkReader::new(Arc::clone(&bytes), Arc::clone(&pool));
-        let select = |part: Part| {
-            let (reader, deciding) = (reader(), deciding.clone());
-            async move {
-                let selection = self.select(session, &reader, &part, &deciding).await?;
-                Ok::<_, datafusion_common::DataFusionError>((part, selection))
-            }
-        };
-        let may_match = matching(session, &self.united, filters)?;
+        let predicate = pruning(session, &self.united.schema, filters)?;
+        let may_match = matching(&self.united, predicate.as_ref())?;
         let of_files = self.of_files(session, &deciding)?;
         let passes = |place: usize| of_files.as_ref().is_none_or(|passed| passed.is_valid(place) && passed.value(place));
         let candidates = (0..self.united.len()).filter(|place| may_match[*place] && passes(*place)).map(|place| self.united.part(place));
@@ -366,6 +423,19 @@ impl TableProvider for ArrayTable {
         if let Some(scope) = session.config().get_extension::<ReadScope>() {
             candidates.iter().filter(|part| part.opened.object.size > 0).for_each(|part| scope.pin(&part.opened.object));
         }
+        let columns = filters.iter().flat_map(Expr::column_refs).map(|column| column.name.as_str()).collect();
+        let narrowing = predicate.map(|predicate| Narrowing { predicate, columns, few: candidates.len() <= FEW_FILES });
+        let narrowing = narrowing.as_ref();
+        let select = |part: Part| {
+            let (reader, deciding) = (reader(), deciding.clone());
+            async move {
+                let mut selection = self.select(session, &reader, &part, &deciding).await?;
+                if let Some(narrowing) = narrowing.filter(|_| selection.rows() > 0) {
+                    self.narrow(&reader, &part, &mut selection, narrowing).await?;
+                }
+                Ok::<_, datafusion_common::DataFusionError>((part, selection))
+            }
+        };
         let parts: Vec<(Part, Selection)> = stream::iter(candidates).map(select).buffered(CONCURRENT_FILES).try_collect().await?;
         let statistics = self.statistics(&reader(), &parts, &schema).await?;
         let selected = parts.into_iter().filter(|(_, selection)| selection.rows() > 0);

@@ -11,7 +11,7 @@ use datafusion_common::pruning::PruningStatistics;
 use datafusion_common::{Column, DFSchema, Result};
 use datafusion_expr::Expr;
 use datafusion_expr::utils::conjunction;
-use datafusion_pruning::PruningPredicateBuilder;
+use datafusion_pruning::{PruningPredicate, PruningPredicateBuilder};
 
 use super::Index;
 use crate::chunks::Opened;
@@ -19,9 +19,9 @@ use crate::mapping::{ColumnLayout, Content, TableLayout};
 use crate::table::LONGEST_COORDINATE;
 use crate::union::{Part, United, conform};
 
-/// Columns whose bounds an index holds: coordinates along one dimension, and single ones.
+/// Columns whose bounds an index holds: coordinates, of however many dimensions.
 fn bounded_columns(table: &TableLayout) -> impl Iterator<Item = (&ColumnLayout, usize)> {
-    table.columns.iter().filter(|column| column.coordinate && column.axes.len() <= 1).filter_map(|column| match &column.content {
+    table.columns.iter().filter(|column| column.coordinate).filter_map(|column| match &column.content {
         Content::Array { array, member: None, .. } => Some((column, *array)),
         _ => None,
     })
@@ -41,24 +41,23 @@ pub(crate) fn bounded_arrays(opened: &Opened) -> BTreeMap<String, (&TableLayout,
     arrays
 }
 
-/// Whether each part of a table may have rows that pass the filters. A part that no index knows always may.
-pub(crate) fn matching(session: &dyn Session, table: &United, filters: &[Expr]) -> Result<Vec<bool>> {
-    let unknown = || vec![true; table.len()];
-    let schema = &table.schema;
-    if filters.is_empty() || table.known().all(|(_, known)| known.is_none()) {
-        return Ok(unknown());
-    }
+/// What tells from the bounds of columns that no row passes the filters; `None` when bounds can't tell.
+pub(crate) fn pruning(session: &dyn Session, schema: &SchemaRef, filters: &[Expr]) -> Result<Option<PruningPredicate>> {
     // A filter names its columns with the table's name in front; here they stand for themselves.
     let plain = filters.iter().map(|filter| crate::table::without_table(filter.clone())).collect::<Result<Vec<_>>>()?;
-    let Some(filter) = conjunction(plain) else { return Ok(unknown()) };
+    let Some(filter) = conjunction(plain) else { return Ok(None) };
     let known = DFSchema::try_from(Arc::clone(schema))?;
-    let Ok(predicate) = session.create_physical_expr(filter, &known) else { return Ok(unknown()) };
-    let Ok(predicate) = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).try_build(predicate) else {
-        return Ok(unknown());
+    let Ok(predicate) = session.create_physical_expr(filter, &known) else { return Ok(None) };
+    let built = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).try_build(predicate);
+    Ok(built.ok().filter(|predicate| !predicate.always_true()))
+}
+
+/// Whether each part of a table may have rows that pass the filters. A part that no index knows always may.
+pub(crate) fn matching(table: &United, predicate: Option<&PruningPredicate>) -> Result<Vec<bool>> {
+    let schema = &table.schema;
+    let Some(predicate) = predicate.filter(|_| table.known().any(|(_, known)| known.is_some())) else {
+        return Ok(vec![true; table.len()]);
     };
-    if predicate.always_true() {
-        return Ok(unknown());
-    }
     let kinds: HashMap<usize, &Part> = table.kinds.iter().map(|part| (part.opened.kind(), part)).collect();
     let known = table.known().map(|(kind, known)| known.and_then(|(index, row)| Some((index.as_ref(), row, *kinds.get(&kind)?))));
     predicate.prune(&PartBounds::of(known, schema))
