@@ -9,6 +9,7 @@ use arrow::datatypes::UInt8Type;
 use lacus_core::Result;
 
 use crate::element::{joined, joined_arrays};
+use crate::expansion::SharedLookup;
 use crate::selection::Indices;
 
 /// One column's cells of a box.
@@ -36,6 +37,13 @@ pub(crate) enum Cells {
     },
     /// The index along an axis.
     Index(usize),
+    /// The value of the instance to which each element belongs.
+    Looked {
+        /// What tells the instance.
+        elements: Box<Cells>,
+        /// The values of the instances.
+        lookup: SharedLookup,
+    },
 }
 
 /// What each place along an axis adds to the place of a cell.
@@ -162,6 +170,7 @@ impl Rows {
                 });
                 Ok(Arc::new(Int64Array::from(values)))
             }
+            Cells::Looked { elements, lookup } => Ok(lookup.values(&self.column(elements, start, length)?)?),
             Cells::Along { axis, values } => self.repeated(*axis, values, start, length),
             Cells::Gathered { values, contiguous: Some(first), text: None, .. } => Ok(values.slice(first + start, length)),
             Cells::Gathered { values, terms, text: None, .. } => {

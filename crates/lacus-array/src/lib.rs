@@ -27,6 +27,7 @@ mod container;
 mod coordinate_groups;
 mod differences;
 mod element;
+mod expansion;
 mod fetch;
 mod file_columns;
 mod format;

@@ -13,6 +13,7 @@ use lacus_core::UNIT_KEY;
 use crate::cf::{Decoding, TimeUnit};
 use crate::container::{ArrayMeta, Attributes, Container, Dimension, groups_upward, joined_path, shown};
 use crate::element::Element;
+use crate::expansion::{By, Expansion};
 
 /// The metadata key of the unit and epoch from which a time was decoded.
 pub const TIME_UNITS_KEY: &str = "cf_units";
@@ -30,6 +31,9 @@ pub(crate) const STRUCTURE: [&str; 9] = [
     "_Netcdf4Dimid",
     "_nc3_strict",
 ];
+
+/// Observations belong to profiles, and these to stations: that is as deep as the conventions go.
+const EXPANSIONS: usize = 2;
 
 /// How arrays become tables.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -114,6 +118,8 @@ pub(crate) enum Content {
         /// The member of a compound type, when that is the column.
         member: Option<usize>,
     },
+    /// The values of the instances to which the elements along a dimension belong.
+    Expanded(Arc<Expansion>),
 }
 
 /// Where an array went.
@@ -130,6 +136,7 @@ impl ColumnLayout {
     pub(crate) fn array(&self) -> Option<usize> {
         match &self.content {
             Content::Array { array, .. } => Some(*array),
+            Content::Expanded(expansion) => expansion.of.array(),
             Content::Index => None,
         }
     }
@@ -332,6 +339,10 @@ impl<'a> Mapper<'a> {
                 columns.push(self.column(index, &dimensions, true));
             }
         }
+        for (axis, dimension) in dimensions.iter().enumerate() {
+            let expanded = self.expanded(&set.0, dimension, EXPANSIONS).into_iter();
+            expanded.for_each(|column| columns.push(Some(ColumnLayout { axes: vec![axis], ..column })));
+        }
         if self.options.broadcast {
             for index in 0..self.container.arrays.len() {
                 let array = &self.container.arrays[index];
@@ -371,6 +382,78 @@ impl<'a> Mapper<'a> {
         Some(ColumnLayout { field: Arc::new(field), content, axes, coordinate, time })
     }
 
+    /// The columns of the instances to which the elements along a dimension belong, each along that dimension alone.
+    fn expanded(&self, group: &str, dimension: &(Dimension, u64), depth: usize) -> Vec<ColumnLayout> {
+        let mut columns = Vec::new();
+        let Some(deeper) = depth.checked_sub(1) else { return columns };
+        for (index, array) in self.container.arrays.iter().enumerate() {
+            if array.group != group || !is_readable(array) || !array.element.is_number() {
+                continue;
+            }
+            let [own] = self.seen[index].dimensions.as_slice() else { continue };
+            let text = |name: &str| array.attributes.text(name).map(str::trim);
+            if text("sample_dimension") == Some(dimension.0.name.as_str()) && own.0.key != dimension.0.key {
+                let by = By::Counts(self.raw_column(index));
+                columns.extend(self.instances(group, own, index, deeper).into_iter().map(|of| expand(of, own.1, by.clone())));
+            }
+            if own.0.key != dimension.0.key {
+                continue;
+            }
+            if let Some(instances) = text("instance_dimension").and_then(|name| self.dimension_named(group, name)) {
+                let by = By::Indices(self.raw_column(index));
+                columns.extend(self.instances(group, &instances, index, deeper).into_iter().map(|of| expand(of, instances.1, by.clone())));
+            }
+            columns.extend(text("compress").map(|names| self.gathered(group, index, names)).unwrap_or_default());
+        }
+        columns
+    }
+
+    /// The places on a grid of the points of a list, whose numbers in that grid an array holds.
+    fn gathered(&self, group: &str, index: usize, names: &str) -> Vec<ColumnLayout> {
+        let grid = names.split_whitespace().map(|name| self.dimension_named(group, name));
+        let grid = grid.collect::<Option<Vec<_>>>().unwrap_or_default();
+        let cells = grid.iter().fold(1, |product: u64, (_, extent)| product.saturating_mul(*extent));
+        let mut stride = cells;
+        let mut columns = Vec::new();
+        for (along, extent) in grid {
+            stride /= extent.max(1);
+            let of = match self.coordinates.get(&along.key) {
+                Some(coordinate) => self.column(*coordinate, &[(along.clone(), extent)], true),
+                None => Some(index_column(Arc::new(Field::new(&along.name, DataType::Int64, false)), 0)),
+            };
+            let by = By::Cells { column: self.raw_column(index), stride: stride.max(1), cells };
+            columns.extend(of.map(|of| expand(of, extent, by)));
+        }
+        columns
+    }
+
+    /// The columns along the dimension of instances; `but` tells which elements are theirs.
+    fn instances(&self, group: &str, instances: &(Dimension, u64), but: usize, depth: usize) -> Vec<ColumnLayout> {
+        let along = |index: &usize| {
+            let array = &self.container.arrays[*index];
+            let alone = matches!(self.seen[*index].dimensions.as_slice(), [(own, _)] if own.key == instances.0.key);
+            alone && *index != but && array.group == group && is_readable(array) && !matches!(array.element, Element::Struct { .. })
+        };
+        let own = (0..self.container.arrays.len()).filter(along);
+        let own = own.filter_map(|index| self.column(index, std::slice::from_ref(instances), true));
+        own.chain(self.expanded(group, instances, depth)).collect()
+    }
+
+    /// A dimension of the arrays of a group, by its name.
+    fn dimension_named(&self, group: &str, name: &str) -> Option<(Dimension, u64)> {
+        let of_group = self.container.arrays.iter().zip(&self.seen).filter(|(array, _)| array.group == group);
+        of_group.flat_map(|(_, seen)| &seen.dimensions).find(|(dimension, _)| dimension.name == name).cloned()
+    }
+
+    /// What is stored of an array of numbers along one dimension.
+    fn raw_column(&self, index: usize) -> ColumnLayout {
+        let array = &self.container.arrays[index];
+        let decoding = Arc::new(Decoding::raw(array));
+        let field = Arc::new(Field::new(&array.name, decoding.data_type(), true));
+        let content = Content::Array { array: index, decoding, text: None, member: None };
+        ColumnLayout { field, content, axes: vec![0], coordinate: true, time: None }
+    }
+
     fn member_columns(&self, index: usize, count: usize, columns: &mut Columns) {
         let array = &self.container.arrays[index];
         let DataType::Struct(fields) = array.element.data_type() else { return };
@@ -405,6 +488,13 @@ impl<'a> Mapper<'a> {
     }
 }
 
+/// A column of instances for their elements. An element may belong to none.
+fn expand(of: ColumnLayout, instances: u64, by: By) -> ColumnLayout {
+    let field = Arc::new(of.field.as_ref().clone().with_nullable(true));
+    let time = of.time;
+    ColumnLayout { field, content: Content::Expanded(Arc::new(Expansion { of, instances, by })), axes: vec![0], coordinate: true, time }
+}
+
 /// The index along a dimension.
 fn index_column(field: FieldRef, axis: usize) -> ColumnLayout {
     ColumnLayout { field, content: Content::Index, axes: vec![axis], coordinate: true, time: None }
@@ -434,7 +524,7 @@ impl Columns {
         let Some(mut column) = column else { return };
         let what = |column: &ColumnLayout| match &column.content {
             Content::Array { array, member, .. } => Some((*array, *member)),
-            Content::Index => None,
+            Content::Index | Content::Expanded(_) => None,
         };
         if what(&column).is_some() && self.all.iter().any(|known| what(known) == what(&column)) {
             return;

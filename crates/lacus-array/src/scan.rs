@@ -1,10 +1,11 @@
 //! One read of a table of arrays.
 
+use std::collections::HashMap;
 use std::fmt::{self, Formatter};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, new_empty_array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray, new_empty_array};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_common::tree_node::TreeNodeRecursion;
 use datafusion_common::{DataFusionError, Result, Statistics};
@@ -23,6 +24,7 @@ use object_store::ObjectStore;
 use crate::cf::Decoding;
 use crate::chunks::{ChunkKey, ChunkReader, Decoded, Opened, Wanted};
 use crate::container::product;
+use crate::expansion::{Expansion, Lookup, SharedLookup, stored_with};
 use crate::gather::{Cells, GridAxis, Rows, cells};
 use crate::mapping::{ColumnLayout, Content, TableLayout};
 use crate::selection::{Boxes, Indices, Selection};
@@ -40,6 +42,8 @@ pub(crate) struct FileScan {
     pub(crate) table: usize,
     /// What fills each column of the scan.
     pub(crate) columns: Vec<Filled>,
+    /// Of columns of instances, by their places: what their elements find their values by.
+    pub(crate) lookups: HashMap<usize, SharedLookup>,
     pub(crate) selection: Selection,
     pub(crate) boxes: Boxes,
     /// Decoded bytes of an average box.
@@ -70,6 +74,29 @@ impl Filled {
 impl FileScan {
     pub(crate) fn layout(&self) -> &TableLayout {
         &self.opened.mapping.tables[self.table]
+    }
+
+    /// The columns of instances that are read, by their places.
+    fn expansions(&self) -> impl Iterator<Item = (usize, &Arc<Expansion>)> {
+        self.columns.iter().filter_map(Filled::column).filter_map(|place| match &self.layout().columns[place].content {
+            Content::Expanded(expansion) => Some((place, expansion)),
+            _ => None,
+        })
+    }
+
+    /// Whether columns of instances are read.
+    pub(crate) fn expands(&self) -> bool {
+        self.expansions().next().is_some()
+    }
+
+    /// Reads what elements find the values of their instances by.
+    pub(crate) async fn look_up(&mut self, reader: ChunkReader) -> Result<()> {
+        let mut lookups = HashMap::new();
+        for (place, expansion) in self.expansions() {
+            lookups.insert(place, Arc::new(Lookup::read(&reader, &self.opened, expansion).await?));
+        }
+        self.lookups = lookups;
+        Ok(())
     }
 }
 
@@ -305,6 +332,9 @@ struct Need {
 
 /// What a column needs for a box; `None` when it has no chunks.
 fn need(opened: &Opened, column: &ColumnLayout, selected: &[Indices]) -> Option<Need> {
+    if let Content::Expanded(expansion) = &column.content {
+        return need(opened, &stored_with(expansion, &column.axes)?, selected);
+    }
     let Content::Array { array, decoding, text, .. } = &column.content else { return None };
     let meta = opened.array(*array);
     let axis_of = |(place, axis): (usize, &usize)| {
@@ -346,6 +376,14 @@ pub(crate) async fn values_in(reader: &ChunkReader, opened: &Opened, column: &Co
     if selected.iter().any(|indices| indices.len() == 0) {
         return Ok(new_empty_array(column.field.data_type()));
     }
+    if let Content::Expanded(expansion) = &column.content {
+        let lookup = Lookup::read(reader, opened, expansion).await?;
+        let elements: ArrayRef = match stored_with(expansion, &column.axes) {
+            Some(stored) => Box::pin(values_in(reader, opened, &stored, selected)).await?,
+            None => Arc::new(selected.iter().flat_map(Indices::iter).map(|index| index as i64).collect::<Int64Array>()),
+        };
+        return lookup.values(&elements);
+    }
     let alone = ColumnLayout { axes: (0..column.axes.len()).collect(), ..column.clone() };
     let cells = match need(opened, &alone, &selected) {
         None if matches!(column.content, Content::Index) => Cells::Index(0),
@@ -375,15 +413,19 @@ impl GridScan {
     fn columns(&self, file: &FileScan, rows: &Rows, needs: &[Option<Need>], chunks: Option<&Decoded>) -> Result<Vec<Cells>> {
         let layout = file.layout();
         let column = |(column, need): (&Filled, &Option<Need>)| {
-            let column = match column {
-                Filled::Column(place) => &layout.columns[*place],
+            let (column, lookup) = match column {
+                Filled::Column(place) => (&layout.columns[*place], file.lookups.get(place)),
                 Filled::Value(value) => return Ok(Cells::Constant(Arc::clone(value))),
             };
-            Ok(match (&column.content, need, chunks) {
-                (Content::Index, ..) => Cells::Index(column.axes[0]),
+            let cells = match (&column.content, need, chunks) {
+                (Content::Index, ..) | (Content::Expanded(_), None, _) => Cells::Index(column.axes[0]),
                 (_, Some(need), Some(decoded)) => need.cells(decoded, &rows.selected)?,
                 // Texts of no length have no chunks.
                 _ => Cells::Constant(empty_text()),
+            };
+            Ok(match lookup {
+                Some(lookup) => Cells::Looked { elements: Box::new(cells), lookup: Arc::clone(lookup) },
+                None => cells,
             })
         };
         file.columns.iter().zip(needs).map(column).collect()

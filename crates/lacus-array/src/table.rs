@@ -165,8 +165,12 @@ impl ArrayTable {
     /// The values of a coordinate along its one dimension.
     async fn coordinate(&self, reader: &ChunkReader, part: &Part, column: &ColumnLayout) -> Result<ArrayRef> {
         let opened = &part.opened;
-        let Content::Array { array, decoding, .. } = &column.content else { return column_of(reader, opened, part.layout(), column).await };
-        let key = (opened.object.location.clone(), format!("{}:{}", opened.array(*array).path(), decoding.is_raw()));
+        let what = match &column.content {
+            Content::Index => return column_of(reader, opened, part.layout(), column).await,
+            Content::Array { array, decoding, .. } => format!("{}:{}", opened.array(*array).path(), decoding.is_raw()),
+            Content::Expanded(_) => format!("{}:{}:{}", part.layout().name, column.field.name(), opened.decoded),
+        };
+        let key = (opened.object.location.clone(), what);
         if let Some(values) = self.coordinates.get(&key, &opened.object) {
             return Ok(values);
         }
@@ -247,7 +251,16 @@ impl ArrayTable {
         let row_bytes: u64 = read.iter().map(|column| width(&part.opened, column)).sum::<u64>() + 1;
         let box_bytes = (selection.rows() / boxes.len().max(1)).saturating_mul(row_bytes);
         let chunks = chunk_counts(&part.opened, &read, &selection);
-        FileScan { opened: Arc::clone(&part.opened), table: part.table, columns, selection, boxes, box_bytes, chunks }
+        FileScan {
+            opened: Arc::clone(&part.opened),
+            table: part.table,
+            columns,
+            lookups: HashMap::new(),
+            selection,
+            boxes,
+            box_bytes,
+            chunks,
+        }
     }
 
     /// Exact bounds of coordinates, for queries that ask for nothing else.
@@ -351,7 +364,7 @@ fn largest(opened: &Opened, read: &[&ColumnLayout], rank: usize) -> Option<Vec<u
     let full = read.iter().filter(|column| column.axes.len() == rank);
     let arrays = full.filter_map(|column| match &column.content {
         Content::Array { array, .. } => Some((opened.array(*array), &column.axes)),
-        Content::Index => None,
+        Content::Index | Content::Expanded(_) => None,
     });
     let (meta, axes) = arrays.max_by_key(|(meta, _)| (meta.volume(), std::cmp::Reverse(meta.chunk_bytes())))?;
     let mut chunk = vec![1; rank];
@@ -362,7 +375,7 @@ fn largest(opened: &Opened, read: &[&ColumnLayout], rank: usize) -> Option<Vec<u
 fn width(opened: &Opened, column: &ColumnLayout) -> u64 {
     match &column.content {
         Content::Array { array, text, .. } => opened.array(*array).element.width() as u64 * text.unwrap_or(1).max(1),
-        Content::Index => 8,
+        Content::Index | Content::Expanded(_) => 8,
     }
 }
 
@@ -439,7 +452,8 @@ impl TableProvider for ArrayTable {
         let parts: Vec<(Part, Selection)> = stream::iter(candidates).map(select).buffered(CONCURRENT_FILES).try_collect().await?;
         let statistics = self.statistics(&reader(), &parts, &schema).await?;
         let selected = parts.into_iter().filter(|(_, selection)| selection.rows() > 0);
-        let files: Vec<FileScan> = selected.map(|(part, selection)| self.file(&part, selection, &schema, fetch)).collect();
+        let mut files: Vec<FileScan> = selected.map(|(part, selection)| self.file(&part, selection, &schema, fetch)).collect();
+        try_join_all(files.iter_mut().filter(|file| file.expands()).map(|file| file.look_up(reader()))).await?;
         // A few rows come from one place: partitions would each read ahead for them.
         let few = fetch.is_some_and(|rows| rows as u64 <= PLAIN_BOX_ROWS);
         let partitions = partitions(&files, if few { 1 } else { session.config().target_partitions() });
