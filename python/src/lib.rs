@@ -8,6 +8,7 @@ mod batch;
 mod capsule;
 mod error;
 mod lake;
+mod progress;
 mod result;
 mod runtime;
 mod value;

@@ -7,7 +7,7 @@ use lacus::arrow::compute::cast;
 use lacus::arrow::datatypes::{DataType, SchemaRef};
 use lacus::arrow::error::ArrowError;
 use lacus::arrow::util::pretty::pretty_format_batches;
-use lacus::{Error, Principal, Query, ScalarValue, notices_of};
+use lacus::{Error, Principal, Query, QueryProgress, ScalarValue, notices_of};
 use lacus_remote::RemoteQuery;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
@@ -16,7 +16,7 @@ use crate::batch::Batch;
 use crate::capsule;
 use crate::error::OrRaise;
 use crate::lake::Door;
-use crate::runtime::{Ended, runtime, wait, watched};
+use crate::runtime::{Ended, runtime, wait, wait_and_say, watched};
 
 type Batches = BoxStream<'static, lacus::Result<RecordBatch>>;
 
@@ -52,6 +52,14 @@ impl Planned {
         }
     }
 
+    /// How far it is once it runs; a server does not say.
+    fn progress(&self) -> Option<QueryProgress> {
+        match self {
+            Self::Here(query) => Some(query.progress()),
+            Self::There(_) => None,
+        }
+    }
+
     fn stream(self) -> lacus::Result<Batches> {
         Ok(match self {
             Self::Here(query) => query.stream()?.boxed(),
@@ -72,7 +80,7 @@ impl Result {
     }
 
     /// Starts a reading.
-    fn start(&self, py: Python<'_>) -> PyResult<(SchemaRef, Batches)> {
+    fn start(&self, py: Python<'_>) -> PyResult<(SchemaRef, Batches, Option<QueryProgress>)> {
         let planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner).take();
         let planned = match planned {
             Some(planned) => planned,
@@ -81,13 +89,13 @@ impl Result {
         // The operators spawn their tasks when they start, so that must happen on the runtime.
         let _entered = runtime().or_raise(py)?.enter();
         // What is asked again may have another schema by now, and batches must leave under their own.
-        let schema = planned.schema();
-        Ok((schema, planned.stream().or_raise(py)?))
+        let (schema, progress) = (planned.schema(), planned.progress());
+        Ok((schema, planned.stream().or_raise(py)?, progress))
     }
 
     fn collect(&self, py: Python<'_>) -> PyResult<(SchemaRef, Vec<RecordBatch>)> {
-        let (schema, batches) = self.start(py)?;
-        Ok((schema, wait(py, batches.try_collect())?))
+        let (schema, batches, progress) = self.start(py)?;
+        Ok((schema, wait_and_say(py, batches.try_collect(), progress)?))
     }
 
     fn collected_stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -139,8 +147,8 @@ impl Result {
 
     #[pyo3(signature = (rows=20))]
     fn show(&self, py: Python<'_>, rows: usize) -> PyResult<()> {
-        let (schema, mut batches) = self.start(py)?;
-        let shown = wait(py, async move {
+        let (schema, mut batches, progress) = self.start(py)?;
+        let shown = async move {
             let (mut shown, mut count) = (Vec::new(), 0);
             while count <= rows
                 && let Some(batch) = batches.try_next().await?
@@ -149,8 +157,8 @@ impl Result {
                 count += batch.num_rows();
             }
             Ok((shown, count > rows))
-        })?;
-        let (batches, more) = shown;
+        };
+        let (batches, more) = wait_and_say(py, shown, progress)?;
         let batches = if batches.is_empty() { vec![RecordBatch::new_empty(schema)] } else { batches };
         let table = pretty_format_batches(&batches).map_err(Error::from).or_raise(py)?.to_string();
         let note = if more { format!("\nonly the first {rows} rows are shown; show(rows=...) shows more") } else { String::new() };
@@ -171,7 +179,7 @@ impl Result {
     fn __arrow_c_stream__<'py>(&self, py: Python<'py>, requested_schema: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyCapsule>> {
         // The interface lets a producer keep its own types, so a requested schema is a wish that is not met.
         drop(requested_schema);
-        let (schema, batches) = self.start(py)?;
+        let (schema, batches, _) = self.start(py)?;
         capsule::stream(py, Box::new(BlockingReader { schema, batches }))
     }
 }

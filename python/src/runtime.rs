@@ -2,11 +2,12 @@ use std::future::Future;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use lacus::{Error, Kind, Result};
+use lacus::{Error, Kind, QueryProgress, Result};
 use pyo3::prelude::*;
 use tokio::runtime::Runtime;
 
 use crate::error::raised;
+use crate::progress::Line;
 
 /// How often a wait looks for Ctrl-C.
 const SIGNALS: Duration = Duration::from_millis(50);
@@ -41,15 +42,38 @@ pub(crate) fn wait<T: Send>(py: Python<'_>, work: impl Future<Output = Result<T>
     py.detach(|| watched(work)).map_err(|ended| ended.raised(py))
 }
 
+/// As [`wait`], and says how far the query is where somebody watches.
+pub(crate) fn wait_and_say<T: Send>(
+    py: Python<'_>,
+    work: impl Future<Output = Result<T>> + Send,
+    query: Option<QueryProgress>,
+) -> PyResult<T> {
+    let mut line = Line::new(py, query);
+    let done = py.detach(|| looked_after(work, |py| line.say(py))).map_err(|ended| ended.raised(py));
+    line.erase(py);
+    done
+}
+
 /// Runs `work` on a thread that may or may not hold the interpreter.
 pub(crate) fn watched<T>(work: impl Future<Output = Result<T>>) -> std::result::Result<T, Ended> {
+    looked_after(work, |_| ())
+}
+
+/// As [`watched`]; `look` is called from time to time.
+fn looked_after<T>(work: impl Future<Output = Result<T>>, mut look: impl FnMut(Python<'_>)) -> std::result::Result<T, Ended> {
     let runtime = runtime().map_err(Ended::Failed)?;
     runtime.block_on(async {
         tokio::pin!(work);
         loop {
             tokio::select! {
                 done = &mut work => return done.map_err(Ended::Failed),
-                () = tokio::time::sleep(SIGNALS) => Python::attach(|py| py.check_signals()).map_err(Ended::Interrupted)?,
+                () = tokio::time::sleep(SIGNALS) => {
+                    let looked = Python::attach(|py| {
+                        look(py);
+                        py.check_signals()
+                    });
+                    looked.map_err(Ended::Interrupted)?;
+                }
             }
         }
     })

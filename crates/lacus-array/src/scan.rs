@@ -237,11 +237,16 @@ impl GridScan {
     /// The boxes of `work`, decoded group after group.
     pub(crate) fn prepared(&self, work: Vec<Work>, partition: usize, reader: ChunkReader) -> BoxStream<'static, Result<Group>> {
         let decoded = MetricBuilder::new(&self.metrics).counter("chunks_decoded", partition);
+        let rows = MetricBuilder::new(&self.metrics).counter("rows_decoded", partition);
         let scan = Arc::new(self.clone());
         // The next group is fetched and decoded while the rows of this one are used; a scan that stops early does not read ahead.
         let ahead = if self.fetch.is_some() { 1 } else { 2 };
         let groups = stream::iter(groups(&scan.files, work));
-        groups.map(move |group| prepare(Arc::clone(&scan), reader.clone(), group, decoded.clone())).buffered(ahead).boxed()
+        groups
+            .map(move |group| prepare(Arc::clone(&scan), reader.clone(), group, decoded.clone()))
+            .buffered(ahead)
+            .inspect_ok(move |group| rows.add((0..group.boxes()).map(|number| group.rows(number).count).sum()))
+            .boxed()
     }
 }
 

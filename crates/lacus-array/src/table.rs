@@ -15,7 +15,7 @@ use datafusion_execution::object_store::ObjectStoreUrl;
 use datafusion_expr::utils::conjunction;
 use datafusion_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion_physical_plan::ExecutionPlan;
-use datafusion_physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion_physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder};
 use datafusion_pruning::PruningPredicate;
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -457,6 +457,9 @@ impl TableProvider for ArrayTable {
         // A few rows come from one place: partitions would each read ahead for them.
         let few = fetch.is_some_and(|rows| rows as u64 <= PLAIN_BOX_ROWS);
         let partitions = partitions(&files, if few { 1 } else { session.config().target_partitions() });
+        let metrics = ExecutionPlanMetricsSet::new();
+        let rows: u64 = files.iter().map(|file| file.selection.rows()).sum();
+        MetricBuilder::new(&metrics).global_counter("rows_selected").add(usize::try_from(rows).unwrap_or(usize::MAX));
         Ok(DataSourceExec::from_data_source(GridScan {
             bytes,
             table: format!("{}.{}", self.dataset, self.united.name),
@@ -466,7 +469,7 @@ impl TableProvider for ArrayTable {
             partitions: Arc::new(partitions),
             statistics: Arc::new(statistics),
             fetch,
-            metrics: ExecutionPlanMetricsSet::new(),
+            metrics,
         }))
     }
 }

@@ -1,35 +1,60 @@
 use std::time::Duration;
 
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use lacus::QueryProgress;
 
 use crate::terminal;
 
-/// Rows, bytes and time of a running query, on a terminal.
+/// How often a query is looked at.
+const LOOKS: Duration = Duration::from_millis(200);
+
+/// What a running query has read, and how far it is, on a terminal.
 pub(crate) struct Progress {
     bar: ProgressBar,
-    rows: u64,
+    /// Looks at the query from time to time.
+    watch: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Progress {
     /// Shows progress unless it is unwanted or nobody watches.
     pub(crate) fn start(quiet: bool) -> Self {
         let bar = if quiet || !terminal::is_watched() { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
-        bar.set_draw_target(if quiet || !terminal::is_watched() {
-            ProgressDrawTarget::hidden()
-        } else {
-            ProgressDrawTarget::stderr_with_hz(10)
-        });
         bar.enable_steady_tick(Duration::from_millis(200));
         bar.set_message("planning");
-        Self { bar, rows: 0 }
+        Self { bar, watch: None }
     }
 
-    /// Counts rows that arrived; `bytes` is what was read so far, where that is known.
-    pub(crate) fn advance(&mut self, rows: usize, bytes: Option<u64>) {
-        self.rows += rows as u64;
-        let read = bytes.map(|bytes| format!(", {} read", HumanBytes(bytes))).unwrap_or_default();
-        self.bar.set_message(format!("{} rows{read}, {:.1} s", HumanCount(self.rows), self.bar.elapsed().as_secs_f64()));
+    /// Shows how far a query of this process is, from now on.
+    pub(crate) fn follow(&mut self, query: QueryProgress) {
+        let bar = self.bar.clone();
+        self.watch = Some(tokio::spawn(async move {
+            loop {
+                bar.set_message(line(query.now(), bar.elapsed()));
+                tokio::time::sleep(LOOKS).await;
+            }
+        }));
     }
+
+    /// Shows how many rows have come from elsewhere.
+    pub(crate) fn arrived(&self, rows: u64) {
+        if self.watch.is_none() {
+            self.bar.set_message(format!("{} rows, {:.1} s", HumanCount(rows), self.bar.elapsed().as_secs_f64()));
+        }
+    }
+}
+
+/// `42 %, 1,234 rows, 3 GiB read, 12.3 s, 17 s left`; what is not known is left out.
+fn line(now: lacus::Progress, elapsed: Duration) -> String {
+    let mut parts = vec![format!("{} rows", HumanCount(now.rows)), format!("{} read", HumanBytes(now.bytes))];
+    parts.push(format!("{:.1} s", elapsed.as_secs_f64()));
+    if let Some(part) = now.part() {
+        parts.insert(0, format!("{:.0} %", part * 100.0));
+        // Of the first rows nobody can tell.
+        if part > 0.02 && part < 1.0 {
+            parts.push(format!("{:.0} s left", elapsed.as_secs_f64() / part * (1.0 - part)));
+        }
+    }
+    parts.join(", ")
 }
 
 /// How many files are done, of how many, on a terminal.
@@ -63,6 +88,7 @@ impl Drop for FileProgress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
+        self.watch.iter().for_each(tokio::task::JoinHandle::abort);
         self.bar.finish_and_clear();
     }
 }

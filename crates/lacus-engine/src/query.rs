@@ -16,6 +16,7 @@ use lacus_storage::StoreReads;
 use tokio::time::{Instant, Sleep};
 
 use crate::explain;
+use crate::progress::QueryProgress;
 use crate::session::Scope;
 
 /// One SQL text, planned: its schema is known, and nothing but metadata was read.
@@ -87,6 +88,15 @@ impl Query {
             Work::Kept { count, .. } => Some(count),
             _ => None,
         }
+    }
+
+    /// Tells how far the query is, once it runs.
+    pub fn progress(&self) -> QueryProgress {
+        let plan = match &self.work {
+            Work::Rows { plan, .. } => Some(Arc::clone(plan)),
+            Work::Done | Work::Kept { .. } => None,
+        };
+        QueryProgress::new(Arc::clone(&self.scope.reads), plan)
     }
 
     /// Runs the query, on the tokio runtime that calls it. Dropping the stream cancels it: all tasks and reads stop.

@@ -47,7 +47,9 @@ pub use lacus_core::{
     ReferenceFiles, ReferenceForm, Result, Rows, Sink, Source, StoreName, TableInfo, WriteSpec, description_of, nearest, notices_of,
     unit_of,
 };
-pub use lacus_engine::{Engine, EngineBuilder, Limits, Prepared, Query, ResultStream, TableEntry, TableKind, split};
+pub use lacus_engine::{
+    Engine, EngineBuilder, Limits, Prepared, Progress, Query, QueryProgress, ResultStream, TableEntry, TableKind, split,
+};
 pub use lacus_storage::{Credentials, Place, S3Spec, Secret, StoreReads, StoreSpec, Stores};
 /// The trait of stores that a program brings.
 pub use object_store;

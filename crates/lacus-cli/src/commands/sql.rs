@@ -5,7 +5,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use lacus::arrow::array::RecordBatch;
 use lacus::arrow::datatypes::SchemaRef;
-use lacus::{Engine, Error, Kind, Principal, Result, ScalarValue, notices_of, split};
+use lacus::{Engine, Error, Kind, Principal, QueryProgress, Result, ScalarValue, notices_of, split};
 use lacus_remote::Remote;
 
 use crate::arguments::SqlArguments;
@@ -22,7 +22,9 @@ enum Door {
 /// One result, from either door.
 struct Answer {
     schema: SchemaRef,
-    batches: BoxStream<'static, Result<(RecordBatch, Option<u64>)>>,
+    batches: BoxStream<'static, Result<RecordBatch>>,
+    /// How far it is, where that is known.
+    progress: Option<QueryProgress>,
 }
 
 pub(crate) async fn run(lake: Option<&Path>, arguments: SqlArguments) -> Result<()> {
@@ -95,11 +97,16 @@ async fn show(door: &Door, statement: &str, parameters: &[ScalarValue], argument
         return Err(Error::new(Kind::InvalidConfiguration, "a file holds one result, and the text has several")
             .hint("run the statements one by one"));
     }
+    if let Some(query) = answer.progress.take() {
+        progress.follow(query);
+    }
+    let mut rows = 0;
     let mut output = Output::open(arguments.format, arguments.output.as_deref(), &answer.schema, arguments.rows)?;
     while !output.is_full() {
         let written = match answer.batches.try_next().await {
-            Ok(Some((batch, bytes))) => {
-                progress.advance(batch.num_rows(), bytes);
+            Ok(Some(batch)) => {
+                rows += batch.num_rows() as u64;
+                progress.arrived(rows);
                 output.write(&batch)
             }
             Ok(None) => break,
@@ -121,14 +128,8 @@ async fn ask(door: &Door, statement: &str, parameters: &[ScalarValue]) -> Result
             if query.is_command() {
                 return Ok(None);
             }
-            let schema = query.schema();
-            let results = query.stream()?;
-            let batches = futures::stream::try_unfold(results, |mut results| async move {
-                let batch = results.try_next().await?;
-                let bytes = results.reads().iter().map(|read| read.bytes).sum();
-                Ok(batch.map(|batch| ((batch, Some(bytes)), results)))
-            });
-            Ok(Some(Answer { schema, batches: batches.boxed() }))
+            let (schema, progress) = (query.schema(), Some(query.progress()));
+            Ok(Some(Answer { schema, batches: query.stream()?.boxed(), progress }))
         }
         Door::There(remote) => {
             let query = remote.query(statement, parameters).await?;
@@ -136,7 +137,7 @@ async fn ask(door: &Door, statement: &str, parameters: &[ScalarValue]) -> Result
                 return Ok(None);
             }
             let schema = query.schema();
-            Ok(Some(Answer { schema, batches: query.stream()?.map_ok(|batch| (batch, None)).boxed() }))
+            Ok(Some(Answer { schema, batches: query.stream()?.boxed(), progress: None }))
         }
     }
 }

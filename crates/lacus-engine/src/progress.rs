@@ -1,0 +1,76 @@
+//! How far a running query is, told by what its scans count.
+
+use std::sync::Arc;
+
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
+use lacus_storage::ReadScope;
+
+/// The counter of rows that a scan has decoded, and that of those it will: a scan that leaves neither is told by its output.
+const DECODED: &str = "rows_decoded";
+const SELECTED: &str = "rows_selected";
+
+/// Tells how far a query is while its stream is read; see [`Query::progress`](crate::Query::progress).
+#[derive(Debug, Clone)]
+pub struct QueryProgress {
+    reads: Arc<ReadScope>,
+    plan: Option<Arc<dyn ExecutionPlan>>,
+}
+
+/// How far a query is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// The bytes read from all stores.
+    pub bytes: u64,
+    /// The rows that its scans have read.
+    pub rows: u64,
+    /// The rows that they will have read in the end, as far as they know: an estimate.
+    pub of_rows: Option<u64>,
+}
+
+impl Progress {
+    /// The part of the rows that is read, from 0 to 1.
+    pub fn part(&self) -> Option<f64> {
+        let of = self.of_rows.filter(|of| *of > 0)?;
+        Some((self.rows as f64 / of as f64).min(1.0))
+    }
+}
+
+impl QueryProgress {
+    pub(crate) fn new(reads: Arc<ReadScope>, plan: Option<Arc<dyn ExecutionPlan>>) -> Self {
+        Self { reads, plan }
+    }
+
+    /// How far the query is now.
+    pub fn now(&self) -> Progress {
+        let bytes = self.reads.reads().iter().map(|read| read.bytes).sum();
+        let mut progress = Progress { bytes, rows: 0, of_rows: self.plan.is_some().then_some(0) };
+        if let Some(plan) = &self.plan {
+            add(plan.as_ref(), &mut progress);
+        }
+        progress
+    }
+}
+
+/// Adds what the scans of a plan have read.
+fn add(plan: &dyn ExecutionPlan, progress: &mut Progress) {
+    let children = plan.children();
+    if !children.is_empty() {
+        children.into_iter().for_each(|child| add(child.as_ref(), progress));
+        return;
+    }
+    let metrics = plan.metrics();
+    let counted = |name: &str| metrics.as_ref().and_then(|metrics| sum(metrics, name));
+    let expected = || Some(*StatisticsContext::new().compute(plan, &StatisticsArgs::new()).ok()?.num_rows.get_value()? as u64);
+    let (rows, of_rows) = match counted(SELECTED) {
+        Some(selected) => (counted(DECODED).unwrap_or(0), Some(selected)),
+        None => (metrics.as_ref().and_then(MetricsSet::output_rows).unwrap_or(0) as u64, expected()),
+    };
+    progress.rows += rows;
+    progress.of_rows = progress.of_rows.zip(of_rows).map(|(sum, of_rows)| sum + of_rows);
+}
+
+fn sum(metrics: &MetricsSet, name: &str) -> Option<u64> {
+    metrics.sum_by_name(name).map(|value| value.as_usize() as u64)
+}
