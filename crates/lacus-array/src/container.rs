@@ -92,6 +92,12 @@ impl ArrayMeta {
         self.shape.iter().fold(1, |product: u64, extent| product.saturating_mul(*extent))
     }
 
+    /// Why the array can't be read: what its format says, or that no table can count its cells.
+    pub(crate) fn refused(&self) -> Option<String> {
+        let uncountable = || format!("{:?} are more cells than can be counted", self.shape);
+        self.problem.clone().or_else(|| (self.elements() > i64::MAX as u64).then(uncountable))
+    }
+
     /// Decoded size in bytes, as far as elements are of fixed width.
     pub fn volume(&self) -> u64 {
         self.elements().saturating_mul(self.element.width() as u64)

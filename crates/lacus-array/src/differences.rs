@@ -66,8 +66,8 @@ pub(crate) async fn examined(opened: &Opened, reader: &ChunkReader) -> Result<Ex
     let mut examined = Examined::default();
     for (index, array) in opened.store.container().arrays.iter().enumerate() {
         let path = array.path();
-        match &array.problem {
-            Some(problem) => examined.problems.push((path.clone(), problem.clone())),
+        match array.refused() {
+            Some(problem) => examined.problems.push((path.clone(), problem)),
             None => examined.problems.extend(truncated(opened, reader, index, array).await.map(|problem| (path.clone(), problem))),
         }
         let names: Vec<&str> = array.dimensions.iter().map(|dimension| dimension.name.as_str()).collect();

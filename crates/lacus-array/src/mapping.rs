@@ -471,8 +471,8 @@ impl<'a> Mapper<'a> {
                 tables.insert(*index, name);
             });
         }
-        let place = |(index, array): (usize, &ArrayMeta)| match (&array.problem, tables.get(&index)) {
-            (Some(problem), _) => ArrayPlace { table: None, role: problem.clone() },
+        let place = |(index, array): (usize, &ArrayMeta)| match (array.refused(), tables.get(&index)) {
+            (Some(problem), _) => ArrayPlace { table: None, role: problem },
             (None, Some(table)) => {
                 let role = if self.bounds.contains_key(&index) { "bounds" } else { "data" };
                 ArrayPlace { table: Some((*table).clone()), role: role.to_owned() }
@@ -544,7 +544,7 @@ impl Columns {
 }
 
 fn is_readable(array: &ArrayMeta) -> bool {
-    array.problem.is_none() && !array.only_dimension
+    array.refused().is_none() && !array.only_dimension
 }
 
 fn seen(array: &ArrayMeta, text: Option<TextLength>) -> Seen {

@@ -156,8 +156,8 @@ fn array<'a>(
     joined: &'a BTreeMap<String, Joined>,
 ) -> std::result::Result<Described<'a>, String> {
     let meta = &files[0].container.arrays[number];
-    if let Some(problem) = &meta.problem {
-        return Err(problem.clone());
+    if let Some(problem) = meta.refused() {
+        return Err(problem);
     }
     if let Some(inline) = joined.get(&meta.path()) {
         let bytes = zarr2::inline_bytes(inline).map_err(|error| error.to_string())?;
@@ -188,7 +188,7 @@ fn same_array<'a>(file: &FileChunks<'a>, meta: &ArrayMeta, concat: Option<&str>)
     let url = &file.url;
     let found = file.container.arrays.iter().find(|found| found.name == meta.name && found.group == meta.group);
     let found = found.ok_or_else(|| format!("{url} lacks it"))?;
-    if let Some(problem) = &found.problem {
+    if let Some(problem) = found.refused() {
         return Err(format!("in {url}: {problem}"));
     }
     if found.element != meta.element {

@@ -20,13 +20,13 @@ pub fn slab_extent(shape: &[u64], width: usize) -> Vec<u64> {
 
 /// Where a slab begins, in elements, and how many elements of it lie inside of the array; the rest is beyond the array's end.
 pub fn slab_range(shape: &[u64], extent: &[u64], chunk: &[u64]) -> (u64, u64) {
-    let (mut start, mut stride, mut inside) = (0u64, 1u64, 1);
+    let (mut start, mut stride, mut inside) = (0u64, 1u64, 1u64);
     for axis in (0..shape.len()).rev() {
         let first = chunk[axis].saturating_mul(extent[axis]);
         // A shape that no file can hold leads beyond its end, where the reader refuses to go.
         start = first.saturating_mul(stride).saturating_add(start);
         stride = stride.saturating_mul(shape[axis]);
-        inside *= extent[axis].min(shape[axis].saturating_sub(first));
+        inside = inside.saturating_mul(extent[axis].min(shape[axis].saturating_sub(first)));
     }
     (start, inside)
 }

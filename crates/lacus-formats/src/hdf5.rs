@@ -132,7 +132,11 @@ impl GridStore for Hdf5Store {
                 let width = meta.element.width() as u64;
                 let place = |chunk: &Vec<u64>| {
                     let (start, cells) = slab_range(&meta.shape, &meta.chunk, chunk);
-                    self.place(Some(ChunkPlace { address: address.saturating_add(start * width), size: cells * width, mask: 0 }))
+                    self.place(Some(ChunkPlace {
+                        address: address.saturating_add(start.saturating_mul(width)),
+                        size: cells.saturating_mul(width),
+                        mask: 0,
+                    }))
                 };
                 Ok(chunks.iter().map(place).collect())
             }
@@ -155,7 +159,7 @@ impl GridStore for Hdf5Store {
         match &self.layouts[array] {
             Layout::Contiguous(_) => {
                 let (_, cells) = slab_range(&meta.shape, &meta.chunk, chunk);
-                if decoded.len() as u64 == cells * meta.element.width() as u64 {
+                if decoded.len() as u64 == cells.saturating_mul(meta.element.width() as u64) {
                     decoded.resize(whole, 0);
                 }
             }

@@ -119,14 +119,14 @@ impl ClassicStore {
         let Some(stride) = layout.stride else {
             let (start, cells) = slab_range(&meta.shape, &meta.chunk, chunk);
             let start = layout.begin.saturating_add(start.saturating_mul(width));
-            return std::iter::once(start..start.saturating_add(cells * width)).collect();
+            return std::iter::once(start..start.saturating_add(cells.saturating_mul(width))).collect();
         };
         let first = chunk[0] * meta.chunk[0];
         let last = (first + meta.chunk[0]).min(meta.shape[0]);
         let (start, cells) = slab_range(&meta.shape[1..], &meta.chunk[1..], &chunk[1..]);
         let range = |record: u64| {
-            let start = layout.begin.saturating_add(record.saturating_mul(stride)).saturating_add(start * width);
-            start..start.saturating_add(cells * width)
+            let start = layout.begin.saturating_add(record.saturating_mul(stride)).saturating_add(start.saturating_mul(width));
+            start..start.saturating_add(cells.saturating_mul(width))
         };
         (first..last).map(range).collect()
     }

@@ -23,6 +23,9 @@ use crate::format::Place;
 /// Chunks whose places are asked for at once.
 const BLOCK: u64 = 1 << 16;
 
+/// A file with an array of more chunks is not indexed.
+const MOST_CHUNKS: u64 = 100_000_000;
+
 /// Where one piece of a chunk lies.
 #[derive(Debug, Clone)]
 pub(crate) struct Piece {
@@ -62,11 +65,15 @@ pub(crate) async fn chunk_rows(opened: &Opened, reader: &ChunkReader) -> Result<
     let (mut chunk, mut part, mut offset) = (UInt64Builder::new(), UInt32Builder::new(), UInt64Builder::new());
     let (mut length, mut mask, mut inline) = (UInt64Builder::new(), UInt32Builder::new(), BinaryBuilder::new());
     for (number, meta) in opened.store.container().arrays.iter().enumerate() {
-        if meta.problem.is_some() || meta.only_dimension {
+        if meta.refused().is_some() || meta.only_dimension {
             continue;
         }
         let counts = meta.chunk_counts();
         let all = counts.iter().fold(1, |product: u64, count| product.saturating_mul(*count));
+        if all > MOST_CHUNKS {
+            let error = Error::new(Kind::LimitExceeded, format!("{all} chunks are more than an index can hold"));
+            return Err(opened.name(error, number));
+        }
         let mut next = 0;
         while next < all {
             let block: Vec<u64> = (next..all.min(next.saturating_add(BLOCK))).collect();
