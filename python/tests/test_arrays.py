@@ -100,3 +100,13 @@ def test_what_stands_in_paths_and_attributes_is_a_column(tmp_path: pathlib.Path,
         assert f"files={files}/4" in str(plan.to_pydict()), condition
     rows = lake.sql("SELECT year, lat FROM d.time_lat_lon WHERE year = 2001 OR (run = '007' AND lat > 0)").to_arrow()
     assert rows.num_rows == 24 * 12 * (6 + 6 + 3)
+
+
+def test_names_of_files_are_the_same_with_an_index(tmp_path: pathlib.Path) -> None:
+    shutil.copy(ARRAYS / "day-1.nc", tmp_path / "run~1 [a].nc")
+    (tmp_path / "lacus.toml").write_text(f'[dataset.d]\npath = "{tmp_path}/*.nc"\noptions = {{ file = true }}\n')
+    sql = f"SELECT DISTINCT _file FROM d WHERE _file = '{tmp_path}/run~1 [a].nc'"
+    opened = lacus.open(tmp_path / "lacus.toml").sql(sql).to_arrow().to_pylist()
+    assert len(opened) == 1
+    lacus.open(tmp_path / "lacus.toml").build_index("d", progress=lambda *_: None)
+    assert lacus.open(tmp_path / "lacus.toml").sql(sql).to_arrow().to_pylist() == opened

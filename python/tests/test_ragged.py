@@ -68,6 +68,9 @@ def test_an_index_of_none_is_null(tmp_path: pathlib.Path) -> None:
         out.createVariable("t", "f4", ("obs",), chunksizes=(2,))[:] = numpy.arange(6)
     rows = lacus.open().sql(f"SELECT altitude, t FROM '{tmp_path}/i.nc' ORDER BY t").to_arrow()
     assert rows["altitude"].to_pylist() == [155, 1560, None, 155, None, 1560]
+    # The index itself means what it does alone, beside what it tells.
+    beside = lacus.open().sql(f"SELECT which, altitude, t FROM '{tmp_path}/i.nc' ORDER BY t").to_arrow()
+    assert beside["which"].to_pylist() == [1, 0, None, 1, 2, 0]
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 import fsspec.implementations.reference
+import h5py
 import netCDF4
 import numpy
 import pytest
@@ -120,3 +121,64 @@ def test_kinds_of_plain_hdf5(tmp_path: pathlib.Path) -> None:
     assert "which is not followed" in left_out["elsewhere"]
     assert left_out["things/label"] == "its values are of varying length"
     assert exported["arrays"] > 0
+
+
+def test_fill_values_are_those_of_the_file(tmp_path: pathlib.Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as out:
+        for name, fill, said in (("zeros", None, None), ("same", 7, 7), ("other", 7, 8), ("unsaid", 7, None)):
+            array = out.create_dataset(name, (20, 10), "i4", chunks=(5, 5), fillvalue=fill)
+            array[:10] = 1
+            if said is not None:
+                array.attrs["_FillValue"] = numpy.int32(said)
+    exported = lake(tmp_path, str(tmp_path / "f.h5")).export_index("d", tmp_path / "refs.json")
+    assert sorted(name for name, _ in exported["left_out"]) == ["other", "unsaid"]
+    arguments = {"storage_options": {"fo": str(tmp_path / "refs.json"), "remote_protocol": "file"}}
+    found = xarray.open_dataset("reference://", engine="zarr", zarr_format=2, mask_and_scale=False, backend_kwargs=arguments)
+    with h5py.File(tmp_path / "f.h5") as file:
+        for name in ("zeros", "same"):
+            numpy.testing.assert_array_equal(found[name].values, file[name][:])
+
+
+def test_what_files_do_not_share_is_named(tmp_path: pathlib.Path) -> None:
+    for number in range(2):
+        with netCDF4.Dataset(tmp_path / f"{number}.nc", "w") as out:
+            for name, extent in (("time", 3), ("nv", 2), ("y", 4)):
+                out.createDimension(name, extent)
+            time = out.createVariable("time", "f8", ("time",))
+            time.units, time.bounds = f"days since 2001-0{number + 1}-01", "time_bnds"
+            time[:] = [0, 1, 2]
+            out.createVariable("time_bnds", "f8", ("time", "nv"), chunksizes=(1, 2))[:] = [[0, 1], [1, 2], [2, 3]]
+            gain = out.createVariable("gain", "i2", ("time",))
+            gain.scale_factor = 0.5 + number
+            gain[:] = [1, 2, 3]
+            out.createVariable("place", "f4", ("y",))[:] = numpy.arange(4) + number
+            out.createVariable("same", "f4", ("y",))[:] = numpy.arange(4)
+            out.createVariable("start", "f8", ())[:] = number
+            out.createVariable("t", "f4", ("time", "y"), chunksizes=(1, 4))[:] = numpy.arange(12).reshape(3, 4)
+    exported = lake(tmp_path, str(tmp_path / "*.nc")).export_index("d", tmp_path / "refs.json", along="time")
+    left_out = dict(exported["left_out"])
+    assert sorted(left_out) == ["gain", "place", "start", "time_bnds"]
+    assert left_out["time_bnds"] == "they are bounds of `time`, which is counted anew"
+    assert left_out["place"].startswith("it differs in ")
+    found = read(tmp_path / "refs.json")
+    assert found["time"].dt.month.values.tolist() == [1] * 3 + [2] * 3
+    assert found["t"].values.tolist() == [[4 * row + column for column in range(4)] for row in range(3)] * 2
+    assert found["same"].values.tolist() == [0, 1, 2, 3]
+
+
+def test_a_dimension_without_values_joins_files(tmp_path: pathlib.Path) -> None:
+    for number in range(2):
+        with netCDF4.Dataset(tmp_path / f"{number}.nc", "w") as out:
+            out.createDimension("obs", 3)
+            out.createVariable("t", "f4", ("obs",))[:] = numpy.arange(3) + 3 * number
+    exported = lake(tmp_path, str(tmp_path / "*.nc")).export_index("d", tmp_path / "refs.json", along="obs")
+    assert exported["left_out"] == []
+    assert read(tmp_path / "refs.json")["t"].values.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_chunks_with_padding_are_no_single_piece(tmp_path: pathlib.Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as out:
+        array = out.create_dataset("d", (3, 4), "i4", chunks=(1, 3))
+        array[0:2] = numpy.arange(1, 9).reshape(2, 4)
+    lake(tmp_path, str(tmp_path / "f.h5")).export_index("d", tmp_path / "refs.json")
+    assert read(tmp_path / "refs.json")["d"].values.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8], [0, 0, 0, 0]]

@@ -78,6 +78,8 @@ impl Opened {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ChunkKey {
     pub(crate) array: usize,
+    /// Whether its values are as they are stored: of a ragged array both may be wanted, the indices and what they mean.
+    pub(crate) raw: bool,
     pub(crate) chunk: Vec<u64>,
 }
 
@@ -132,7 +134,7 @@ impl ChunkReader {
     pub(crate) async fn read(&self, opened: &Opened, keys: Vec<Wanted>) -> Result<Decoded> {
         let container = &opened.object.location;
         let mut chunks = HashMap::new();
-        let mut absent: HashMap<usize, Absent> = HashMap::new();
+        let mut absent: HashMap<(usize, bool), Absent> = HashMap::new();
         let mut size = 0u64;
         {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,15 +145,15 @@ impl ChunkReader {
                     continue;
                 }
                 size = size.saturating_add(opened.array(key.array).chunk_bytes());
-                absent.entry(key.array).or_insert_with(|| Absent { decoding, again, chunks: Vec::new() }).chunks.push(key.chunk);
+                absent.entry((key.array, key.raw)).or_insert_with(|| Absent { decoding, again, chunks: Vec::new() }).chunks.push(key.chunk);
             }
         }
         let memory = self.reserve(opened, &absent, size)?;
         let fetched = absent.values().map(|absent| absent.chunks.len()).sum();
         let mut wanted = Vec::with_capacity(fetched);
-        for (array, Absent { decoding, again, chunks }) in absent {
+        for ((array, raw), Absent { decoding, again, chunks }) in absent {
             let places = opened.store.locate(array, &chunks, &self.bytes).await.map_err(|error| opened.name(error, array))?;
-            let key = |chunk| ChunkKey { array, chunk };
+            let key = |chunk| ChunkKey { array, raw, chunk };
             let chunk = |chunk| Wanted { key: key(chunk), decoding: Arc::clone(&decoding), again };
             wanted.extend(chunks.into_iter().map(chunk).zip(places));
         }
@@ -172,11 +174,11 @@ impl ChunkReader {
     }
 
     /// Memory is reserved before anything is decoded: a chunk larger than the limit is refused, not tried.
-    fn reserve(&self, opened: &Opened, absent: &HashMap<usize, Absent>, size: u64) -> Result<MemoryReservation> {
+    fn reserve(&self, opened: &Opened, absent: &HashMap<(usize, bool), Absent>, size: u64) -> Result<MemoryReservation> {
         let memory = MemoryConsumer::new("array scan").register(&self.pool);
         let bytes = usize::try_from(size).unwrap_or(usize::MAX);
         let Err(refused) = memory.try_grow(bytes) else { return Ok(memory) };
-        let largest = absent.keys().copied().max_by_key(|array| opened.array(*array).chunk_bytes());
+        let largest = absent.keys().map(|(array, _)| *array).max_by_key(|array| opened.array(*array).chunk_bytes());
         let limit = match self.pool.memory_limit() {
             MemoryLimit::Finite(limit) => format!(" of {limit} bytes"),
             _ => String::new(),

@@ -73,7 +73,7 @@ impl FileColumns {
     /// `InvalidConfiguration` when files disagree about the keys.
     pub(crate) fn add_partitions(&mut self, members: &Members, prefix: &Path, declared: Option<&[String]>) -> Result<()> {
         // A million paths are looked through once; they become values only if there are keys.
-        if declared.is_none_or(<[String]>::is_empty) && !members.locations().any(|path| path.contains('=')) {
+        if members.len() == 0 || declared.is_none_or(<[String]>::is_empty) && !members.locations().any(|path| path.contains('=')) {
             return Ok(());
         }
         let parsed = |path: &str| Path::parse(path).map_err(|error| Error::new(Kind::CorruptData, error.to_string()));

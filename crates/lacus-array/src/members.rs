@@ -8,6 +8,7 @@ use std::sync::Arc;
 use lacus_core::{Error, Kind, Result};
 use lacus_storage::Stores;
 use object_store::ObjectMeta;
+use object_store::path::Path;
 
 use crate::chunks::Opened;
 use crate::index::{Containers, Index, Unopened};
@@ -111,7 +112,10 @@ impl Members {
     pub(crate) fn shown(&self) -> impl Iterator<Item = String> {
         self.all.iter().map(|member| match (member, &self.described) {
             (Member::Opened(opened), _) => opened.shown(),
-            (Member::Row(row), Some(described)) => described.stores.shown(&described.index.path(*row).into()),
+            (Member::Row(row), Some(described)) => {
+                let path = described.index.path(*row);
+                Path::parse(path).map_or_else(|_| path.to_owned(), |path| described.stores.shown(&path))
+            }
             (Member::Row(_), None) => String::new(),
         })
     }

@@ -18,11 +18,12 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{cast, sort_to_indices};
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use bytes::Bytes;
-use lacus_core::{Error, Kind, Result};
+use lacus_core::Result;
 
 use crate::container::{ArrayMeta, Container};
 use crate::element::joined_arrays;
 use crate::index::{Index, Piece, place_of};
+use crate::slabs::slab_range;
 
 pub(crate) use write::{json, parquet};
 
@@ -92,6 +93,9 @@ pub(crate) struct Joined {
     pub(crate) units: Option<(&'static str, &'static str)>,
 }
 
+/// The arrays along the dimension in which files follow one another, or why there is none of a path.
+pub(crate) type JoinedArrays = BTreeMap<String, std::result::Result<Joined, String>>;
+
 /// The files of an index, in the order of the bounds of the coordinate `concat` where all are known, else of their paths.
 pub(crate) fn ordered(index: &Index, concat: Option<&str>) -> Result<Vec<u32>> {
     let rows = 0..index.len() as u32;
@@ -108,7 +112,7 @@ enum Stored {
 }
 
 /// The references to `files`, which follow one another along `concat` if they are several. `joined` holds the arrays along it alone.
-pub(crate) fn references(files: &[FileChunks<'_>], concat: Option<&str>, joined: &BTreeMap<String, Joined>) -> References {
+pub(crate) fn references(files: &[FileChunks<'_>], concat: Option<&str>, joined: &JoinedArrays) -> References {
     let mut references = References::default();
     let Some(first) = files.first() else { return references };
     zarr2::groups(first.container, &mut references.documents);
@@ -153,13 +157,14 @@ fn array<'a>(
     files: &[FileChunks<'_>],
     number: usize,
     concat: Option<&str>,
-    joined: &'a BTreeMap<String, Joined>,
+    joined: &'a JoinedArrays,
 ) -> std::result::Result<Described<'a>, String> {
     let meta = &files[0].container.arrays[number];
     if let Some(problem) = meta.refused() {
         return Err(problem);
     }
     if let Some(inline) = joined.get(&meta.path()) {
+        let inline = inline.as_ref().map_err(Clone::clone)?;
         let bytes = zarr2::inline_bytes(inline).map_err(|error| error.to_string())?;
         let extent = inline.values.len() as u64;
         let chunks = vec![(extent > 0).then(|| Reference::Inline(bytes))];
@@ -196,6 +201,10 @@ fn same_array<'a>(file: &FileChunks<'a>, meta: &ArrayMeta, concat: Option<&str>)
     }
     if found.codecs != meta.codecs {
         return Err(format!("its codecs differ in {url}"));
+    }
+    let fill = |meta: &ArrayMeta| meta.fill.clone().unwrap_or_else(|| vec![0; meta.element.width()]);
+    if fill(found) != fill(meta) {
+        return Err(format!("what stands for cells that were never written differs in {url}"));
     }
     let names = |meta: &ArrayMeta| meta.dimensions.iter().map(|dimension| dimension.name.clone()).collect::<Vec<_>>();
     let others = |meta: &ArrayMeta| -> Vec<u64> {
@@ -234,7 +243,7 @@ fn stored(file: &FileChunks<'_>, meta: &ArrayMeta) -> std::result::Result<Stored
     }
     let plain = meta.codecs.as_ref().is_ok_and(Vec::is_empty) && pieces.iter().all(|piece| piece.inline.is_none());
     let row = row_bytes(meta);
-    if plain && meta.elements() > 0 && is_sliced(meta) {
+    if plain && meta.elements() > 0 && is_sliced(meta) && !is_padded(meta, pieces) {
         let runs = runs(pieces);
         match runs.as_slice() {
             [(offset, length)] if *length == meta.volume() => return Ok(Stored::Whole(*offset)),
@@ -274,6 +283,15 @@ fn row_bytes(meta: &ArrayMeta) -> u64 {
 fn is_sliced(meta: &ArrayMeta) -> bool {
     let cut = meta.shape.iter().zip(&meta.chunk).rposition(|(extent, chunk)| chunk < extent);
     cut.is_none_or(|last| meta.chunk[..last].iter().all(|chunk| *chunk == 1))
+}
+
+/// Whether chunks are stored with more cells than the array has there.
+fn is_padded(meta: &ArrayMeta, pieces: &[Piece]) -> bool {
+    let counts = meta.chunk_counts();
+    let mut stored: BTreeMap<u64, u64> = BTreeMap::new();
+    pieces.iter().for_each(|piece| *stored.entry(piece.chunk).or_default() += piece.length);
+    let inside = |chunk: u64| slab_range(&meta.shape, &meta.chunk, &place_of(chunk, &counts)).1;
+    stored.into_iter().any(|(chunk, length)| length != inside(chunk).saturating_mul(meta.element.width() as u64))
 }
 
 /// What lies side by side as one: offset and length.
@@ -355,22 +373,21 @@ fn key(number: u64, counts: &[u64]) -> String {
 /// Values of one file after the other: as they are stored, where they mean the same in all, or decoded. Times are counted anew then.
 ///
 /// # Errors
-/// `Unsupported` when they are no times.
-pub(crate) fn joined(values: &[ArrayRef], same_meaning: bool, path: &str) -> Result<Joined> {
+/// Why they can't follow one another: they are no times. Else what Arrow says.
+pub(crate) fn joined(values: &[ArrayRef], same_meaning: bool) -> Result<std::result::Result<Joined, String>> {
     if same_meaning {
-        return Ok(Joined { values: joined_arrays(values)?, units: None });
+        return Ok(Ok(Joined { values: joined_arrays(values)?, units: None }));
     }
     if !values.iter().all(|values| matches!(values.data_type(), DataType::Timestamp(..)) && values.null_count() == 0) {
-        let error = Error::new(Kind::Unsupported, format!("`{path}` differs in meaning between files, and is no time to count anew"));
-        return Err(error.hint("`lacus doctor` names the attributes that differ"));
+        return Ok(Err("its attributes differ between files (`lacus doctor` names them), and it is no time to count anew".to_owned()));
     }
     let times = cast(&joined_arrays(values)?, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
     let micros = cast(&times, &DataType::Int64)?.as_primitive::<Int64Type>().clone();
-    Ok(match micros.values().iter().all(|time| time % 1_000_000 == 0) {
+    Ok(Ok(match micros.values().iter().all(|time| time % 1_000_000 == 0) {
         true => {
             let seconds = micros.unary::<_, Int64Type>(|time| time / 1_000_000);
             Joined { values: Arc::new(seconds), units: Some(("seconds since 1970-01-01", "proleptic_gregorian")) }
         }
         false => Joined { values: Arc::new(micros), units: Some(("microseconds since 1970-01-01", "proleptic_gregorian")) },
-    })
+    }))
 }

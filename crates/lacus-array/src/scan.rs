@@ -314,7 +314,7 @@ async fn prepared(scan: Arc<GridScan>, reader: ChunkReader, work: Work, decoded:
         }
         boxes.push((Rows::new(selected), needs));
     }
-    keys.sort_by(|left, right| (left.key.array, &left.key.chunk).cmp(&(right.key.array, &right.key.chunk)));
+    keys.sort_by(|left, right| (left.key.array, left.key.raw, &left.key.chunk).cmp(&(right.key.array, right.key.raw, &right.key.chunk)));
     keys.dedup_by(|left, right| left.key == right.key);
     let chunks = if keys.is_empty() { None } else { Some(reader.read(&file.opened, keys).await?) };
     decoded.add(chunks.as_ref().map_or(0, |chunks| chunks.fetched));
@@ -366,7 +366,8 @@ fn need(opened: &Opened, column: &ColumnLayout, selected: &[Indices]) -> Option<
     });
     let of_text = text.as_ref().filter(|_| length_chunk.is_some()).map(|(axis, _)| axis);
     let along: Vec<&[u64]> = grid.iter().chain(of_text).map(|axis| axis.chunks.as_slice()).collect();
-    let keys = product(&along).into_iter().map(|chunk| ChunkKey { array: *array, chunk }).collect();
+    let raw = decoding.is_raw();
+    let keys = product(&along).into_iter().map(|chunk| ChunkKey { array: *array, raw, chunk }).collect();
     Some(Need { keys, grid, text, decoding: Arc::clone(decoding) })
 }
 

@@ -50,9 +50,14 @@ impl Span {
     const NOTHING: Self = Self { low: f64::INFINITY, high: f64::NEG_INFINITY, unordered: false };
 
     fn add(&mut self, value: f64) {
-        self.low = self.low.min(value);
-        self.high = self.high.max(value);
         self.unordered |= value.is_nan();
+        // In the order in which SQL compares: -0 is below 0.
+        if value.total_cmp(&self.low).is_lt() {
+            self.low = value;
+        }
+        if value.total_cmp(&self.high).is_gt() {
+            self.high = value;
+        }
     }
 
     fn is_known(&self) -> bool {
@@ -212,6 +217,9 @@ mod tests {
             along(&tiles.counts, &[false, true, false, false, false, true]),
             [vec![true], vec![true, true], vec![false, true, true]]
         );
+        let mut zeros = Span::NOTHING;
+        [0.0, -0.0, 0.0].into_iter().for_each(|zero| zeros.add(zero));
+        assert!(zeros.low.is_sign_negative() && zeros.high.is_sign_positive());
         tiles.spans[0].add(f64::NAN);
         assert!(tiles.values(|span| span.low).is_null(0) && !Span::NOTHING.is_known());
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use lacus_core::Result;
 use serde_json::{Value, json};
 
-use super::Joined;
+use super::{Joined, MEANING};
 use crate::container::{ArrayMeta, Attributes, Container, Dimension, joined_path, shown};
 use crate::element::{Element, Order};
 use crate::mapping::STRUCTURE;
@@ -60,8 +60,8 @@ pub(super) fn array(
     };
     let data_type = data_type.ok_or_else(|| format!("Zarr 2 has no type for {}", meta.element.data_type()))?;
     let own_fill = meta.attributes.get(FILL).filter(|fill| fill.len() == 1 && inline.is_none_or(|joined| joined.units.is_none()));
-    if own_fill.is_none() && missing && meta.fill.as_ref().is_some_and(|fill| fill.iter().any(|byte| *byte != 0)) {
-        return Err("chunks were never written, and are filled with a value that is no `_FillValue`".to_owned());
+    if missing && !fills_alike(meta, own_fill) {
+        return Err("chunks were never written, and are filled with another value than `_FillValue`".to_owned());
     }
     let codecs = match inline {
         Some(_) => Vec::new(),
@@ -81,12 +81,25 @@ pub(super) fn array(
     });
     let mut all = attributes(&meta.attributes, &[FILL]);
     if let Some((units, calendar)) = inline.and_then(|joined| joined.units) {
-        all.retain(|(name, _)| !["units", "calendar"].contains(&name.as_str()));
+        all.retain(|(name, _)| name == "standard_name" || !MEANING.contains(&name.as_str()));
         all.push(("units".to_owned(), json!(units).to_string()));
         all.push(("calendar".to_owned(), json!(calendar).to_string()));
     }
     all.push(("_ARRAY_DIMENSIONS".to_owned(), json!(dimensions).to_string()));
     Ok((zarray.to_string(), object(&all)))
+}
+
+/// Whether chunks that were never written hold what the `fill_value` of Zarr would say: `_FillValue`, or else zeros.
+fn fills_alike(meta: &ArrayMeta, own_fill: Option<&ArrayRef>) -> bool {
+    let zeros = vec![0; meta.element.width()];
+    let stored = meta.fill.as_ref().unwrap_or(&zeros);
+    let Some(own_fill) = own_fill else { return *stored == zeros };
+    let order = match &meta.element {
+        Element::Integer { order, .. } | Element::Float { order, .. } => *order,
+        _ => Order::Little,
+    };
+    let said = cast(own_fill, &meta.element.data_type()).ok().and_then(|fill| number_bytes(&fill, order).ok());
+    said.is_some_and(|said| said == *stored)
 }
 
 /// The bytes of values that stand in the references themselves.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef};
 use datafusion_catalog::Session;
 use datafusion_execution::object_store::ObjectStoreUrl;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -13,12 +13,13 @@ use object_store::ObjectStore;
 
 use super::{ArraySource, CONCURRENT_OPENS};
 use crate::chunks::{ChunkReader, Opened};
-use crate::container::{ArrayMeta, Container};
+use crate::container::{ArrayMeta, Container, joined_path};
 use crate::index::{Builder, Containers, Index, Indices, Pieces};
 use crate::mapping::{ColumnLayout, Content, MappingOptions, TableLayout};
 use crate::members::Described;
-use crate::references::{self, FileChunks, Joined, References, ordered};
+use crate::references::{self, FileChunks, JoinedArrays, References, ordered};
 use crate::scan::column_of;
+use crate::table::LONGEST_COORDINATE;
 
 impl ArraySource {
     /// The index of a dataset, if its files are as it says.
@@ -90,7 +91,7 @@ impl ArraySource {
         index: &Arc<Index>,
         rows: &[u32],
         along: &str,
-    ) -> Result<BTreeMap<String, Joined>> {
+    ) -> Result<JoinedArrays> {
         let store: Arc<dyn ObjectStore> = session.runtime_env().object_store(ObjectStoreUrl::parse(lake_url())?)?;
         let described = |decode_cf| {
             let containers = Containers { format: self.format(spec)?.clone(), opened: Arc::clone(&self.described) };
@@ -100,31 +101,78 @@ impl ArraySource {
         let (raw, decoded) = (described(false)?, described(true)?);
         let first = &index.structure(rows[0]).container;
         let is_along = |array: &&ArrayMeta| {
-            matches!(array.dimensions.as_slice(), [one] if one.name == along) && array.problem.is_none() && array.element.is_number()
+            matches!(array.dimensions.as_slice(), [one] if one.name == along)
+                && array.refused().is_none()
+                && !array.only_dimension
+                && array.element.is_number()
         };
-        let mut joined = BTreeMap::new();
-        for array in first.arrays.iter().filter(is_along) {
+        let reader = || ChunkReader::new(Arc::clone(&store), Arc::clone(&session.runtime_env().memory_pool));
+        let mut joined = JoinedArrays::new();
+        for array in &first.arrays {
             let path = array.path();
             let metas = rows.iter().map(|row| index.structure(*row).container.arrays.iter().find(|found| found.path() == path));
             let Some(metas) = metas.collect::<Option<Vec<_>>>() else { continue };
             let same = metas.iter().all(|meta| references::means_the_same(meta, array));
-            let of_rows = |described: &Described| -> Result<Vec<Arc<Opened>>> {
-                let container = |row: &u32| {
-                    let object = Arc::new(index.object(*row)?);
-                    Ok(described.container(*row, Arc::clone(&object), object))
+            if is_along(&array) {
+                let opened = of_rows(index, if same { &raw } else { &decoded }, rows)?;
+                let read = |opened: Arc<Opened>| {
+                    let (reader, path) = (reader(), path.clone());
+                    async move { values_of(&opened, &reader, &path).await.map_err(|error| opened.name_file(error)) }
                 };
-                rows.iter().map(container).collect()
-            };
-            let opened = of_rows(if same { &raw } else { &decoded })?;
-            let read = |opened: Arc<Opened>| {
-                let (reader, path) = (ChunkReader::new(Arc::clone(&store), Arc::clone(&session.runtime_env().memory_pool)), path.clone());
-                async move { values_of(&opened, &reader, &path).await.map_err(|error| opened.name_file(error)) }
-            };
-            let values: Vec<ArrayRef> = stream::iter(opened).map(read).buffered(CONCURRENT_OPENS).try_collect().await?;
-            joined.insert(path.clone(), references::joined(&values, same, &path)?);
+                let values: Vec<ArrayRef> = stream::iter(opened).map(read).buffered(CONCURRENT_OPENS).try_collect().await?;
+                let found = references::joined(&values, same)?;
+                let anew = found.as_ref().is_ok_and(|found| found.units.is_some());
+                // Bounds count from where their coordinate did.
+                for name in ["bounds", "climatology"].iter().filter_map(|name| array.attributes.text(name)).filter(|_| anew) {
+                    joined.insert(joined_path(&array.group, name), Err(format!("they are bounds of `{path}`, which is counted anew")));
+                }
+                joined.insert(path, found);
+            } else if same && !array.only_dimension && array.refused().is_none() && !array.dimensions.iter().any(|one| one.name == along) {
+                let opened = of_rows(index, &raw, rows)?;
+                if let Err(reason) = equal_in_all(opened, &reader, array).await {
+                    joined.insert(path, Err(reason));
+                }
+            }
         }
         Ok(joined)
     }
+}
+
+fn of_rows(index: &Index, described: &Described, rows: &[u32]) -> Result<Vec<Arc<Opened>>> {
+    let container = |row: &u32| {
+        let object = Arc::new(index.object(*row)?);
+        Ok(described.container(*row, Arc::clone(&object), object))
+    };
+    rows.iter().map(container).collect()
+}
+
+/// Compares an array that does not vary from file to file: references take it from the first.
+async fn equal_in_all(
+    opened: Vec<Arc<Opened>>,
+    reader: &(impl Fn() -> ChunkReader + Sync),
+    array: &ArrayMeta,
+) -> std::result::Result<(), String> {
+    if array.elements() > LONGEST_COORDINATE {
+        return Err("it does not vary along the dimension, and is too large to be compared between files".to_owned());
+    }
+    let path = array.path();
+    let read = |opened: Arc<Opened>| {
+        let (reader, path) = (reader(), path.clone());
+        async move {
+            let values = values_of(&opened, &reader, &path).await.map_err(|error| error.to_string())?;
+            Ok::<_, String>((opened.shown(), values))
+        }
+    };
+    let mut values = stream::iter(opened).map(read).buffered(CONCURRENT_OPENS);
+    let mut first: Option<ArrayRef> = None;
+    while let Some((file, values)) = values.try_next().await? {
+        match &first {
+            None => first = Some(values),
+            Some(first) if first.to_data() == values.to_data() => {}
+            Some(_) => return Err(format!("it differs in {file}, and does not vary along the dimension")),
+        }
+    }
+    Ok(())
 }
 
 /// The values of an array along one dimension.
