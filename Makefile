@@ -45,7 +45,7 @@ test: build wheel ## Everything that CI runs
 	  cargo test --workspace --locked --quiet
 	cd $(CARGO_TARGET_DIR)/debug/examples && ./add_a_format && ./embed > /dev/null
 	$(PYTHON) testdata/corpus/compare.py testdata/arrays
-	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed $(VENV)/bin/pytest -q -p no:cacheprovider python/tests
+	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_NPM=$(CACHE)/npm $(VENV)/bin/pytest -q -p no:cacheprovider python/tests
 
 sql: setup ## Run one SQL test: make sql FILE=files/hive
 	LACUS_TPCH=$(TPCH)/sf0.01 cargo test --workspace --locked --quiet --test sql -- $(FILE)

@@ -1,6 +1,6 @@
 """The native half of Lacus."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, Protocol
 
@@ -26,11 +26,14 @@ def connect(uri: str) -> Lake:
 class Lake:
     """A lake, in this process or on a server; both answer alike."""
 
-    def sql(self, text: str, params: Sequence[Any] | None = None) -> Result:
-        """Plans one statement, with a value of ``params`` for each ``?`` or ``$1``, ``$2``, by position.
+    def sql(self, text: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> Result:
+        """Plans one statement, with a value of ``params`` for each ``?`` or ``$1``, ``$2``, by position, or for each ``$name``, by name.
 
         The query runs when the result is read. ``CREATE`` and ``DROP`` have run when this returns.
         """
+
+    async def sql_async(self, text: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> Result:
+        """As ``sql``, while the event loop goes on."""
 
     def register(self, name: str, data: ArrowStream) -> None:
         """Makes any Arrow data a table of this lake, without copying it; the name may be reused. In-process lakes only."""
@@ -89,10 +92,48 @@ class Result:
     def batches(self) -> Iterator[Batch]:
         """The result batch by batch, as the engine makes it; forgetting the iterator cancels the query."""
 
+    def batches_async(self) -> AsyncIterator[Batch]:
+        """As ``batches``, while the event loop goes on: ``async for batch in result.batches_async()``.
+
+        Cancelling the task, or closing the iterator, comes back at once and cancels the query when the batch that is being made is done.
+        """
+
+    async def to_arrow_async(self) -> Any:
+        """As ``to_arrow``, while the event loop goes on; cancelling the task cancels the query as ``batches_async`` does."""
+
+    async def to_pandas_async(self) -> Any:
+        """As ``to_pandas``, while the event loop goes on; cancelling the task cancels the query as ``batches_async`` does."""
+
+    async def to_polars_async(self) -> Any:
+        """As ``to_polars``, while the event loop goes on; cancelling the task cancels the query as ``batches_async`` does."""
+
+    def plot(
+        self,
+        x: str | None = None,
+        y: Sequence[str] | str | None = None,
+        *,
+        kind: str | None = None,
+        color: str | None = None,
+        backend: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """A picture of the result, by matplotlib (the ``Axes``) or, with ``backend="altair"`` or alone installed, Altair (the ``Chart``).
+
+        ``kind`` is ``"line"``, ``"scatter"``, ``"bar"``, ``"hist"`` or ``"grid"``; without it, bars over texts, a histogram of a single
+        column, and lines otherwise. ``x`` is the first column of times, or the first column; ``y`` all other columns of numbers. Lines
+        go along ascending ``x``. ``color`` names a column: a series for each value, or a colour for each number of a scatter plot; of a
+        grid, its values. Axes bear the units.
+
+        More than a million rows, or 20 million of a histogram or a grid, are an error. ``options`` go to the method of the library
+        that draws; ``ax`` names the ``Axes``.
+        """
+
     def show(self, rows: int = 20) -> None:
         """Prints the first rows as a table."""
 
     def __iter__(self) -> Iterator[Batch]: ...
+    def _repr_html_(self) -> str | None: ...
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]: ...
     def __arrow_c_schema__(self) -> object: ...
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
 
@@ -106,6 +147,12 @@ class Batch:
     def __len__(self) -> int: ...
     def __arrow_c_schema__(self) -> object: ...
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
+
+def split(text: str) -> list[str]:
+    """The statements of a script that ``;`` divides."""
+
+def parameter_names(text: str) -> list[str]:
+    """The names of the parameters ``$name`` of a statement, in the order of their first use."""
 
 def error_codes() -> list[str]:
     """The codes of all errors."""

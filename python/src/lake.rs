@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lacus::datafusion::datasource::MemTable;
-use lacus::{Engine, Error, Kind, ReferenceForm, ScalarValue};
+use lacus::{Engine, Error, Kind, ReferenceForm};
 use lacus_remote::Remote;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -31,6 +31,18 @@ pub(crate) fn connect(py: Python<'_>, uri: &str) -> PyResult<Lake> {
     Ok(Lake { door: Door::Remote(remote) })
 }
 
+/// Splits a script; see `lacus/_lacus.pyi`.
+#[pyfunction]
+pub(crate) fn split(py: Python<'_>, text: &str) -> PyResult<Vec<String>> {
+    lacus::split(text).or_raise(py)
+}
+
+/// The names of the parameters of a text; see `lacus/_lacus.pyi`.
+#[pyfunction]
+pub(crate) fn parameter_names(py: Python<'_>, text: &str) -> PyResult<Vec<String>> {
+    Ok(lacus::named_parameters(text).or_raise(py)?.1)
+}
+
 /// Where a lake answers.
 #[derive(Clone)]
 pub(crate) enum Door {
@@ -50,7 +62,7 @@ pub(crate) struct Lake {
 impl Lake {
     #[pyo3(signature = (text, params=None))]
     fn sql(&self, py: Python<'_>, text: String, params: Option<&Bound<'_, PyAny>>) -> PyResult<Result> {
-        let parameters: Vec<ScalarValue> = value::parameters(params)?;
+        let (text, parameters) = value::bound(py, text, params)?;
         Result::plan(py, self.door.clone(), text, parameters)
     }
 

@@ -23,6 +23,8 @@ fn _lacus(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(lake::open, module)?)?;
     module.add_function(wrap_pyfunction!(lake::connect, module)?)?;
+    module.add_function(wrap_pyfunction!(lake::split, module)?)?;
+    module.add_function(wrap_pyfunction!(lake::parameter_names, module)?)?;
     module.add_function(wrap_pyfunction!(error::error_codes, module)?)?;
     module.add_class::<lake::Lake>()?;
     module.add_class::<result::Result>()?;

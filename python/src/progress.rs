@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
 use lacus::{Progress, QueryProgress};
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
 /// A query that ends sooner says nothing.
@@ -22,21 +23,28 @@ impl Line {
     }
 
     /// Says how far the query is, if it is time to.
-    pub(crate) fn say(&mut self, py: Python<'_>) {
+    ///
+    /// # Errors
+    /// What is no failure to write but an interruption meanwhile, as by Ctrl-C.
+    pub(crate) fn say(&mut self, py: Python<'_>) -> PyResult<()> {
         let due = self.began.elapsed() >= PATIENCE && self.said.is_none_or(|said| said.elapsed() >= SAYS);
-        let Some(query) = self.query.as_ref().filter(|_| due) else { return };
+        let Some(query) = self.query.as_ref().filter(|_| due) else { return Ok(()) };
         self.said = Some(Instant::now());
         let text = line(query.now(), self.began.elapsed());
         let padding = self.width.saturating_sub(text.len());
         self.width = text.len();
-        write(py, &format!("\r{text}{:padding$}", ""));
+        write(py, &format!("\r{text}{:padding$}", ""))
     }
 
     /// Takes away what was said.
-    pub(crate) fn erase(&self, py: Python<'_>) {
-        if self.said.is_some() {
-            write(py, &format!("\r{:1$}\r", "", self.width));
+    ///
+    /// # Errors
+    /// As [`Line::say`].
+    pub(crate) fn erase(&self, py: Python<'_>) -> PyResult<()> {
+        if self.said.is_none() {
+            return Ok(());
         }
+        write(py, &format!("\r{:1$}\r", "", self.width))
     }
 }
 
@@ -51,14 +59,17 @@ fn is_watched(py: Python<'_>) -> bool {
     watched().unwrap_or(false)
 }
 
-fn write(py: Python<'_>, text: &str) {
+fn write(py: Python<'_>, text: &str) -> PyResult<()> {
     let written = || {
         let stderr = py.import("sys")?.getattr("stderr")?;
         stderr.call_method1("write", (text,))?;
         stderr.call_method0("flush")
     };
-    // That nobody reads it is no reason to fail.
-    let _: PyResult<Bound<'_, PyAny>> = written();
+    match written() {
+        // That nobody reads it is no reason to fail; Ctrl-C is no failure.
+        Err(error) if !error.is_instance_of::<PyException>(py) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// `42 %, 1.2 million rows, 3.1 GB read, 12 s, 17 s left`; what is not known is left out.

@@ -1,7 +1,7 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream};
 use lacus::arrow::array::{AsArray, RecordBatch, RecordBatchIterator, RecordBatchReader};
 use lacus::arrow::compute::cast;
 use lacus::arrow::datatypes::{DataType, SchemaRef};
@@ -29,6 +29,8 @@ pub(crate) struct Result {
     schema: SchemaRef,
     /// The plan that the first reading runs.
     planned: Mutex<Option<Planned>>,
+    /// What a command gave: it has run, and reading it again must not run it again.
+    kept: Option<Vec<RecordBatch>>,
 }
 
 /// A planned query, from either door.
@@ -60,6 +62,14 @@ impl Planned {
         }
     }
 
+    /// Whether it has run already.
+    fn has_run(&self) -> bool {
+        match self {
+            Self::Here(query) => query.is_command() || query.rows_written().is_some(),
+            Self::There(query) => query.is_command(),
+        }
+    }
+
     fn stream(self) -> lacus::Result<Batches> {
         Ok(match self {
             Self::Here(query) => query.stream()?.boxed(),
@@ -76,11 +86,19 @@ impl Result {
             let text = std::ffi::CString::new(notice).unwrap_or_default();
             PyErr::warn(py, &py.get_type::<pyo3::exceptions::PyUserWarning>(), &text, 1)?;
         }
-        Ok(Self { door, text, parameters, schema: planned.schema(), planned: Mutex::new(Some(planned)) })
+        let schema = planned.schema();
+        if !planned.has_run() {
+            return Ok(Self { door, text, parameters, schema, planned: Mutex::new(Some(planned)), kept: None });
+        }
+        let rows = wait(py, async move { planned.stream()?.try_collect().await })?;
+        Ok(Self { door, text, parameters, schema, planned: Mutex::new(None), kept: Some(rows) })
     }
 
     /// Starts a reading.
     fn start(&self, py: Python<'_>) -> PyResult<(SchemaRef, Batches, Option<QueryProgress>)> {
+        if let Some(kept) = &self.kept {
+            return Ok((Arc::clone(&self.schema), stream::iter(kept.clone().into_iter().map(Ok)).boxed(), None));
+        }
         let planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner).take();
         let planned = match planned {
             Some(planned) => planned,
@@ -138,7 +156,8 @@ impl Result {
     }
 
     fn batches(&self, py: Python<'_>) -> PyResult<BatchIterator> {
-        Ok(BatchIterator { batches: Mutex::new(self.start(py)?.1) })
+        let (_, batches, progress) = self.start(py)?;
+        Ok(BatchIterator { batches: tokio::sync::Mutex::new(batches), progress })
     }
 
     fn __iter__(&self, py: Python<'_>) -> PyResult<BatchIterator> {
@@ -240,7 +259,8 @@ impl Stream {
 /// The batches of one reading, one by one. Forgetting it cancels the query.
 #[pyclass(frozen, module = "lacus")]
 pub(crate) struct BatchIterator {
-    batches: Mutex<Batches>,
+    batches: tokio::sync::Mutex<Batches>,
+    progress: Option<QueryProgress>,
 }
 
 #[pymethods]
@@ -250,7 +270,7 @@ impl BatchIterator {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Batch>> {
-        let next = py.detach(|| watched(self.batches.lock().unwrap_or_else(PoisonError::into_inner).try_next()));
-        Ok(next.map_err(|ended| ended.raised(py))?.map(|inner| Batch { inner }))
+        let next = async { self.batches.lock().await.try_next().await };
+        Ok(wait_and_say(py, next, self.progress.clone())?.map(|inner| Batch { inner }))
     }
 }

@@ -1,20 +1,43 @@
 //! Parameters: Python values to the engine's.
 
-use lacus::ScalarValue;
+use lacus::{Error, Kind, ScalarValue, nearest};
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString};
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyMapping, PyString};
 
-/// The parameters of a query, by position.
-pub(crate) fn parameters(params: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<ScalarValue>> {
-    let Some(params) = params else { return Ok(Vec::new()) };
-    if params.is_instance_of::<PyString>() || params.is_instance_of::<PyDict>() || params.try_iter().is_err() {
-        return Err(PyTypeError::new_err("params is a list or tuple with one value for each `?` or `$n`, in order"));
-    }
-    params.try_iter()?.enumerate().map(|(position, value)| scalar(&value?, position + 1)).collect()
+use crate::error::OrRaise;
+
+/// The text of a query and its parameters by position: those of a mapping are named in the text.
+pub(crate) fn bound(py: Python<'_>, text: String, params: Option<&Bound<'_, PyAny>>) -> PyResult<(String, Vec<ScalarValue>)> {
+    let Some(params) = params else { return Ok((text, Vec::new())) };
+    let Ok(mapping) = params.cast::<PyMapping>() else { return Ok((text, parameters(params)?)) };
+    let (text, names) = lacus::named_parameters(&text).or_raise(py)?;
+    let given: Vec<String> = mapping.keys()?.extract()?;
+    let values = names.iter().map(|name| match given.contains(name) {
+        true => scalar(&mapping.get_item(name)?, &format!("`${name}`")),
+        false => {
+            let error = Error::new(Kind::InvalidQuery, format!("no value is given for `${name}`"));
+            let error = match nearest(name, given.iter().map(String::as_str)) {
+                Some(near) => error.hint(format!("is it `{near}`?")),
+                None => error.hint(format!("give params={{\"{name}\": ...}}")),
+            };
+            Err(error).or_raise(py)
+        }
+    });
+    Ok((text, values.collect::<PyResult<_>>()?))
 }
 
-fn scalar(value: &Bound<'_, PyAny>, position: usize) -> PyResult<ScalarValue> {
+/// The parameters of a query, by position.
+fn parameters(params: &Bound<'_, PyAny>) -> PyResult<Vec<ScalarValue>> {
+    if params.is_instance_of::<PyString>() || params.try_iter().is_err() {
+        return Err(PyTypeError::new_err(
+            "params is a list or tuple with one value for each `?` or `$n`, in order, or a mapping with one for each `$name`",
+        ));
+    }
+    params.try_iter()?.enumerate().map(|(position, value)| scalar(&value?, &(position + 1).to_string())).collect()
+}
+
+fn scalar(value: &Bound<'_, PyAny>, position: &str) -> PyResult<ScalarValue> {
     if value.is_none() {
         return Ok(ScalarValue::Null);
     }
@@ -34,7 +57,7 @@ fn scalar(value: &Bound<'_, PyAny>, position: usize) -> PyResult<ScalarValue> {
     if value.is_instance_of::<PyBytes>() {
         return Ok(ScalarValue::Binary(Some(value.extract()?)));
     }
-    match other(value)? {
+    match other(value, position)? {
         Some(scalar) => Ok(scalar),
         None => Err(PyTypeError::new_err(format!(
             "parameter {position} is a `{}`; give None, bool, int, float, str, bytes, date, datetime, time, timedelta or Decimal",
@@ -44,7 +67,7 @@ fn scalar(value: &Bound<'_, PyAny>, position: usize) -> PyResult<ScalarValue> {
 }
 
 /// The values of `datetime` and `decimal`, and numpy's scalars, which know their Python value.
-fn other(value: &Bound<'_, PyAny>) -> PyResult<Option<ScalarValue>> {
+fn other(value: &Bound<'_, PyAny>, position: &str) -> PyResult<Option<ScalarValue>> {
     let py = value.py();
     let datetime = py.import("datetime")?;
     let is = |module: &Bound<'_, PyModule>, class: &str| value.is_instance(&module.getattr(class)?);
@@ -75,20 +98,20 @@ fn other(value: &Bound<'_, PyAny>) -> PyResult<Option<ScalarValue>> {
         return decimal(value).map(Some);
     }
     if value.hasattr("dtype")? && value.hasattr("item")? {
-        return numpy_scalar(value);
+        return numpy_scalar(value, position);
     }
     Ok(None)
 }
 
 /// numpy's scalars know their Python value, but for times finer than a microsecond, and for types that Python lacks.
-fn numpy_scalar(value: &Bound<'_, PyAny>) -> PyResult<Option<ScalarValue>> {
+fn numpy_scalar(value: &Bound<'_, PyAny>, position: &str) -> PyResult<Option<ScalarValue>> {
     let kind: String = value.getattr("dtype")?.getattr("kind")?.extract()?;
     let item = match kind.as_str() {
         "M" => value.call_method1("astype", ("datetime64[us]",))?.call_method0("item")?,
         "m" => value.call_method1("astype", ("timedelta64[us]",))?.call_method0("item")?,
         _ => value.call_method0("item")?,
     };
-    if item.hasattr("dtype")? { Ok(None) } else { scalar(&item, 0).map(Some) }
+    if item.hasattr("dtype")? { Ok(None) } else { scalar(&item, position).map(Some) }
 }
 
 fn decimal(value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {

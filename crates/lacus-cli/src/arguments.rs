@@ -2,6 +2,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// How many rows of a table are shown.
+pub(crate) const ROWS: usize = 1000;
+
 /// SQL over science data that stays where it is: buckets, lab folders, files.
 #[derive(Debug, Parser)]
 #[command(name = "lacus", version, after_help = crate::exit::HELP)]
@@ -9,8 +12,12 @@ pub(crate) struct Arguments {
     /// The lake file, or the folder that holds it [default: lacus.toml here or in a folder above; none is needed]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) lake: Option<PathBuf>,
+    /// Ask a server instead of opening the lake here: for the shell and for `sql`
+    #[arg(long, global = true, value_name = "grpc://HOST:PORT", conflicts_with = "lake")]
+    pub(crate) connect: Option<String>,
+    /// What to do [default: open a shell]
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,7 +77,7 @@ pub(crate) struct DoctorArguments {
     pub(crate) dataset: String,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct SqlArguments {
     /// The SQL, one or more statements; read from standard input when neither this nor --file is given
     #[arg(value_name = "SQL", conflicts_with = "file")]
@@ -81,9 +88,6 @@ pub(crate) struct SqlArguments {
     /// A value for the next `?` or `$n`: a number, true, false, null, or text
     #[arg(short, long = "param", value_name = "VALUE", allow_hyphen_values = true)]
     pub(crate) params: Vec<String>,
-    /// Ask a server instead of opening the lake here
-    #[arg(long, value_name = "grpc://HOST:PORT", conflicts_with = "lake")]
-    pub(crate) connect: Option<String>,
     /// The form of the result [default: by the ending of --output, else table]
     #[arg(long, value_enum)]
     pub(crate) format: Option<Format>,
@@ -91,7 +95,7 @@ pub(crate) struct SqlArguments {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Show at most this many rows of a table (0 for all)
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = ROWS)]
     pub(crate) rows: usize,
     /// Show no progress
     #[arg(short, long)]

@@ -2,25 +2,28 @@
 
 mod arguments;
 mod commands;
+mod door;
 mod exit;
 mod output;
 mod progress;
+mod shell;
 mod terminal;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arguments::{Arguments, Command};
+use crate::arguments::{Arguments, Command, ROWS, SqlArguments};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match lacus::runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return terminal::fail(&lacus::Error::new(lacus::Kind::Internal, format!("no runtime: {error}"))),
+        Err(error) => return terminal::fail(&error),
     };
     let outcome = runtime.block_on(run(arguments));
     // A read that hangs must not keep the process.
@@ -32,9 +35,20 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> lacus::Result<()> {
-    let lake = arguments.lake.as_deref();
-    match arguments.command {
-        Command::Sql(sql) => commands::sql::run(lake, sql).await,
+    let (lake, connect) = (arguments.lake.as_deref(), arguments.connect.as_deref());
+    let Some(command) = arguments.command else {
+        return match std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+            true => shell::run(lake, connect).await,
+            // Whoever pipes SQL in wants its result.
+            false => commands::sql::run(lake, connect, SqlArguments { rows: ROWS, ..SqlArguments::default() }).await,
+        };
+    };
+    if connect.is_some() && !matches!(command, Command::Sql(_)) {
+        let error = lacus::Error::new(lacus::Kind::InvalidConfiguration, "only the shell and `sql` ask a server");
+        return Err(error.hint("leave --connect out"));
+    }
+    match command {
+        Command::Sql(sql) => commands::sql::run(lake, connect, sql).await,
         Command::Serve(serve) => commands::serve::run(lake, &serve).await,
         Command::Check(check) => commands::check::run(lake, &check).await,
         Command::Add(add) => commands::add::run(lake, add).await,

@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::{Stream, TryStreamExt};
 use lacus::arrow::array::{RecordBatch, RecordBatchOptions};
 use lacus::arrow::compute::cast;
 use lacus::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -16,7 +17,6 @@ use lacus::{Error, Kind, Result};
 use parquet::arrow::ArrowWriter;
 
 use crate::arguments::Format;
-use crate::terminal;
 
 type Sink = Box<dyn Write + Send>;
 
@@ -25,6 +25,38 @@ pub(crate) struct Output {
     writer: Writer,
     /// The file that is being written, and the name that it will have.
     file: Option<(PathBuf, PathBuf)>,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Written {
+    /// The rows that were written.
+    pub(crate) rows: u64,
+    /// Whether there are more.
+    pub(crate) cut: bool,
+}
+
+/// A text that is being written.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Text(Arc<Mutex<Vec<u8>>>);
+
+impl Text {
+    /// What was written.
+    pub(crate) fn take(&self) -> String {
+        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&std::mem::take(&mut *bytes)).into_owned()
+    }
+}
+
+impl Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 enum Writer {
@@ -59,6 +91,16 @@ impl Output {
                 (Box::new(BufWriter::new(std::io::stdout())), None)
             }
         };
+        Self::begin(format, sink, file, schema, rows)
+    }
+
+    /// A table of at most `rows` rows as a text, for whoever shows it.
+    pub(crate) fn text(schema: &SchemaRef, rows: usize) -> Result<(Self, Text)> {
+        let text = Text::default();
+        Ok((Self::begin(Format::Table, Box::new(text.clone()), None, schema, rows)?, text))
+    }
+
+    fn begin(format: Format, sink: Sink, file: Option<(PathBuf, PathBuf)>, schema: &SchemaRef, rows: usize) -> Result<Self> {
         let writer = match format {
             Format::Table => Writer::Table { schema: schema.clone(), rows, held: Vec::new(), count: 0, sink },
             Format::Csv => Writer::Csv(csv::WriterBuilder::new().with_header(true).build(sink)),
@@ -80,7 +122,7 @@ impl Output {
     }
 
     /// Whether the output takes no more rows: a table that is full.
-    pub(crate) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         matches!(&self.writer, Writer::Table { rows, count, .. } if *rows > 0 && count > rows)
     }
 
@@ -105,16 +147,43 @@ impl Output {
         Ok(())
     }
 
+    /// Writes all batches, or leaves nothing behind; `arrived` is told how many rows there were so far.
+    pub(crate) async fn write_all(
+        mut self,
+        mut batches: impl Stream<Item = Result<RecordBatch>> + Unpin,
+        arrived: impl Fn(u64),
+    ) -> Result<Written> {
+        let mut rows = 0;
+        while !self.is_full() {
+            let written = match batches.try_next().await {
+                Ok(Some(batch)) => {
+                    rows += batch.num_rows() as u64;
+                    arrived(rows);
+                    self.write(&batch)
+                }
+                Ok(None) => break,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = written {
+                self.abandon();
+                return Err(error);
+            }
+        }
+        let cut = self.is_full();
+        let rows = match &self.writer {
+            Writer::Table { rows: most, .. } if cut => *most as u64,
+            _ => rows,
+        };
+        self.finish()?;
+        Ok(Written { rows, cut })
+    }
+
     /// Completes the output; a file gets its name now.
     pub(crate) fn finish(mut self) -> Result<()> {
-        let full = self.is_full();
         match &mut self.writer {
-            Writer::Table { schema, rows, held, sink, .. } => {
+            Writer::Table { schema, held, sink, .. } => {
                 writeln!(sink, "{}", shown(schema, held)?).map_err(|error| unwritable(&error))?;
                 sink.flush().map_err(|error| unwritable(&error))?;
-                if full {
-                    terminal::say(&format!("only the first {rows} rows are shown; --rows 0 shows all, -o FILE writes them"));
-                }
             }
             Writer::Json(writer) => writer.finish()?,
             Writer::Ndjson(writer) => writer.finish()?,
@@ -140,7 +209,7 @@ impl Output {
     }
 
     /// Leaves nothing behind.
-    pub(crate) fn abandon(self) {
+    fn abandon(self) {
         if let Some((partial, _)) = self.file {
             // The error that brought us here is the one to report.
             let _ = std::fs::remove_file(partial);

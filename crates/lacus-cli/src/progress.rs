@@ -1,3 +1,5 @@
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
@@ -12,7 +14,33 @@ const LOOKS: Duration = Duration::from_millis(200);
 pub(crate) struct Progress {
     bar: ProgressBar,
     /// Looks at the query from time to time.
-    watch: Option<tokio::task::JoinHandle<()>>,
+    watch: Option<Watch>,
+}
+
+/// A thread of its own, because those of the runtime are busy with the query.
+struct Watch {
+    end: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Watch {
+    fn start(bar: ProgressBar, query: QueryProgress) -> Self {
+        let (end, ended) = mpsc::channel();
+        let look = move || bar.set_message(line(query.now(), bar.elapsed()));
+        let thread = thread::spawn(move || {
+            look();
+            while ended.recv_timeout(LOOKS) == Err(RecvTimeoutError::Timeout) {
+                look();
+            }
+        });
+        Self { end, thread }
+    }
+
+    fn stop(self) {
+        drop(self.end);
+        // A thread that failed has said so, and nothing is left to do for it.
+        let _ = self.thread.join();
+    }
 }
 
 impl Progress {
@@ -26,13 +54,9 @@ impl Progress {
 
     /// Shows how far a query of this process is, from now on.
     pub(crate) fn follow(&mut self, query: QueryProgress) {
-        let bar = self.bar.clone();
-        self.watch = Some(tokio::spawn(async move {
-            loop {
-                bar.set_message(line(query.now(), bar.elapsed()));
-                tokio::time::sleep(LOOKS).await;
-            }
-        }));
+        if !self.bar.is_hidden() {
+            self.watch = Some(Watch::start(self.bar.clone(), query));
+        }
     }
 
     /// Shows how many rows have come from elsewhere.
@@ -88,7 +112,9 @@ impl Drop for FileProgress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.watch.iter().for_each(tokio::task::JoinHandle::abort);
+        if let Some(watch) = self.watch.take() {
+            watch.stop();
+        }
         self.bar.finish_and_clear();
     }
 }

@@ -145,7 +145,8 @@ fn arrow_error(error: &ArrowError) -> Error {
     match error {
         ArrowError::ExternalError(inner) => external(inner.as_ref()),
         ArrowError::CsvError(message) | ArrowError::JsonError(message) => Error::new(Kind::CorruptData, message),
-        ArrowError::IpcError(message) | ArrowError::ParquetError(message) => Error::new(Kind::CorruptData, message),
+        ArrowError::ParquetError(message) => parquet_message(message).unwrap_or_else(|| Error::new(Kind::CorruptData, message)),
+        ArrowError::IpcError(message) => Error::new(Kind::CorruptData, message),
         ArrowError::NotYetImplemented(message) => Error::new(Kind::Unsupported, message),
         ArrowError::IoError(_, inner) => io_error(inner),
         ArrowError::MemoryError(message) => resources_exhausted(message),
@@ -157,11 +158,31 @@ fn parquet_error(error: &ParquetError) -> Error {
     match error {
         ParquetError::External(inner) => external(inner.as_ref()),
         ParquetError::NYI(message) => Error::new(Kind::Unsupported, message),
+        ParquetError::General(message) => parquet_message(message).unwrap_or_else(|| Error::new(Kind::CorruptData, error.to_string())),
         other => Error::new(Kind::CorruptData, other.to_string()),
     }
 }
 
+/// What is no damage but encryption: of an encrypted column a readable footer tells nothing.
+fn parquet_message(message: &str) -> Option<Error> {
+    let what = match message {
+        message if message.contains("encrypt") => "the Parquet file is encrypted, which Lacus can't read",
+        message if message.contains("Required field type_ is missing") => {
+            "columns of the Parquet file are encrypted, which Lacus can't read, or its footer is damaged"
+        }
+        _ => return None,
+    };
+    Some(Error::new(Kind::Unsupported, what).hint("ask its owner for a copy that is not encrypted"))
+}
+
 fn io_error(error: &std::io::Error) -> Error {
+    if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<DataFusionError>()) {
+        return classify(inner);
+    }
+    let message = error.to_string();
+    if message.contains("disk space during the spilling") {
+        return resources_exhausted(&message);
+    }
     let kind = match error.kind() {
         std::io::ErrorKind::NotFound => Kind::NotFound,
         std::io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
@@ -169,7 +190,7 @@ fn io_error(error: &std::io::Error) -> Error {
         std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidData => Kind::CorruptData,
         _ => Kind::Unavailable,
     };
-    Error::new(kind, error.to_string())
+    Error::new(kind, message)
 }
 
 fn object_store_error(error: &object_store::Error) -> Error {

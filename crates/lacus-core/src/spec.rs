@@ -109,6 +109,17 @@ impl OptionValue {
             other => Err(wrong(option, other, "one ASCII character")),
         }
     }
+
+    /// The value as text.
+    ///
+    /// # Errors
+    /// `InvalidConfiguration` that names `option`.
+    pub fn text(&self, option: &str) -> Result<&str> {
+        match self {
+            Self::Text(text) => Ok(text),
+            other => Err(wrong(option, other, "text")),
+        }
+    }
 }
 
 fn wrong(option: &str, value: &OptionValue, wanted: &str) -> Error {

@@ -10,6 +10,7 @@ use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Location, Result, Source
 
 use crate::information_schema::INFORMATION_SCHEMA;
 use crate::settings::{MAIN, SYSTEM};
+use crate::system;
 
 /// How many datasets are opened at once for listings.
 const CONCURRENT_OPENS: usize = 8;
@@ -265,7 +266,7 @@ impl Catalog {
                 description: table.description,
             }));
         }
-        all.extend(self.sources.iter().flat_map(|source| source.system_tables()).map(|name| TableEntry {
+        all.extend(self.sources.iter().flat_map(|source| source.system_tables()).chain(&system::TABLES).map(|name| TableEntry {
             catalog: self.lake.clone(),
             schema: SYSTEM.to_owned(),
             name: (*name).to_owned(),

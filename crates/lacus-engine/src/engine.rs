@@ -12,13 +12,15 @@ use lacus_core::{
 };
 use lacus_storage::Stores;
 
+use crate::activity::{Activity, Recorded};
 use crate::catalog::{Catalog, Entry, Origin, TableEntry};
 use crate::copy::Target;
+use crate::memory::{QueryMemory, SharedMemory};
 use crate::planner::Planner;
-use crate::query::{Deadline, Query, Work};
+use crate::query::{Deadline, Fallback, Query, Ready, RowsWork, Work};
 use crate::session::Scope;
-use crate::statement::{self, Parsed};
-use crate::{Limits, copy, ddl, describe, explain, information_schema, session};
+use crate::statement::{self, Own, Parsed};
+use crate::{Limits, copy, ddl, describe, explain, information_schema, rules, session, summarize};
 
 /// One engine over one lake.
 ///
@@ -39,6 +41,10 @@ struct Shared {
     catalog: Arc<Catalog>,
     sinks: Vec<Arc<dyn Sink>>,
     limits: Limits,
+    memory: Arc<SharedMemory>,
+    activity: Arc<Activity>,
+    /// Whether equal parts of a plan run once.
+    shares: bool,
 }
 
 /// What a text would do, found without doing it.
@@ -67,6 +73,7 @@ pub struct EngineBuilder {
     aggregates: Vec<AggregateUDF>,
     windows: Vec<WindowUDF>,
     rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
+    rules_off: Vec<String>,
 }
 
 impl EngineBuilder {
@@ -152,6 +159,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Switches rules of the optimizer off, by their names: those of [`RULES`](crate::RULES).
+    #[must_use]
+    pub fn without_rules(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.rules_off.extend(names);
+        self
+    }
+
     /// The stores that the engine reads, to add one.
     pub fn stores(&self) -> &Arc<Stores> {
         &self.stores
@@ -160,9 +174,11 @@ impl EngineBuilder {
     /// Builds the engine. Opens nothing.
     ///
     /// # Errors
-    /// `InvalidConfiguration` when the spill folder can't be made, `AlreadyExists` when a name is given twice.
+    /// `InvalidConfiguration` when the spill folder can't be made or a rule is unknown, `AlreadyExists` when a name is given twice.
     pub fn build(self) -> Result<Engine> {
-        let mut state = session::base_state(&self.lake, &self.limits, self.rules)?;
+        rules::check(&self.rules_off)?;
+        let activity = Activity::new(self.limits.queries, self.limits.queue);
+        let mut state = session::base_state(&self.lake, &self.limits, &activity, &self.rules_off, self.rules)?;
         for function in self.scalars {
             state.register_udf(Arc::new(function))?;
         }
@@ -179,7 +195,9 @@ impl EngineBuilder {
         for (name, provider) in self.tables {
             catalog.add(&name, Entry::Table { provider }, false)?;
         }
-        let shared = Shared { state, stores: self.stores, catalog: Arc::new(catalog), sinks: self.sinks, limits: self.limits };
+        let (memory, shares) = (SharedMemory::new(self.limits.memory), rules::shares(&self.rules_off));
+        let catalog = Arc::new(catalog);
+        let shared = Shared { state, stores: self.stores, catalog, sinks: self.sinks, limits: self.limits, memory, activity, shares };
         Ok(Engine { shared: Arc::new(shared) })
     }
 }
@@ -188,7 +206,6 @@ impl EngineBuilder {
 struct Planned {
     plan: LogicalPlan,
     state: SessionState,
-    scope: Scope,
     text: String,
     is_command: bool,
     /// Where the rows are kept, by COPY.
@@ -211,6 +228,7 @@ impl Engine {
             aggregates: Vec::new(),
             windows: Vec::new(),
             rules: Vec::new(),
+            rules_off: Vec::new(),
         }
     }
 
@@ -220,40 +238,73 @@ impl Engine {
     /// # Errors
     /// By kind: `InvalidQuery` for the text and the parameters, `NotFound` for names, `CorruptData` for files that can't be read,
     /// `Unsupported` for statements that change tables; what [`Sink::write`] says.
-    pub async fn query(&self, sql: &str, parameters: &[ScalarValue], _principal: &Principal) -> Result<Query> {
+    pub async fn query(&self, sql: &str, parameters: &[ScalarValue], principal: &Principal) -> Result<Query> {
         let deadline = Deadline::after(self.shared.limits.deadline);
-        deadline.bound(self.query_before(sql, parameters, deadline)).await
+        let scope = Scope::default();
+        let memory = self.shared.memory.of_query(self.shared.limits.query_memory);
+        let recorded = self.shared.activity.begin(sql, principal, &scope, memory);
+        let record = Arc::clone(&recorded.record);
+        let planned = tokio::select! {
+            planned = deadline.bound(self.query_before(sql, parameters, deadline, &recorded)) => planned,
+            killed = Arc::clone(&record).killed() => Err(killed),
+        };
+        match planned {
+            Ok(planned) => Ok(planned.into_query(deadline, recorded)),
+            Err(error) => {
+                recorded.ended(Err::<(), _>(&error));
+                Err(error)
+            }
+        }
     }
 
-    async fn query_before(&self, sql: &str, parameters: &[ScalarValue], deadline: Deadline) -> Result<Query> {
-        let parsed = statement::parse(sql)?;
+    async fn query_before(&self, sql: &str, parameters: &[ScalarValue], deadline: Deadline, recorded: &Recorded) -> Result<Ready> {
+        let record = &recorded.record;
+        let scope = &record.scope;
+        let parsed = match statement::own(sql)? {
+            None => statement::parse(sql)?,
+            Some(Own::Summarize(from)) => self.summary(&from, scope, &record.memory).await?,
+            Some(Own::Kill(id)) => {
+                statement::check_parameters(0, parameters)?;
+                self.shared.activity.kill(&id, &record.principal)?;
+                return Ok(Ready { schema: Arc::new(Schema::empty()), work: Work::Done });
+            }
+        };
         statement::check_parameters(parsed.parameters, parameters)?;
-        let Planned { plan, state, scope, text, is_command, target } = self.plan(parsed).await?;
-        let id = format!("{:032x}", rand::random::<u128>());
+        let Planned { plan, state, text, is_command, target } = self.plan(parsed, scope, &record.memory).await?;
         if is_command {
             ddl::apply(plan, &text, &self.shared.catalog, &state).await?;
-            return Ok(Query { id, schema: Arc::new(Schema::empty()), work: Work::Done, scope, deadline });
+            return Ok(Ready { schema: Arc::new(Schema::empty()), work: Work::Done });
         }
-        let plan = if parameters.is_empty() { plan } else { plan.with_param_values(ParamValues::from(parameters.to_vec()))? };
+        let logical = if parameters.is_empty() { plan } else { plan.with_param_values(ParamValues::from(parameters.to_vec()))? };
         if let Some(target) = &target {
-            target.sink.check(&target.spec, plan.schema().inner())?;
+            target.sink.check(&target.spec, logical.schema().inner())?;
         }
-        let schema = Arc::new(scope.notices.attached_to(plan.schema().as_arrow().clone()));
-        let explains = explain::is_explanation(&plan);
-        let plan = state.create_physical_plan(&plan).await?;
-        let query = Query { id, schema, work: Work::Rows { plan, task: state.task_ctx(), explains }, scope, deadline };
+        let schema = Arc::new(scope.notices.attached_to(logical.schema().as_arrow().clone()));
+        let explains = explain::is_explanation(&logical);
+        let plan = session::physical_plan(&state, &logical, self.shared.shares).await?;
+        let rows = RowsWork { plan, task: state.task_ctx(), explains, fallback: Some(Fallback { logical, state: state.clone() }) };
+        let ready = Ready { schema, work: Work::Rows(Box::new(rows)) };
         match target {
-            Some(target) => keep(query, &target, &state).await,
-            None => Ok(query),
+            Some(target) => keep(ready, &target, &state, deadline, recorded).await,
+            None => Ok(ready),
         }
     }
 
-    async fn plan(&self, parsed: Parsed) -> Result<Planned> {
+    /// The query that tells what the columns of `from` hold.
+    async fn summary(&self, from: &str, scope: &Scope, memory: &QueryMemory) -> Result<Parsed> {
+        let parsed = statement::parse(&format!("SELECT * FROM {from}"))?;
+        if parsed.parameters > 0 {
+            return Err(Error::new(Kind::Unsupported, "SUMMARIZE takes no parameters").hint("write the values out"));
+        }
+        let planned = self.plan(parsed, scope, memory).await?;
+        statement::parse(&summarize::query(from, planned.plan.schema().as_arrow())?)
+    }
+
+    async fn plan(&self, parsed: Parsed, scope: &Scope, memory: &QueryMemory) -> Result<Planned> {
         ddl::refuse_writes(&parsed.statement)?;
         let parameters = parsed.parameters;
         let (statement, target) = copy::take(parsed.statement, &self.shared.sinks)?;
-        let scope = Scope::default();
-        let state = session::query_state(&self.shared.state, &self.shared.stores, &scope);
+        let state = session::query_state(&self.shared.state, &self.shared.stores, scope, memory);
         let text = statement.to_string();
         let plan = Planner { state: &state, catalog: &self.shared.catalog }.plan(statement).await?;
         let is_command = ddl::is_command(&plan)?;
@@ -263,7 +314,7 @@ impl Engine {
             );
         }
         let plan = describe::rewrite(plan)?;
-        Ok(Planned { plan, state, scope, text, is_command, target })
+        Ok(Planned { plan, state, text, is_command, target })
     }
 
     /// What `sql` would give, without running it: not even a command.
@@ -272,9 +323,14 @@ impl Engine {
     /// As [`Engine::query`].
     pub async fn prepare(&self, sql: &str, _principal: &Principal) -> Result<Prepared> {
         let deadline = Deadline::after(self.shared.limits.deadline);
-        let parsed = statement::parse(sql)?;
+        let (scope, memory) = (Scope::default(), self.shared.memory.of_query(self.shared.limits.query_memory));
+        let parsed = match statement::own(sql)? {
+            None => statement::parse(sql)?,
+            Some(Own::Summarize(from)) => deadline.bound(self.summary(&from, &scope, &memory)).await?,
+            Some(Own::Kill(_)) => return Ok(Prepared { schema: Arc::new(Schema::empty()), parameters: Vec::new(), is_command: true }),
+        };
         let count = parsed.parameters;
-        let Planned { plan, is_command, target, .. } = deadline.bound(self.plan(parsed)).await?;
+        let Planned { plan, is_command, target, .. } = deadline.bound(self.plan(parsed, &scope, &memory)).await?;
         let types = plan.get_parameter_types()?;
         let parameters = (1..=count).map(|number| types.get(&format!("${number}")).cloned().flatten()).collect();
         // What a parameter will be is not known before it is bound, and neither is then whether it can be written.
@@ -371,7 +427,7 @@ impl Engine {
 
     /// The session of a question that is no query: what it reads is not counted.
     fn state(&self) -> SessionState {
-        session::query_state(&self.shared.state, &self.shared.stores, &Scope::default())
+        session::query_state(&self.shared.state, &self.shared.stores, &Scope::default(), &self.shared.memory.of_query(None))
     }
 
     fn indexed(&self, dataset: &str) -> Result<(Arc<DatasetSpec>, Arc<dyn Source>)> {
@@ -403,7 +459,7 @@ impl Engine {
 
     /// Bytes of memory that queries hold now in operators that grow with their data.
     pub fn memory_held(&self) -> usize {
-        self.shared.state.runtime_env().memory_pool.reserved()
+        self.shared.memory.reserved()
     }
 
     /// The names of the functions by kind: scalar, aggregate, window.
@@ -435,10 +491,11 @@ impl Engine {
 }
 
 /// Runs a query whose rows are kept.
-async fn keep(query: Query, target: &Target, state: &SessionState) -> Result<Query> {
-    let (id, scope, deadline, schema) = (query.id.clone(), query.scope.clone(), query.deadline, query.schema());
-    let count = target.sink.write(&target.spec, schema, copy::rows(query.stream()?), state).await?;
+async fn keep(ready: Ready, target: &Target, state: &SessionState, deadline: Deadline, recorded: &Recorded) -> Result<Ready> {
+    let (scope, schema) = (&recorded.record.scope, Arc::clone(&ready.schema));
+    let rows = ready.into_query(deadline, recorded.part()).stream()?;
+    let count = target.sink.write(&target.spec, schema, copy::rows(rows), state).await?;
     let schema = Arc::new(scope.notices.attached_to(copy::count_schema().as_ref().clone()));
     let answer = copy::answer(&schema, count)?;
-    Ok(Query { id, schema, work: Work::Kept { answer, count }, scope, deadline })
+    Ok(Ready { schema, work: Work::Kept { answer, count } })
 }

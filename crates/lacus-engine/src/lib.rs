@@ -12,11 +12,13 @@
 //!    `spelling` finds columns whose names were written without quotes;
 //! 4. `ddl` applies `CREATE` and `DROP`; everything else becomes a [`Query`] with a known schema;
 //! 5. `copy` hands the rows of `COPY ... TO` to what keeps them;
-//! 6. `query` runs it: deadline, memory limit, cancel by drop.
+//! 6. `query` runs it: it waits its turn, has a deadline and a share of the memory (`memory`), and is cancelled by drop or by KILL;
+//!    `activity` holds its record, of which `system` makes a table.
 //!
 //! `settings` holds the defaults of a session, each with its reason; `information_schema` and `describe` say what there is;
 //! `explain` adds what was read to EXPLAIN.
 
+mod activity;
 mod calls;
 mod catalog;
 mod copy;
@@ -26,17 +28,24 @@ mod engine;
 mod explain;
 mod information_schema;
 mod limits;
+mod memory;
 mod planner;
 mod progress;
 mod query;
+mod rules;
+mod runtime;
 mod session;
 mod settings;
 mod spelling;
 mod statement;
+mod summarize;
+mod system;
 
 pub use catalog::{TableEntry, TableKind};
 pub use engine::{Engine, EngineBuilder, Prepared};
 pub use limits::Limits;
 pub use progress::{Progress, QueryProgress};
 pub use query::{Query, ResultStream};
-pub use statement::split;
+pub use rules::RULES;
+pub use runtime::runtime;
+pub use statement::{named_parameters, split};

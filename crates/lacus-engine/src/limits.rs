@@ -12,11 +12,18 @@ pub struct Limits {
     pub spill: u64,
     /// How long one query may take from its text to its last batch. A query without an end is never what anyone wanted.
     pub deadline: Duration,
+    /// Bytes of memory that one query may hold; as many as all together when `None`.
+    pub query_memory: Option<usize>,
+    /// How many queries may run at once; those behind them wait.
+    pub queries: usize,
+    /// How many queries may wait; those behind them are refused.
+    pub queue: usize,
 }
 
 impl Default for Limits {
-    /// 4 GiB of memory, 100 GiB of spill, an hour: `lacus` itself derives the memory from the machine.
+    /// 4 GiB of memory, 100 GiB of spill, an hour, 64 queries and 1,000 that wait: `lacus` itself derives the memory from the machine.
     fn default() -> Self {
-        Self { memory: 4 << 30, spill_directory: None, spill: 100 << 30, deadline: Duration::from_secs(3600) }
+        let deadline = Duration::from_secs(3600);
+        Self { memory: 4 << 30, spill_directory: None, spill: 100 << 30, deadline, query_memory: None, queries: 64, queue: 1000 }
     }
 }

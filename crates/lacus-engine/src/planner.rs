@@ -21,10 +21,11 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use lacus_core::{Error, Kind, Result};
 
+use crate::activity::Activity;
 use crate::catalog::{Catalog, Entry};
 use crate::information_schema::{self, INFORMATION_SCHEMA};
 use crate::settings::{MAIN, SYSTEM};
-use crate::{calls, spelling, statement};
+use crate::{calls, spelling, statement, system};
 
 /// How many views may stand on one another: a view that names itself ends here.
 const VIEW_DEPTH: usize = 32;
@@ -117,6 +118,11 @@ impl Planner<'_> {
     }
 
     async fn system_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some(activity) = self.state.config().get_extension::<Activity>()
+            && let Some(table) = system::table(name, &activity)?
+        {
+            return Ok(Some(table));
+        }
         let source = self.catalog.sources().iter().find(|source| source.system_tables().contains(&name));
         let Some(source) = source else { return Ok(None) };
         source.system_table(name, &self.catalog.datasets_of(source), self.state).await

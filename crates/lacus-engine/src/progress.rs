@@ -1,6 +1,6 @@
 //! How far a running query is, told by what its scans count.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::MetricsSet;
@@ -15,7 +15,8 @@ const SELECTED: &str = "rows_selected";
 #[derive(Debug, Clone)]
 pub struct QueryProgress {
     reads: Arc<ReadScope>,
-    plan: Option<Arc<dyn ExecutionPlan>>,
+    /// What runs: another plan than at first once the query had to be planned anew.
+    plan: Arc<Mutex<Option<Arc<dyn ExecutionPlan>>>>,
 }
 
 /// How far a query is.
@@ -39,14 +40,34 @@ impl Progress {
 
 impl QueryProgress {
     pub(crate) fn new(reads: Arc<ReadScope>, plan: Option<Arc<dyn ExecutionPlan>>) -> Self {
-        Self { reads, plan }
+        Self { reads, plan: Arc::new(Mutex::new(plan)) }
+    }
+
+    /// The bytes that operators have written to the spill folder.
+    pub(crate) fn spilled(&self) -> u64 {
+        self.plan().map_or(0, |plan| spilled(plan.as_ref()))
+    }
+
+    /// Nothing runs any more.
+    pub(crate) fn forget(&self) {
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn plan(&self) -> Option<Arc<dyn ExecutionPlan>> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another plan runs from now on.
+    pub(crate) fn replan(&self, plan: Arc<dyn ExecutionPlan>) {
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan);
     }
 
     /// How far the query is now.
     pub fn now(&self) -> Progress {
         let bytes = self.reads.reads().iter().map(|read| read.bytes).sum();
-        let mut progress = Progress { bytes, rows: 0, of_rows: self.plan.is_some().then_some(0) };
-        if let Some(plan) = &self.plan {
+        let plan = self.plan();
+        let mut progress = Progress { bytes, rows: 0, of_rows: plan.is_some().then_some(0) };
+        if let Some(plan) = &plan {
             add(plan.as_ref(), &mut progress);
         }
         progress
@@ -73,4 +94,9 @@ fn add(plan: &dyn ExecutionPlan, progress: &mut Progress) {
 
 fn sum(metrics: &MetricsSet, name: &str) -> Option<u64> {
     metrics.sum_by_name(name).map(|value| value.as_usize() as u64)
+}
+
+fn spilled(plan: &dyn ExecutionPlan) -> u64 {
+    let own = plan.metrics().and_then(|metrics| metrics.spilled_bytes()).unwrap_or(0) as u64;
+    own + plan.children().into_iter().map(|child| spilled(child.as_ref())).sum::<u64>()
 }

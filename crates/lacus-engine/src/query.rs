@@ -1,35 +1,42 @@
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::future::ready;
-use futures::{Stream, stream};
+use futures::{Stream, ready, stream};
 use lacus_core::{Error, Kind, Result};
 use lacus_storage::StoreReads;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
-use crate::explain;
+use crate::activity::{Recorded, Stage};
 use crate::progress::QueryProgress;
-use crate::session::Scope;
+use crate::{explain, session};
+
+/// How a query is planned whose memory was short.
+const FEW_PARTITIONS: usize = 2;
+const SMALL_BATCH: usize = 1024;
 
 /// One SQL text, planned: its schema is known, and nothing but metadata was read.
 ///
-/// A command (`CREATE`, `DROP`) has run when [`Engine::query`](crate::Engine::query) returns it; its stream is empty. So has COPY, whose
-/// stream is one row: how many were written.
+/// A command (`CREATE`, `DROP`, `KILL`) has run when [`Engine::query`](crate::Engine::query) returns it; its stream is empty. So has COPY,
+/// whose stream is one row: how many were written.
 #[derive(Debug)]
 pub struct Query {
-    pub(crate) id: String,
-    pub(crate) schema: SchemaRef,
-    pub(crate) work: Work,
-    pub(crate) scope: Scope,
-    pub(crate) deadline: Deadline,
+    schema: SchemaRef,
+    work: Work,
+    deadline: Deadline,
+    recorded: Recorded,
 }
 
 /// What is left to do.
@@ -39,8 +46,71 @@ pub(crate) enum Work {
     Done,
     /// Nothing: the rows were kept, and this says how many.
     Kept { answer: RecordBatch, count: u64 },
-    /// A plan to run; an explanation ends with what was read.
-    Rows { plan: Arc<dyn ExecutionPlan>, task: Arc<TaskContext>, explains: bool },
+    /// A plan to run.
+    Rows(Box<RowsWork>),
+}
+
+/// A plan to run.
+#[derive(Debug)]
+pub(crate) struct RowsWork {
+    pub(crate) plan: Arc<dyn ExecutionPlan>,
+    pub(crate) task: Arc<TaskContext>,
+    /// Whether it explains, and so ends with what was read.
+    pub(crate) explains: bool,
+    pub(crate) fallback: Option<Fallback>,
+}
+
+/// What a query is planned from again when the table of a hash join, or rows that are kept for several places, do not fit: by sorting and
+/// merging, which spills, and without keeping rows.
+pub(crate) struct Fallback {
+    pub(crate) logical: LogicalPlan,
+    pub(crate) state: SessionState,
+}
+
+impl std::fmt::Debug for Fallback {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Fallback").finish_non_exhaustive()
+    }
+}
+
+impl Fallback {
+    async fn plan(self) -> Result<RowsWork> {
+        let Self { logical, mut state } = self;
+        let config = state.config_mut();
+        // Memory is short: fewer operators share it, and each hands over less at once.
+        let (partitions, batch) = (config.target_partitions().min(FEW_PARTITIONS), config.batch_size().min(SMALL_BATCH));
+        *config = std::mem::take(config).with_target_partitions(partitions).with_batch_size(batch);
+        config.options_mut().optimizer.prefer_hash_join = false;
+        let plan = session::physical_plan(&state, &logical, false).await?;
+        Ok(RowsWork { plan, task: state.task_ctx(), explains: explain::is_explanation(&logical), fallback: None })
+    }
+
+    /// Whether an error is one that this helps against.
+    fn helps(error: &DataFusionError) -> bool {
+        matches!(error.find_root(), DataFusionError::ResourcesExhausted(message) if ["HashJoin", "SharedRows"].iter().any(|name| message.contains(name)))
+    }
+}
+
+/// A query but for its record.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) schema: SchemaRef,
+    pub(crate) work: Work,
+}
+
+impl Ready {
+    pub(crate) fn into_query(self, deadline: Deadline, recorded: Recorded) -> Query {
+        let Self { schema, work } = self;
+        let plan = match &work {
+            Work::Rows(rows) => Some(Arc::clone(&rows.plan)),
+            Work::Done | Work::Kept { .. } => None,
+        };
+        recorded.record.planned(QueryProgress::new(Arc::clone(&recorded.record.scope.reads), plan));
+        if matches!(work, Work::Done) {
+            recorded.ended(Ok(()));
+        }
+        Query { schema, work, deadline, recorded }
+    }
 }
 
 /// When a query must have ended.
@@ -69,7 +139,7 @@ impl Deadline {
 impl Query {
     /// A random name for this query, in every record of it.
     pub fn id(&self) -> &str {
-        &self.id
+        &self.recorded.record.id
     }
 
     /// The schema of the result. Every batch has exactly this schema.
@@ -92,33 +162,37 @@ impl Query {
 
     /// Tells how far the query is, once it runs.
     pub fn progress(&self) -> QueryProgress {
-        let plan = match &self.work {
-            Work::Rows { plan, .. } => Some(Arc::clone(plan)),
-            Work::Done | Work::Kept { .. } => None,
-        };
-        QueryProgress::new(Arc::clone(&self.scope.reads), plan)
+        let known = self.recorded.record.watch();
+        known.unwrap_or_else(|| QueryProgress::new(Arc::clone(&self.recorded.record.scope.reads), None))
     }
 
-    /// Runs the query, on the tokio runtime that calls it. Dropping the stream cancels it: all tasks and reads stop.
+    /// Runs the query, on the tokio runtime that calls it, once few enough others do: see [`Limits`](crate::Limits). Dropping the stream
+    /// cancels it: all tasks and reads stop.
     ///
     /// # Errors
-    /// What the operators find before their first batch, such as a limit.
+    /// None now: what the operators find before their first batch is the first item.
     pub fn stream(self) -> Result<ResultStream> {
-        let (batches, explains) = match self.work {
-            Work::Done => (None, false),
+        let Self { schema, work, deadline, recorded } = self;
+        let (body, explains) = match work {
+            Work::Done => (Body::Done, false),
             Work::Kept { answer, .. } => {
                 let (schema, answer) = (answer.schema(), stream::once(ready(Ok(answer))));
-                (Some(Box::pin(RecordBatchStreamAdapter::new(schema, answer)) as SendableRecordBatchStream), false)
+                (Body::Running { batches: Box::pin(RecordBatchStreamAdapter::new(schema, answer)), slot: None, fallback: None }, false)
             }
-            Work::Rows { plan, task, explains } => (Some(execute_stream(plan, task)?), explains),
+            Work::Rows(rows) => {
+                let explains = rows.explains;
+                let slot = Arc::clone(&recorded.activity).slot(Arc::clone(&recorded.record));
+                (Body::Waiting(Box::pin(async move { Ok((*rows, slot.await?)) })), explains)
+            }
         };
         Ok(ResultStream {
-            schema: self.schema,
-            batches,
-            scope: self.scope,
-            deadline: self.deadline,
-            alarm: Box::pin(tokio::time::sleep_until(self.deadline.at)),
+            schema,
+            body,
+            deadline,
+            alarm: Box::pin(tokio::time::sleep_until(deadline.at)),
+            killed: Box::pin(Arc::clone(&recorded.record).killed()),
             explains,
+            recorded,
         })
     }
 }
@@ -126,11 +200,23 @@ impl Query {
 /// The result of a query, batch by batch. Dropping it cancels the query.
 pub struct ResultStream {
     schema: SchemaRef,
-    batches: Option<SendableRecordBatchStream>,
-    scope: Scope,
+    body: Body,
     deadline: Deadline,
     alarm: Pin<Box<Sleep>>,
+    killed: Pin<Box<dyn Future<Output = Error> + Send>>,
     explains: bool,
+    // Dropped last: a query is no longer listed once nothing of it runs.
+    recorded: Recorded,
+}
+
+/// Where a stream is.
+enum Body {
+    /// It waits for its turn, or is planned again with a turn of its own.
+    Waiting(Pin<Box<dyn Future<Output = Result<(RowsWork, OwnedSemaphorePermit)>> + Send>>),
+    /// It runs; what it falls back on is kept until its first batch is there.
+    Running { batches: SendableRecordBatchStream, slot: Option<OwnedSemaphorePermit>, fallback: Option<Fallback> },
+    /// Nothing is left.
+    Done,
 }
 
 impl std::fmt::Debug for ResultStream {
@@ -147,13 +233,32 @@ impl ResultStream {
 
     /// What the query has read so far, store by store.
     pub fn reads(&self) -> Vec<StoreReads> {
-        self.scope.reads.reads()
+        self.recorded.record.scope.reads.reads()
     }
 
     fn end(&mut self) -> Option<Result<RecordBatch>> {
-        self.batches = None;
+        self.body = Body::Done;
         let explains = std::mem::take(&mut self.explains);
-        explains.then(|| explain::reads(&self.schema, &self.scope.reads))
+        let last = explains.then(|| explain::reads(&self.schema, &self.recorded.record.scope.reads));
+        self.recorded.ended(Ok(()));
+        last
+    }
+
+    fn fail(&mut self, error: Error) -> Poll<Option<Result<RecordBatch>>> {
+        self.recorded.ended(Err::<(), _>(&error));
+        self.body = Body::Done;
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn run(&mut self, rows: RowsWork, slot: OwnedSemaphorePermit) -> Result<()> {
+        let record = &self.recorded.record;
+        record.reach(Stage::Running);
+        if let Some(progress) = record.watch() {
+            progress.replan(Arc::clone(&rows.plan));
+        }
+        let batches = execute_stream(rows.plan, rows.task)?;
+        self.body = Body::Running { batches, slot: Some(slot), fallback: rows.fallback };
+        Ok(())
     }
 }
 
@@ -162,18 +267,42 @@ impl Stream for ResultStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let Some(batches) = &mut this.batches else { return Poll::Ready(None) };
-        if this.alarm.as_mut().poll(context).is_ready() {
-            this.batches = None;
-            return Poll::Ready(Some(Err(this.deadline.error())));
+        if matches!(this.body, Body::Done) {
+            return Poll::Ready(None);
         }
-        match Pin::new(batches).poll_next(context) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(None) => Poll::Ready(this.end()),
-            Poll::Ready(Some(Ok(batch))) => Poll::Ready(Some(conform(batch, &this.schema))),
-            Poll::Ready(Some(Err(error))) => {
-                this.batches = None;
-                Poll::Ready(Some(Err(error.into())))
+        if let Poll::Ready(killed) = this.killed.as_mut().poll(context) {
+            return this.fail(killed);
+        }
+        // The alarm wakes whoever reads; threads that are all busy may be late to sound it.
+        if this.alarm.as_mut().poll(context).is_ready() || Instant::now() >= this.deadline.at {
+            let error = this.deadline.error();
+            return this.fail(error);
+        }
+        loop {
+            match &mut this.body {
+                Body::Done => return Poll::Ready(None),
+                Body::Waiting(turn) => match ready!(turn.as_mut().poll(context)).and_then(|(rows, slot)| this.run(rows, slot)) {
+                    Ok(()) => {}
+                    Err(error) => return this.fail(error),
+                },
+                Body::Running { batches, slot, fallback } => match ready!(Pin::new(batches).poll_next(context)) {
+                    None => return Poll::Ready(this.end()),
+                    Some(Ok(batch)) => {
+                        *fallback = None;
+                        this.recorded.record.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+                        return match conform(batch, &this.schema) {
+                            Ok(batch) => Poll::Ready(Some(Ok(batch))),
+                            Err(error) => this.fail(error),
+                        };
+                    }
+                    Some(Err(error)) => match (fallback.take().filter(|_| Fallback::helps(&error)), slot.take()) {
+                        // The slot is kept: what was begun goes on.
+                        (Some(fallback), Some(slot)) => {
+                            this.body = Body::Waiting(Box::pin(async move { Ok((fallback.plan().await?, slot)) }))
+                        }
+                        _ => return this.fail(error.into()),
+                    },
+                },
             }
         }
     }

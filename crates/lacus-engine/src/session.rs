@@ -2,19 +2,27 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use datafusion::catalog::Session;
 use datafusion::common::Result as DataFusionResult;
 use datafusion::error::DataFusionError;
+use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::TrackConsumersPool;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use lacus_core::{Error, Kind, Notices, Result};
 use lacus_storage::{ReadScope, ScopedStore, Stores};
 use object_store::ObjectStore;
 
-use crate::{Limits, settings};
+use crate::activity::Activity;
+use crate::memory::QueryMemory;
+use crate::{Limits, rules, settings};
 
 /// How many consumers an error of the memory pool names.
 const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(2);
@@ -22,7 +30,13 @@ const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.satu
 const FOOTER_CACHE: usize = 256 << 20;
 
 /// The state that every query's session is made from.
-pub(crate) fn base_state(lake: &str, limits: &Limits, rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>) -> Result<SessionState> {
+pub(crate) fn base_state(
+    lake: &str,
+    limits: &Limits,
+    activity: &Arc<Activity>,
+    off: &[String],
+    physical_rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
+) -> Result<SessionState> {
     let mode = match &limits.spill_directory {
         Some(directory) => {
             std::fs::create_dir_all(directory).map_err(|error| {
@@ -37,15 +51,33 @@ pub(crate) fn base_state(lake: &str, limits: &Limits, rules: Vec<Arc<dyn Physica
     let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(limits.spill);
     let runtime = RuntimeEnvBuilder::new()
         .with_disk_manager_builder(disk)
-        // Operators that can spill share what the others leave, so one of them can't starve the rest.
-        .with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(limits.memory), NAMED_CONSUMERS)))
         .with_metadata_cache_limit(FOOTER_CACHE)
         // Listings are made by every query anew; DataFusion's own cache of them never expires.
         .with_object_list_cache_limit(0)
         .build_arc()?;
-    let config = settings::session_config(lake);
+    let config = settings::session_config(lake, limits.memory).with_extension(Arc::clone(activity));
     let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
-    Ok(rules.into_iter().fold(builder, SessionStateBuilder::with_physical_optimizer_rule).build())
+    let builder = builder.with_query_planner(Arc::new(Planner));
+    let builder = rules::logical(off).into_iter().fold(builder, SessionStateBuilder::with_optimizer_rule);
+    Ok(physical_rules.into_iter().fold(builder, SessionStateBuilder::with_physical_optimizer_rule).build())
+}
+
+/// A logical plan, optimized and planned; `shares` lets its equal parts run once.
+pub(crate) async fn physical_plan(state: &SessionState, logical: &LogicalPlan, shares: bool) -> Result<Arc<dyn ExecutionPlan>> {
+    let optimized = state.optimize(logical)?;
+    let optimized = if shares { rules::share(optimized)? } else { optimized };
+    Ok(state.query_planner().create_physical_plan(&optimized, state).await?)
+}
+
+/// DataFusion's planner, which knows our own nodes, too.
+#[derive(Debug)]
+struct Planner;
+
+#[async_trait]
+impl QueryPlanner for Planner {
+    async fn create_physical_plan(&self, logical: &LogicalPlan, session: &dyn Session) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        DefaultPhysicalPlanner::with_extension_planners(rules::extension_planners()).create_physical_plan(logical, session).await
+    }
 }
 
 /// What belongs to one query: what it reads, and what it wants its reader to know.
@@ -55,10 +87,14 @@ pub(crate) struct Scope {
     pub(crate) notices: Arc<Notices>,
 }
 
-/// The session of one query, which reads within `scope`.
-pub(crate) fn query_state(base: &SessionState, stores: &Arc<Stores>, scope: &Scope) -> SessionState {
+/// The session of one query, which reads within `scope` and holds its data in `memory`.
+pub(crate) fn query_state(base: &SessionState, stores: &Arc<Stores>, scope: &Scope, memory: &QueryMemory) -> SessionState {
     let store = Arc::new(ScopedStore::new(Arc::clone(stores), Arc::clone(&scope.reads)));
-    let runtime = RuntimeEnv { object_store_registry: Arc::new(QueryStores { store }), ..base.runtime_env().as_ref().clone() };
+    let runtime = RuntimeEnv {
+        object_store_registry: Arc::new(QueryStores { store }),
+        memory_pool: Arc::new(TrackConsumersPool::new(memory.clone(), NAMED_CONSUMERS)),
+        ..base.runtime_env().as_ref().clone()
+    };
     let config = base.config().clone().with_extension(Arc::clone(&scope.reads)).with_extension(Arc::clone(&scope.notices));
     SessionStateBuilder::new_from_existing(base.clone()).with_config(config).with_runtime_env(Arc::new(runtime)).build()
 }

@@ -7,10 +7,18 @@ pub(crate) const MAIN: &str = "main";
 /// The schema of tables about the lake itself.
 pub(crate) const SYSTEM: &str = "system";
 
+/// Up to so many bytes, or rows where nobody knows bytes, the smaller side of a join is one table: `benches/README.md` says what was measured.
+const ONE_TABLE: usize = 32 << 20;
+const ONE_TABLE_ROWS: usize = 1 << 20;
+
+/// Memory of a sort for merging what it has spilled, where there is enough; and how many sorts a partition has at most, about.
+const MERGE: usize = 10 << 20;
+const SORTS: usize = 8;
+
 /// More partitions than cores pay as long as there are few cores.
 const FEW_CORES: usize = 8;
 
-pub(crate) fn session_config(lake: &str) -> SessionConfig {
+pub(crate) fn session_config(lake: &str, memory: usize) -> SessionConfig {
     let mut config = SessionConfig::new()
         // Names resolve through our own catalog, which opens a dataset when a query asks for it, so DataFusion's stays empty.
         .with_default_catalog_and_schema(lake, MAIN)
@@ -24,6 +32,11 @@ pub(crate) fn session_config(lake: &str) -> SessionConfig {
     options.execution.parquet.pushdown_filters = false;
     // Field metadata holds units and descriptions.
     options.execution.parquet.skip_metadata = false;
+    // One table for all partitions of the other side saves an exchange of both; beyond this it would be copied by too many readers.
+    options.optimizer.hash_join_single_partition_threshold = ONE_TABLE;
+    options.optimizer.hash_join_single_partition_threshold_rows = ONE_TABLE_ROWS;
+    // What each sort keeps free for merging what it has spilled must leave room to sort in.
+    options.execution.sort_spill_reservation_bytes = (memory / partitions() / SORTS).min(MERGE);
     // A scan shows all of its files in EXPLAIN as a count; names of the first few are enough.
     options.explain.show_schema = false;
     config

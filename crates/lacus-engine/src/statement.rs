@@ -34,6 +34,54 @@ pub(crate) fn parse(sql: &str) -> Result<Parsed> {
     }
 }
 
+/// A statement of our own, which the parser of DataFusion doesn't know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// `KILL 'id'`: ends a running query.
+    Kill(String),
+    /// `SUMMARIZE table` or `SUMMARIZE SELECT ...`: what can stand after FROM.
+    Summarize(String),
+}
+
+/// Reads a statement of our own, if `sql` is one.
+pub(crate) fn own(sql: &str) -> Result<Option<Own>> {
+    // Everything else is left to the parser, even what can't be read.
+    let begins = |word: &str| sql.trim_start().get(..word.len()).is_some_and(|first| first.eq_ignore_ascii_case(word));
+    if begins("summarize") {
+        return summarized(sql);
+    }
+    if !begins("kill") {
+        return Ok(None);
+    }
+    let tokens = tokenize(sql)?.into_iter().map(|token| token.token);
+    let tokens: Vec<Token> = tokens.filter(|token| !matches!(token, Token::Whitespace(_) | Token::SemiColon | Token::EOF)).collect();
+    let is = |token: &Token, word: &str| matches!(token, Token::Word(found) if found.value.eq_ignore_ascii_case(word));
+    match tokens.as_slice() {
+        [first, ..] if !is(first, "kill") => Ok(None),
+        [_, Token::SingleQuotedString(id)] => Ok(Some(Own::Kill(id.clone()))),
+        [_, query, Token::SingleQuotedString(id)] if is(query, "query") => Ok(Some(Own::Kill(id.clone()))),
+        _ => Err(Error::new(Kind::InvalidQuery, "KILL takes the id of a query, in single quotes")
+            .hint("SELECT id, state, sql FROM system.queries lists them")),
+    }
+}
+
+fn summarized(sql: &str) -> Result<Option<Own>> {
+    let tokens = tokenize(sql)?;
+    let parts: Vec<&TokenWithSpan> = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF)).collect();
+    let lines = line_starts(sql);
+    let text = |from: &TokenWithSpan| sql[offset(sql, &lines, from.span.start)..].trim().trim_end_matches(';').trim();
+    let is = |token: &Token, words: &[&str]| matches!(token, Token::Word(found) if words.iter().any(|word| found.value.eq_ignore_ascii_case(word)));
+    match parts.as_slice() {
+        [first, ..] if !is(&first.token, &["summarize"]) => Ok(None),
+        [_] => {
+            Err(Error::new(Kind::InvalidQuery, "SUMMARIZE takes a table or a query").hint("write SUMMARIZE name, or SUMMARIZE SELECT ..."))
+        }
+        [_, query, ..] if is(&query.token, &["select", "with", "values", "from"]) => Ok(Some(Own::Summarize(format!("({})", text(query))))),
+        [_, table, ..] => Ok(Some(Own::Summarize(text(table).to_owned()))),
+        [] => Ok(None),
+    }
+}
+
 fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>> {
     Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location().map_err(|error| {
         let error = ParserError::from(error).to_string();
@@ -63,6 +111,38 @@ fn number(tokens: &mut [TokenWithSpan]) -> Result<usize> {
         (_, 0) => Ok(unnumbered),
         _ => Err(Error::new(Kind::InvalidQuery, "the text mixes `?` and numbered parameters").hint("use one of the two")),
     }
+}
+
+/// Gives each `$name` of a text a position, in the order of first use: the text with `$1`, `$2`, ..., and the names. A text without names
+/// stays as it is.
+///
+/// # Errors
+/// `InvalidQuery` when names stand beside `?` or numbers.
+pub fn named_parameters(sql: &str) -> Result<(String, Vec<String>)> {
+    let lines = line_starts(sql);
+    let (mut text, mut names, mut rest) = (String::new(), Vec::<String>::new(), 0);
+    let mut unnamed = false;
+    for token in tokenize(sql)? {
+        let Token::Placeholder(placeholder) = &token.token else { continue };
+        let name = placeholder.strip_prefix('$').filter(|name| !name.starts_with(|first: char| first.is_ascii_digit()));
+        let Some(name) = name.filter(|name| !name.is_empty()) else {
+            unnamed = true;
+            continue;
+        };
+        let position = names.iter().position(|known| known == name).unwrap_or_else(|| {
+            names.push(name.to_owned());
+            names.len() - 1
+        });
+        let start = offset(sql, &lines, token.span.start);
+        text.push_str(&sql[rest..start]);
+        text.push_str(&format!("${}", position + 1));
+        rest = start + placeholder.len();
+    }
+    if unnamed && !names.is_empty() {
+        return Err(Error::new(Kind::InvalidQuery, "the text mixes named parameters with `?` or numbers").hint("use one of the two"));
+    }
+    text.push_str(&sql[rest..]);
+    Ok((text, names))
 }
 
 /// Splits a script into its statements, by the semicolons that stand outside of strings and comments.
@@ -133,6 +213,29 @@ mod tests {
         assert_eq!(split("SELECT ';é' ; -- ;\n SELECT 2;;\n")?, ["SELECT ';é'", "-- ;\n SELECT 2"]);
         assert!(split("  ;; -- nothing\n")?.is_empty());
         assert!(split("SELECT 'open").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn names_get_positions_outside_of_strings() -> Result<()> {
+        let (text, names) = named_parameters("SELECT '$a é', $b + $a -- $c\n, $b")?;
+        assert_eq!((text.as_str(), names), ("SELECT '$a é', $1 + $2 -- $c\n, $1", vec!["b".to_owned(), "a".to_owned()]));
+        assert_eq!(named_parameters("SELECT $2, $1")?, ("SELECT $2, $1".to_owned(), Vec::new()));
+        assert!(named_parameters("SELECT $a, ?").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn statements_of_our_own_are_told() -> Result<()> {
+        assert_eq!(own("kill 'a1' ;")?, Some(Own::Kill("a1".to_owned())));
+        assert_eq!(own(" KILL QUERY 'a1'")?, Some(Own::Kill("a1".to_owned())));
+        assert!(own("KILL a1").is_err() && own("KILL").is_err());
+        assert_eq!(own("summarize shots;")?, Some(Own::Summarize("shots".to_owned())));
+        assert_eq!(own("SUMMARIZE SELECT 1")?, Some(Own::Summarize("(SELECT 1)".to_owned())));
+        assert!(own("SUMMARIZE ;").is_err());
+        assert_eq!(own("summarized")?, None);
+        assert_eq!(own("SELECT 'KILL'")?, None);
+        assert_eq!(own("killed")?, None);
         Ok(())
     }
 

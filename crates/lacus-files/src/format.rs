@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use datafusion_datasource::file_format::FileFormat;
 use datafusion_datasource_arrow::ArrowFormat;
+use datafusion_datasource_avro::AvroFormat;
 use datafusion_datasource_csv::CsvFormat;
 use datafusion_datasource_json::JsonFormat;
 use datafusion_datasource_parquet::ParquetFormat;
 use lacus_core::{DatasetSpec, Error, Kind, OptionValue, Result, nearest};
 use object_store::ObjectMeta;
 use object_store::path::Path;
+
+use crate::compressed::Compression;
+use crate::orc::OrcFormat;
 
 /// A format of single files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,10 +23,13 @@ pub(crate) enum Format {
     Tsv,
     Json,
     Arrow,
+    Avro,
+    Orc,
 }
 
 impl Format {
-    pub(crate) const NAMES: [&'static str; 5] = ["parquet", "csv", "tsv", "json", "arrow"];
+    pub(crate) const NAMES: [&'static str; 7] = ["parquet", "csv", "tsv", "json", "arrow", "avro", "orc"];
+    const ALL: [Self; 7] = [Self::Parquet, Self::Csv, Self::Tsv, Self::Json, Self::Arrow, Self::Avro, Self::Orc];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -31,6 +38,8 @@ impl Format {
             Self::Tsv => "tsv",
             Self::Json => "json",
             Self::Arrow => "arrow",
+            Self::Avro => "avro",
+            Self::Orc => "orc",
         }
     }
 
@@ -45,28 +54,33 @@ impl Format {
     }
 
     pub(crate) fn named(name: &str) -> Option<Self> {
-        [Self::Parquet, Self::Csv, Self::Tsv, Self::Json, Self::Arrow].into_iter().find(|format| format.name() == name)
+        Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
     /// The format that the ending of `path` tells.
     pub(crate) fn of(path: &str) -> Option<Self> {
+        let (compression, path) = Compression::of(path);
         let ending = path.rsplit(['/', ':']).next()?.rsplit_once('.')?.1;
-        match ending.to_ascii_lowercase().as_str() {
+        let format = match ending.to_ascii_lowercase().as_str() {
             "parquet" | "pq" => Some(Self::Parquet),
             "csv" => Some(Self::Csv),
             "tsv" | "tab" => Some(Self::Tsv),
             "json" | "jsonl" | "ndjson" => Some(Self::Json),
             "arrow" | "arrows" | "feather" | "ipc" => Some(Self::Arrow),
+            "avro" => Some(Self::Avro),
+            "orc" => Some(Self::Orc),
             _ => None,
-        }
+        };
+        format.filter(|format| compression == Compression::None || format.is_written())
     }
 
     /// The options that this format knows, each with its meaning.
     fn options(self) -> &'static [&'static str] {
         match self {
-            Self::Parquet | Self::Arrow | Self::Json => &[],
-            Self::Csv => &["header", "delimiter", "quote", "escape", "comment", "newlines_in_values", "infer_rows"],
-            Self::Tsv => &["header", "quote", "escape", "comment", "newlines_in_values", "infer_rows"],
+            Self::Parquet | Self::Arrow | Self::Avro | Self::Orc => &[],
+            Self::Json => &["compression"],
+            Self::Csv => &["compression", "header", "delimiter", "quote", "escape", "comment", "newlines_in_values", "infer_rows"],
+            Self::Tsv => &["compression", "header", "quote", "escape", "comment", "newlines_in_values", "infer_rows"],
         }
     }
 
@@ -79,11 +93,18 @@ impl Format {
             // Field metadata holds units and descriptions; metadata of whole files is dropped when schemas are united.
             Self::Parquet => Ok(Arc::new(ParquetFormat::default().with_skip_metadata(false))),
             Self::Arrow => Ok(Arc::new(ArrowFormat)),
+            Self::Avro => Ok(Arc::new(AvroFormat)),
+            Self::Orc => Ok(Arc::new(OrcFormat)),
             Self::Csv => separated(spec, b','),
             Self::Tsv => separated(spec, b'\t'),
             // A key that first appears after the rows looked at would be left out silently, so all rows are looked at.
             Self::Json => Ok(Arc::new(JsonFormat::default().with_schema_infer_max_rec(usize::MAX))),
         }
+    }
+
+    /// How the files of the dataset are compressed as a whole, if it says so.
+    pub(crate) fn compression(self, spec: &DatasetSpec) -> Result<Option<Compression>> {
+        option(spec, "compression", OptionValue::text)?.map(Compression::named).transpose()
     }
 
     fn know(self, option: &str) -> Result<()> {
@@ -155,9 +176,10 @@ fn declared(name: &str) -> Result<Format> {
 }
 
 fn unknown_ending(path: &str) -> Error {
-    let compressed = [".gz", ".zst", ".bz2", ".xz"].iter().any(|ending| path.ends_with(ending));
-    if compressed {
-        return Error::new(Kind::Unsupported, "compressed files can't be read yet").with("file", path).hint("unpack the file");
+    if Compression::of(path).0 != Compression::None {
+        return Error::new(Kind::Unsupported, "only CSV, TSV and JSON lines can be read from compressed files")
+            .with("file", path)
+            .hint("unpack the file; or name the format: read_csv('...') in SQL, `format = \"csv\"` in the lake file");
     }
     Error::new(Kind::InvalidConfiguration, "the file's ending tells no format")
         .with("file", path)
@@ -174,6 +196,8 @@ mod tests {
         assert_eq!(Format::of("a:b/x.PARQUET"), Some(Format::Parquet));
         assert_eq!(Format::of("s3/b/x.ndjson"), Some(Format::Json));
         assert_eq!(Format::of("s3/b.csv/x"), None);
+        assert_eq!(Format::of("x.csv.gz"), Some(Format::Csv));
+        assert_eq!(Format::of("x.parquet.gz"), None);
         for name in Format::NAMES {
             assert_eq!(Format::named(name).map(Format::name), Some(name));
         }

@@ -53,7 +53,9 @@ impl Layouts {
 fn layout(format: Format, schema: &SchemaRef, stored: &SchemaRef) -> SchemaRef {
     let field = |field: &FieldRef| match stored.field_with_name(field.name()) {
         Err(_) => Arc::clone(field),
-        Ok(known) if format == Format::Arrow => Arc::new(known.clone().with_data_type(field.data_type().clone())),
+        Ok(known) if matches!(format, Format::Arrow | Format::Avro | Format::Orc) => {
+            Arc::new(known.clone().with_data_type(field.data_type().clone()))
+        }
         Ok(known) => Arc::new(known.clone()),
     };
     Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))

@@ -1,4 +1,4 @@
-//! Parquet, CSV, TSV, JSON lines and Arrow IPC files as tables, through DataFusion's own readers.
+//! Parquet, CSV, TSV, JSON lines, Arrow IPC, Avro and ORC files as tables: all but ORC through DataFusion's own readers.
 //!
 //! A dataset is opened in the steps that the modules are named after:
 //!
@@ -9,11 +9,14 @@
 //! 5. `layout` groups files whose readers go by position, so that columns are matched by name;
 //! 6. `table` scans: it prunes files by their partition values, attaches statistics and groups files for the cores.
 //!
-//! `named` stands around every reader, so that EXPLAIN shows the selection and an error names its file.
+//! `named` stands around every reader, so that EXPLAIN shows the selection and an error names its file; `compressed` lets text files be
+//! packed; `orc` reads ORC.
 
+mod compressed;
 mod format;
 mod layout;
 mod named;
+mod orc;
 mod partitions;
 mod source;
 mod table;

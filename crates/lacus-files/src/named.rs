@@ -23,6 +23,8 @@ use lacus_core::{Error, Kind};
 use lacus_storage::Stores;
 use object_store::ObjectStore;
 
+use crate::compressed::{Compression, Decompressing};
+
 /// Which files a scan reads, of how many.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Selection {
@@ -37,11 +39,28 @@ pub(crate) struct NamedSource {
     inner: Arc<dyn FileSource>,
     stores: Arc<Stores>,
     selection: Selection,
+    unpacking: Unpacking,
+}
+
+/// How files are compressed as a whole.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Unpacking {
+    /// Whether any may be.
+    pub(crate) needed: bool,
+    /// What the dataset says of it; else their endings do.
+    pub(crate) declared: Option<Compression>,
+}
+
+impl Unpacking {
+    /// The store that readers see.
+    pub(crate) fn store(self, store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+        if self.needed { Arc::new(Decompressing::new(store, self.declared)) } else { store }
+    }
 }
 
 impl NamedSource {
-    pub(crate) fn new(inner: Arc<dyn FileSource>, stores: Arc<Stores>, selection: Selection) -> Self {
-        Self { inner, stores, selection }
+    pub(crate) fn new(inner: Arc<dyn FileSource>, stores: Arc<Stores>, selection: Selection, unpacking: Unpacking) -> Self {
+        Self { inner, stores, selection, unpacking }
     }
 
     fn around(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
@@ -51,11 +70,11 @@ impl NamedSource {
 
 impl FileSource for NamedSource {
     fn create_file_opener(&self, store: Arc<dyn ObjectStore>, config: &FileScanConfig, partition: usize) -> Result<Arc<dyn FileOpener>> {
-        self.inner.create_file_opener(store, config, partition)
+        self.inner.create_file_opener(self.unpacking.store(store), config, partition)
     }
 
     fn create_morselizer(&self, store: Arc<dyn ObjectStore>, config: &FileScanConfig, partition: usize) -> Result<Box<dyn Morselizer>> {
-        let inner = self.inner.create_morselizer(store, config, partition)?;
+        let inner = self.inner.create_morselizer(self.unpacking.store(store), config, partition)?;
         Ok(Box::new(NamedMorselizer { inner, stores: Arc::clone(&self.stores) }))
     }
 
@@ -93,7 +112,7 @@ impl FileSource for NamedSource {
     }
 
     fn supports_repartitioning(&self) -> bool {
-        self.inner.supports_repartitioning()
+        !self.unpacking.needed && self.inner.supports_repartitioning()
     }
 
     fn repartitioned(
@@ -103,6 +122,10 @@ impl FileSource for NamedSource {
         output_ordering: Option<LexOrdering>,
         config: &FileScanConfig,
     ) -> Result<Option<FileScanConfig>> {
+        if self.unpacking.needed {
+            // Nobody can begin to read in the middle of what is compressed; the files themselves are spread over the partitions already.
+            return Ok(None);
+        }
         self.inner.repartitioned(target_partitions, repartition_file_min_size, output_ordering, config)
     }
 

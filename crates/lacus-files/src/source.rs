@@ -12,8 +12,10 @@ use lacus_storage::{Known, Stores, lake_url};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
+use crate::compressed::Compression;
 use crate::format::{self, Format};
 use crate::layout::Layouts;
+use crate::named::Unpacking;
 use crate::table::{Files, FilesTable};
 use crate::union::{declared_fits, unite};
 
@@ -127,7 +129,11 @@ impl Source for FilesSource {
         let format = format::choose(spec, &objects, &|path| self.stores.shown(path))?;
         let reader = format.reader(spec)?;
         let options = format!("{} {:?}", format.name(), spec.options);
-        let opening = Opening { session, store, reader, options };
+        let declared = format.compression(spec)?;
+        let packed = |object: &ObjectMeta| Compression::of(object.location.as_ref()).0 != Compression::None;
+        let needed = format.is_written() && declared.map_or_else(|| objects.iter().any(packed), |declared| declared != Compression::None);
+        let unpacking = Unpacking { needed, declared };
+        let opening = Opening { session, store: unpacking.store(store), reader, options };
         let schemas = self.schemas(&opening, &objects).await?;
         let shown: Vec<String> = objects.iter().map(|object| self.stores.shown(&object.location)).collect();
         let (stored, layouts) = table_schema(spec, format, &shown, &schemas)?;
@@ -135,7 +141,7 @@ impl Source for FilesSource {
         let partitions = Partitions::find(pattern.prefix(), &paths, spec.partitions.as_deref())
             .map_err(|error| error.with("dataset", &spec.name))?
             .without(&stored);
-        let files = Files { objects, layouts, partitions };
+        let files = Files { objects, layouts, partitions, unpacking };
         Ok(Arc::new(FilesTable::new(Arc::clone(&self.stores), opening.reader, stored, files, Arc::clone(&self.statistics))))
     }
 }

@@ -21,7 +21,7 @@ use lacus_storage::{Known, ReadScope, Stores, lake_url};
 use object_store::{ObjectMeta, ObjectStore};
 
 use crate::layout::{Layouts, aligned, columns_to_read};
-use crate::named::{NamedSource, Selection};
+use crate::named::{NamedSource, Selection, Unpacking};
 use crate::partitions::{decides, select};
 use crate::source::Key;
 
@@ -34,6 +34,7 @@ pub(crate) struct Files {
     pub(crate) objects: Vec<ObjectMeta>,
     pub(crate) layouts: Layouts,
     pub(crate) partitions: Partitions,
+    pub(crate) unpacking: Unpacking,
 }
 
 /// The files of one dataset as a table, as one query sees them.
@@ -60,7 +61,7 @@ impl FilesTable {
 
     /// The files whose partition values pass `filters`, by layout, each pinned to the version that was listed.
     fn select(&self, session: &dyn Session, filters: &[Expr]) -> Result<Vec<Vec<PartitionedFile>>> {
-        let Files { objects, layouts, partitions } = &self.files;
+        let Files { objects, layouts, partitions, .. } = &self.files;
         let deciding: Vec<Expr> = filters.iter().filter(|filter| decides(partitions, filter)).cloned().collect();
         let passed = select(partitions, &deciding)?;
         let scope = session.config().get_extension::<ReadScope>();
@@ -157,7 +158,7 @@ impl FilesTable {
             .downcast_ref::<DataSourceExec>()
             .and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>())
             .ok_or_else(|| DataFusionError::Internal("a file format planned something else than a scan of files".to_owned()))?;
-        let source = NamedSource::new(Arc::clone(config.file_source()), Arc::clone(&self.stores), selection);
+        let source = NamedSource::new(Arc::clone(config.file_source()), Arc::clone(&self.stores), selection, self.files.unpacking);
         let config = FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build();
         Ok(DataSourceExec::from_data_source(config))
     }

@@ -1,7 +1,7 @@
 //! Where bytes live.
 //!
-//! [`Stores`] is one virtual object store: `<store>/<path>` routes to an S3-compatible server, a local folder (NFS and Lustre are
-//! folders too) or a store that an embedding program brings. Because the store's name is part of every path, caches that are keyed by
+//! [`Stores`] is one virtual object store: `<store>/<path>` routes to an S3-compatible server, Google, Azure, a web server (WebDAV or not),
+//! another machine by SFTP, a local folder (NFS and Lustre are folders too) or a store that an embedding program brings. Because the store's name is part of every path, caches that are keyed by
 //! path can't answer for another store, and credentials stay out of plans.
 //!
 //! Each query reads through its own [`ReadScope`], which counts requests and bytes per store and holds every object to the version
@@ -10,20 +10,30 @@
 //! Only a store that says so is written, and only through [`Writing`]: all objects of one result appear, or none stays.
 
 mod answers;
+mod azure;
+mod google;
 mod known;
 mod local;
+mod mount;
+mod network;
+mod page;
 mod pattern;
 mod reads;
 mod s3;
 mod secret;
+mod sftp;
 mod spec;
 mod stores;
+mod web;
 mod writing;
 
 pub use known::Known;
 pub use pattern::Pattern;
 pub use reads::{ReadScope, ScopedStore, StoreReads, same_version};
 pub use secret::Secret;
-pub use spec::{Credentials, Place, S3Spec, StoreSpec};
+pub use spec::{
+    AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Place, S3Spec, SftpSpec, StoreSpec, Unnamed,
+    WebCredentials, WebSpec,
+};
 pub use stores::{Stores, lake_url};
 pub use writing::Writing;

@@ -20,6 +20,17 @@ pub struct StoreSpec {
     pub retries: usize,
     /// Whether queries may write into it.
     pub writable: bool,
+    /// How requests travel.
+    pub network: Network,
+}
+
+/// How requests to a server travel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    /// A file of PEM certificates that are trusted beside those of the system.
+    pub ca: Option<PathBuf>,
+    /// The proxy; `None` takes the one that the environment names (`HTTPS_PROXY`).
+    pub proxy: Option<String>,
 }
 
 impl StoreSpec {
@@ -30,7 +41,28 @@ impl StoreSpec {
 
     /// A store with the default timeout and retries, which can be read only.
     pub fn new(name: StoreName, place: Place) -> Self {
-        Self { name, place, timeout: Self::TIMEOUT, retries: Self::RETRIES, writable: false }
+        Self { name, place, timeout: Self::TIMEOUT, retries: Self::RETRIES, writable: false, network: Network::default() }
+    }
+}
+
+/// How URLs are read that no named store covers: with which server, region and credentials. Buckets and prefixes in it do not matter.
+#[derive(Debug, Clone)]
+pub struct Unnamed {
+    /// Of `s3://` URLs.
+    pub s3: S3Spec,
+    /// Of `gs://` URLs.
+    pub google: GoogleSpec,
+}
+
+impl Unnamed {
+    /// As anybody: without credentials, at Amazon and at Google.
+    pub fn anonymous() -> Self {
+        let (bucket, prefix) = (String::new(), String::new());
+        let google =
+            GoogleSpec { bucket: bucket.clone(), prefix: prefix.clone(), endpoint: None, credentials: GoogleCredentials::Anonymous };
+        let region = "us-east-1".to_owned();
+        let (credentials, path_style) = (Credentials::Anonymous, false);
+        Self { s3: S3Spec { bucket, prefix, endpoint: None, region, credentials, path_style, requester_pays: false }, google }
     }
 }
 
@@ -39,6 +71,14 @@ impl StoreSpec {
 pub enum Place {
     /// A bucket, or a prefix in one, of an S3-compatible server.
     S3(S3Spec),
+    /// A bucket, or a prefix in one, of Google Cloud Storage.
+    Google(GoogleSpec),
+    /// A container, or a prefix in one, of Azure Blob Storage.
+    Azure(AzureSpec),
+    /// A folder of a web server.
+    Web(WebSpec),
+    /// A folder of another machine, by SFTP.
+    Sftp(SftpSpec),
     /// A folder of this machine, which may be a mounted parallel file system.
     Folder(PathBuf),
     /// A store that the embedding program brings.
@@ -62,6 +102,119 @@ pub struct S3Spec {
     pub credentials: Credentials,
     /// Whether the bucket stands in the path (`https://host/bucket/key`) rather than in the host name.
     pub path_style: bool,
+    /// Whether who asks pays for the requests, as some public buckets want it.
+    pub requester_pays: bool,
+}
+
+/// A bucket of Google Cloud Storage.
+#[derive(Debug, Clone)]
+pub struct GoogleSpec {
+    /// The bucket.
+    pub bucket: String,
+    /// The part of the key that every object of this store begins with; empty for the whole bucket.
+    pub prefix: String,
+    /// A server other than Google's.
+    pub endpoint: Option<String>,
+    /// Who asks.
+    pub credentials: GoogleCredentials,
+}
+
+/// Who asks Google Cloud Storage.
+#[derive(Debug, Clone)]
+pub enum GoogleCredentials {
+    /// Nobody: requests are not signed.
+    Anonymous,
+    /// A file of credentials: the key of a service account, or what `gcloud auth application-default login` writes.
+    File(PathBuf),
+}
+
+/// A container of Azure Blob Storage.
+#[derive(Debug, Clone)]
+pub struct AzureSpec {
+    /// The storage account.
+    pub account: String,
+    /// The container.
+    pub container: String,
+    /// The part of the name that every object of this store begins with; empty for the whole container.
+    pub prefix: String,
+    /// A server other than Azure's.
+    pub endpoint: Option<String>,
+    /// Who asks.
+    pub credentials: AzureCredentials,
+}
+
+/// Who asks Azure Blob Storage.
+#[derive(Debug, Clone)]
+pub enum AzureCredentials {
+    /// Nobody: requests are not signed.
+    Anonymous,
+    /// The key of the account.
+    Key(Secret),
+    /// A shared access signature (SAS).
+    Signature(Secret),
+    /// A workload identity, whose token is in a file.
+    WebIdentity {
+        /// The file of the token, read again when it must be renewed.
+        token_file: PathBuf,
+        /// The client (application) id.
+        client: String,
+        /// The tenant id.
+        tenant: String,
+    },
+}
+
+/// A folder of a web server, WebDAV or not.
+#[derive(Debug, Clone)]
+pub struct WebSpec {
+    /// The folder: `https://data.lab.example/runs`.
+    pub url: String,
+    /// How folders are listed.
+    pub listing: Listing,
+    /// Who asks.
+    pub credentials: WebCredentials,
+}
+
+/// How a web server lists its folders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Listing {
+    /// By WebDAV where the server knows it, else by pages.
+    #[default]
+    Either,
+    /// By WebDAV (dCache, EOS, Nextcloud, Apache).
+    WebDav,
+    /// By the links of the pages that the server makes of folders.
+    Page,
+}
+
+/// Who asks a web server.
+#[derive(Debug, Clone)]
+pub enum WebCredentials {
+    /// Nobody.
+    Anonymous,
+    /// A user with a password.
+    Basic {
+        /// The user.
+        user: String,
+        /// The password.
+        password: Secret,
+    },
+    /// The holder of a token.
+    Bearer(Secret),
+    /// The holder of the token in a file, read by each request.
+    BearerFile(PathBuf),
+}
+
+/// A folder of another machine that the `ssh` of this one reaches.
+#[derive(Debug, Clone)]
+pub struct SftpSpec {
+    /// The machine: `transfer.lab.example` or `transfer.lab.example:2222`, or a `Host` of the configuration of ssh.
+    pub host: String,
+    /// The folder there.
+    pub folder: String,
+    /// The user there; `None` is for ssh to say.
+    pub user: Option<String>,
+    /// The private key; `None` is for ssh to say.
+    pub key: Option<PathBuf>,
 }
 
 /// Who asks an S3-compatible server.
@@ -77,5 +230,23 @@ pub enum Credentials {
         secret_access_key: Secret,
         /// The token of a session, for keys that expire.
         session_token: Option<Secret>,
+    },
+    /// A profile of a file of credentials in the form of the AWS tools, read again when it changes.
+    File {
+        /// The file.
+        file: PathBuf,
+        /// The profile.
+        profile: String,
+    },
+    /// A role that is assumed by the token in a file.
+    WebIdentity {
+        /// The file of the token, read again when keys must be renewed.
+        token_file: PathBuf,
+        /// The role's ARN.
+        role: String,
+        /// The name of the session, in the records of the server.
+        session: String,
+        /// The security token service; `None` is that of AWS.
+        sts: Option<String>,
     },
 }

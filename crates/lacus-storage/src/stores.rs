@@ -1,5 +1,6 @@
 //! The virtual object store.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Component, Path as FilePath, PathBuf};
@@ -15,15 +16,17 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use percent_encoding::percent_decode_str;
 
 use crate::answers::{Answers, Asked};
+use crate::mount::Mount;
 use crate::writing::Targets;
-use crate::{Pattern, Place, S3Spec, StoreSpec, Writing, local, s3};
+use crate::{Pattern, Place, StoreSpec, Unnamed, Writing, local};
 
 /// The first segment of paths on this machine that belong to no named store.
 const LOCAL: &str = "file";
-/// The first segment of buckets that belong to no named store; the bucket is the second.
-const BUCKETS: &str = "s3";
+/// The first segments of what belongs to no named store but is reached by its URL alone; the bucket or the host is the second.
+const UNNAMED: [&str; 4] = ["s3", "gs", "https", "http"];
 
 /// How many objects are deleted at once.
 const CONCURRENT_DELETES: usize = 8;
@@ -37,24 +40,16 @@ pub fn lake_url() -> &'static str {
 
 /// One object store over all stores of a lake: `<store>/<path>`.
 ///
-/// Two names are reserved for what no store names: `file/<absolute path>` and `s3/<bucket>/<key>`.
+/// Names of URL schemes are reserved for what no store names: `file/<absolute path>`, `s3/<bucket>/<key>`, `https/<host>/<path>`.
 #[derive(Debug)]
 pub struct Stores {
     mounts: RwLock<BTreeMap<String, Arc<Mount>>>,
     base: PathBuf,
-    buckets: S3Spec,
+    unnamed: Unnamed,
     /// The store that targets without one are written to.
     write_to: Option<StoreName>,
     targets: Targets,
     remembered: Answers<Asked>,
-}
-
-#[derive(Debug)]
-struct Mount {
-    spec: StoreSpec,
-    store: lacus_core::Result<Arc<dyn ObjectStore>>,
-    /// What every path begins with inside `store`.
-    inside: Path,
 }
 
 /// Where a virtual path leads.
@@ -70,14 +65,13 @@ impl Stores {
         &self.remembered
     }
 
-    /// Stores over the given places. Relative locations stand below `base`; `buckets` says with which server, region and credentials
-    /// an `s3://` URL is read that no named store covers (its bucket and prefix do not matter).
-    pub fn new(base: impl Into<PathBuf>, buckets: S3Spec, specs: Vec<StoreSpec>) -> Self {
+    /// Stores over the given places. Relative locations stand below `base`; `unnamed` says how a URL is read that no named store covers.
+    pub fn new(base: impl Into<PathBuf>, unnamed: Unnamed, specs: Vec<StoreSpec>) -> Self {
         let mounts = specs.into_iter().map(|spec| (spec.name.as_str().to_owned(), Arc::new(Mount::open(spec)))).collect();
         Self {
             mounts: RwLock::new(mounts),
             base: base.into(),
-            buckets,
+            unnamed,
             write_to: None,
             targets: Targets::default(),
             remembered: Answers::default(),
@@ -127,10 +121,7 @@ impl Stores {
             }
             Location::Path(path) => self.resolve_file(shown, path),
             Location::Url { scheme, rest } if scheme == LOCAL => self.resolve_file(shown, FilePath::new(rest)),
-            Location::Url { scheme, rest } if scheme == "s3" || scheme == "s3a" => self.resolve_bucket(shown, rest),
-            Location::Url { scheme, .. } => Err(Error::new(Kind::Unsupported, format!("`{scheme}://` can't be read yet"))
-                .with("location", &shown)
-                .hint("use an S3-compatible server, a local path, or copy the file")),
+            Location::Url { scheme, rest } => self.resolve_url(shown, scheme, rest),
         }
     }
 
@@ -220,23 +211,34 @@ impl Stores {
         Pattern::new(shown, &root, &format!("{below}{folder}"))
     }
 
-    fn resolve_bucket(&self, shown: String, rest: &str) -> lacus_core::Result<Pattern> {
-        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+    /// A URL: below the store that covers it, else by a mount of its own.
+    fn resolve_url(&self, shown: String, scheme: &str, rest: &str) -> lacus_core::Result<Pattern> {
+        let (scheme, rest) = match scheme {
+            "s3a" => ("s3", Cow::Borrowed(rest)),
+            "gcs" => ("gs", Cow::Borrowed(rest)),
+            // What is pasted from a browser is escaped; names are not.
+            "http" | "https" => (scheme, percent_decode_str(rest).decode_utf8().unwrap_or(Cow::Borrowed(rest))),
+            _ => (scheme, Cow::Borrowed(rest)),
+        };
         let mounts = self.mounts.read().unwrap_or_else(PoisonError::into_inner);
         let covering: Vec<(&str, &str)> = mounts
             .iter()
-            .filter_map(|(name, mount)| match &mount.spec.place {
-                Place::S3(spec) if spec.bucket == bucket && !name.contains('/') => {
-                    let rest = key.strip_prefix(spec.prefix.as_str())?;
-                    let whole = spec.prefix.is_empty() || rest.is_empty() || rest.starts_with('/');
-                    whole.then_some((name.as_str(), rest))
-                }
-                _ => None,
+            .filter(|(name, _)| !name.contains('/'))
+            .filter_map(|(name, mount)| {
+                let (own, root) = mount.root()?;
+                let below = rest.strip_prefix(root.as_str()).filter(|below| own == scheme && (below.is_empty() || below.starts_with('/')));
+                Some((name.as_str(), below?))
             })
             .collect();
         match covering.as_slice() {
-            [] => Pattern::new(shown, &Path::from_iter([BUCKETS, bucket]), key),
-            [(name, rest)] => Pattern::new(shown, &Path::from(*name), rest),
+            [] if UNNAMED.contains(&scheme) => {
+                let (authority, key) = rest.split_once('/').unwrap_or((&rest, ""));
+                Pattern::new(shown, &Path::from_iter([scheme, authority]), key)
+            }
+            [] => Err(Error::new(Kind::Unsupported, format!("`{scheme}://` can't be read by URL alone"))
+                .with("location", &shown)
+                .hint("declare a [store.NAME] with this `url` in the lake file, and write 'NAME:path'")),
+            [(name, below)] => Pattern::new(shown, &Path::from(*name), below),
             several => {
                 let names = several.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(" and ");
                 Err(Error::new(Kind::InvalidConfiguration, format!("the stores {names} both cover this URL"))
@@ -253,26 +255,28 @@ impl Stores {
         let rest = parts.collect::<Vec<_>>().join("/");
         match first.as_str() {
             LOCAL => format!("/{rest}"),
-            BUCKETS => format!("s3://{rest}"),
+            scheme if UNNAMED.contains(&scheme) => format!("{scheme}://{rest}"),
             store => format!("{store}:{rest}"),
         }
     }
 
-    /// The address by which other programs find the object of a virtual path: `file://` or `s3://`.
+    /// The address by which other programs find the object of a virtual path: `file://`, `s3://`, `https://`.
     ///
     /// # Errors
     /// `Unsupported` for a store that has no such address.
     pub fn url(&self, location: &Path) -> lacus_core::Result<String> {
         let route = self.route(location).map_err(|error| Error::from(error).with("file", self.shown(location)))?;
         match &route.mount.spec.place {
-            Place::S3(s3) => Ok(format!("s3://{}/{}", s3.bucket, route.path)),
             Place::Folder(folder) => {
                 let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
                 Ok(format!("file://{}", folder.join(route.path.as_ref()).display()))
             }
-            Place::Custom(_) | Place::Broken(_) => {
-                Err(Error::new(Kind::Unsupported, "the store has no address for other programs").with("file", self.shown(location)))
-            }
+            _ => match route.mount.address(&route.path) {
+                Some(address) => Ok(address),
+                None => {
+                    Err(Error::new(Kind::Unsupported, "the store has no address for other programs").with("file", self.shown(location)))
+                }
+            },
         }
     }
 
@@ -285,7 +289,9 @@ impl Stores {
         let mut parts = location.parts();
         let first = parts.next().map(|part| part.as_ref().to_owned()).unwrap_or_default();
         let name = match first.as_str() {
-            BUCKETS => format!("{BUCKETS}/{}", parts.next().map(|part| part.as_ref().to_owned()).unwrap_or_default()),
+            scheme if UNNAMED.contains(&scheme) => {
+                format!("{scheme}/{}", parts.next().map(|part| part.as_ref().to_owned()).unwrap_or_default())
+            }
             _ => first,
         };
         let below = Path::from_iter(parts);
@@ -303,47 +309,11 @@ impl Stores {
         }
         let mount = match name.split_once('/') {
             None if name == LOCAL => Mount::machine(),
-            Some((BUCKETS, bucket)) => Mount::bucket(&self.buckets, bucket),
+            Some((scheme, authority)) => Mount::unnamed(&self.unnamed, scheme, authority),
             _ => return Err(Error::new(Kind::NotFound, format!("no store `{name}`"))),
         };
         let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(mounts.entry(name.to_owned()).or_insert(Arc::new(mount))))
-    }
-}
-
-impl Mount {
-    fn open(spec: StoreSpec) -> Self {
-        let (store, inside) = match &spec.place {
-            Place::S3(s3) => match Path::parse(&s3.prefix) {
-                Ok(prefix) => (s3::open(s3, spec.timeout, spec.retries), prefix),
-                Err(error) => (Err(Error::new(Kind::InvalidConfiguration, error.to_string())), Path::default()),
-            },
-            Place::Folder(folder) => (local::open(folder), Path::default()),
-            Place::Custom(store) => (Ok(Arc::clone(store)), Path::default()),
-            Place::Broken(error) => (Err(error.clone()), Path::default()),
-        };
-        Self { spec, store, inside }
-    }
-
-    fn machine() -> Self {
-        let spec = Self::unnamed(Place::Folder(PathBuf::from("/")));
-        Self { spec, store: Ok(local::open_root()), inside: Path::default() }
-    }
-
-    fn bucket(defaults: &S3Spec, bucket: &str) -> Self {
-        let spec = S3Spec { bucket: bucket.to_owned(), prefix: String::new(), ..defaults.clone() };
-        Self::open(Self::unnamed(Place::S3(spec)))
-    }
-
-    fn unnamed(place: Place) -> StoreSpec {
-        // The name is never looked up: an unnamed mount is reached by its reserved path.
-        let name = lacus_core::StoreName::unnamed();
-        StoreSpec::new(name, place)
-    }
-
-    /// Bounds how long one call may take as a whole, retries included: a hung mount must not hang a query.
-    fn patience(&self) -> Duration {
-        self.spec.timeout * 5
     }
 }
 

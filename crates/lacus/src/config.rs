@@ -7,6 +7,7 @@
 mod add;
 mod print;
 mod resolve;
+mod store;
 mod values;
 mod written;
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Result, StoreName, nearest};
 use lacus_engine::{Engine, EngineBuilder, Limits};
-use lacus_storage::{S3Spec, StoreSpec, Stores};
+use lacus_storage::{StoreSpec, Stores, Unnamed};
 
 pub use written::{OptionDoc, reference};
 
@@ -41,12 +42,14 @@ pub struct Config {
     pub write_to: Option<StoreName>,
     /// What queries may use of the machine.
     pub limits: Limits,
+    /// The rules of the optimizer that are switched off.
+    pub rules_off: Vec<String>,
     /// The address on which `lacus serve` listens.
     pub listen: String,
     /// The stores.
     pub stores: Vec<StoreSpec>,
-    /// How an `s3://` URL is read that no store covers.
-    pub buckets: S3Spec,
+    /// How a URL is read that no store covers.
+    pub unnamed: Unnamed,
     /// The datasets.
     pub datasets: Vec<(DatasetName, DatasetSpec)>,
 }
@@ -93,10 +96,10 @@ impl Config {
 
     /// A builder for the engine of this lake, to which a program can add its own.
     pub fn builder(&self) -> EngineBuilder {
-        let stores = Stores::new(&self.base, self.buckets.clone(), self.stores.clone());
+        let stores = Stores::new(&self.base, self.unnamed.clone(), self.stores.clone());
         let stores = Arc::new(stores.with_write_to(self.write_to.clone()));
         let limits = Limits { spill_directory: self.spill_directory(), ..self.limits.clone() };
-        let builder = Engine::builder(stores).lake(&self.lake).limits(limits);
+        let builder = Engine::builder(stores).lake(&self.lake).limits(limits).without_rules(self.rules_off.clone());
         let builder = match &self.state {
             Some(state) => builder.state(state),
             None => builder,

@@ -48,8 +48,12 @@ pub use lacus_core::{
     unit_of,
 };
 pub use lacus_engine::{
-    Engine, EngineBuilder, Limits, Prepared, Progress, Query, QueryProgress, ResultStream, TableEntry, TableKind, split,
+    Engine, EngineBuilder, Limits, Prepared, Progress, Query, QueryProgress, RULES, ResultStream, TableEntry, TableKind, named_parameters,
+    runtime, split,
 };
-pub use lacus_storage::{Credentials, Place, S3Spec, Secret, StoreReads, StoreSpec, Stores};
+pub use lacus_storage::{
+    AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Place, S3Spec, Secret, SftpSpec, StoreReads,
+    StoreSpec, Stores, Unnamed, WebCredentials, WebSpec,
+};
 /// The trait of stores that a program brings.
 pub use object_store;

@@ -1,5 +1,7 @@
 //! What SQL files can't say: versions of objects, faults of a server, limits, cancelling, parameters.
 
+#[path = "behaviour/activity.rs"]
+mod activity;
 #[path = "behaviour/arrays.rs"]
 mod arrays;
 #[path = "behaviour/copy.rs"]
@@ -14,6 +16,8 @@ mod limits;
 mod parquet_file;
 #[path = "behaviour/queries.rs"]
 mod queries;
+#[path = "behaviour/rules.rs"]
+mod rules;
 #[path = "behaviour/values.rs"]
 mod values;
 #[path = "behaviour/versions.rs"]
@@ -27,7 +31,7 @@ use lacus::arrow::array::RecordBatch;
 use lacus::arrow::util::display::{ArrayFormatter, FormatOptions};
 use lacus::{
     Credentials, Engine, Limits, Place, Principal, Result, S3Spec, ScalarValue, Secret, StoreName, StoreSpec, Stores, TryStreamExt,
-    register_defaults,
+    Unnamed, register_defaults,
 };
 use lacus_testbed::{ACCESS_KEY, S3Server, SECRET_KEY};
 
@@ -51,19 +55,14 @@ fn s3(server: &S3Server, bucket: &str) -> S3Spec {
             session_token: None,
         },
         path_style: true,
+        requester_pays: false,
     }
 }
 
 /// Stores without unnamed buckets.
 fn stores(specs: Vec<StoreSpec>) -> Arc<Stores> {
-    let nowhere = S3Spec {
-        bucket: String::new(),
-        prefix: String::new(),
-        endpoint: Some("http://127.0.0.1:9".to_owned()),
-        region: "us-east-1".to_owned(),
-        credentials: Credentials::Anonymous,
-        path_style: true,
-    };
+    let mut nowhere = Unnamed::anonymous();
+    (nowhere.s3.endpoint, nowhere.s3.path_style) = (Some("http://127.0.0.1:9".to_owned()), true);
     Arc::new(Stores::new(PathBuf::from("/"), nowhere, specs))
 }
 

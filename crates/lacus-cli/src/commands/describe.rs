@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use lacus::{Principal, Result, TryStreamExt};
+use lacus::{Principal, Result};
 
 use crate::arguments::{DescribeArguments, Format};
 use crate::output::Output;
@@ -22,10 +22,7 @@ pub(crate) async fn run(lake: Option<&Path>, arguments: &DescribeArguments) -> R
             value.map_or(Ok(()), |value| terminal::print(&format!("{key}: {value}")))?;
         }
     }
-    let mut output = Output::open(Some(Format::Table), None, &query.schema(), 0)?;
-    let mut batches = query.stream()?;
-    while let Some(batch) = batches.try_next().await? {
-        output.write(&batch)?;
-    }
-    output.finish()
+    let output = Output::open(Some(Format::Table), None, &query.schema(), 0)?;
+    output.write_all(query.stream()?, |_| ()).await?;
+    Ok(())
 }

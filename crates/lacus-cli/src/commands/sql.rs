@@ -1,42 +1,21 @@
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
-use lacus::arrow::array::RecordBatch;
-use lacus::arrow::datatypes::SchemaRef;
-use lacus::{Engine, Error, Kind, Principal, QueryProgress, Result, ScalarValue, notices_of, split};
-use lacus_remote::Remote;
+use lacus::{Engine, Error, Kind, Result, ScalarValue, notices_of, split};
 
 use crate::arguments::SqlArguments;
-use crate::output::Output;
+use crate::door::Door;
+use crate::output::{Output, Written};
 use crate::progress::Progress;
 use crate::terminal;
 
-/// Where the SQL is answered: here, or by a server.
-enum Door {
-    Here(Engine),
-    There(Remote),
-}
-
-/// One result, from either door.
-struct Answer {
-    schema: SchemaRef,
-    batches: BoxStream<'static, Result<RecordBatch>>,
-    /// How far it is, where that is known.
-    progress: Option<QueryProgress>,
-}
-
-pub(crate) async fn run(lake: Option<&Path>, arguments: SqlArguments) -> Result<()> {
+pub(crate) async fn run(lake: Option<&Path>, connect: Option<&str>, arguments: SqlArguments) -> Result<()> {
     let statements = split(&text(&arguments)?)?;
     if statements.is_empty() {
         return Err(Error::new(Kind::InvalidQuery, "there is no SQL in the text"));
     }
     let parameters: Vec<ScalarValue> = arguments.params.iter().map(|text| value(text)).collect();
-    let door = match &arguments.connect {
-        Some(uri) => Door::There(Remote::connect(uri).await?),
-        None => Door::Here(super::config(lake)?.engine()?),
-    };
+    let door = Door::open(lake, connect).await?;
     let mut shown = 0;
     for statement in &statements {
         let work = show(&door, statement, &parameters, &arguments, &mut shown);
@@ -88,7 +67,7 @@ fn value(text: &str) -> ScalarValue {
 
 async fn show(door: &Door, statement: &str, parameters: &[ScalarValue], arguments: &SqlArguments, shown: &mut usize) -> Result<()> {
     let mut progress = Progress::start(arguments.quiet);
-    let Some(mut answer) = ask(door, statement, parameters).await? else { return Ok(()) };
+    let Some(mut answer) = door.ask(statement, parameters).await? else { return Ok(()) };
     *shown += 1;
     if !arguments.quiet {
         notices_of(&answer.schema).for_each(|notice| terminal::say(&format!("notice: {notice}")));
@@ -100,44 +79,11 @@ async fn show(door: &Door, statement: &str, parameters: &[ScalarValue], argument
     if let Some(query) = answer.progress.take() {
         progress.follow(query);
     }
-    let mut rows = 0;
-    let mut output = Output::open(arguments.format, arguments.output.as_deref(), &answer.schema, arguments.rows)?;
-    while !output.is_full() {
-        let written = match answer.batches.try_next().await {
-            Ok(Some(batch)) => {
-                rows += batch.num_rows() as u64;
-                progress.arrived(rows);
-                output.write(&batch)
-            }
-            Ok(None) => break,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
-            output.abandon();
-            return Err(error);
-        }
-    }
+    let output = Output::open(arguments.format, arguments.output.as_deref(), &answer.schema, arguments.rows)?;
+    let written = output.write_all(answer.batches, |rows| progress.arrived(rows)).await;
     drop(progress);
-    output.finish()
-}
-
-async fn ask(door: &Door, statement: &str, parameters: &[ScalarValue]) -> Result<Option<Answer>> {
-    match door {
-        Door::Here(engine) => {
-            let query = engine.query(statement, parameters, &Principal::owner()).await?;
-            if query.is_command() {
-                return Ok(None);
-            }
-            let (schema, progress) = (query.schema(), Some(query.progress()));
-            Ok(Some(Answer { schema, batches: query.stream()?.boxed(), progress }))
-        }
-        Door::There(remote) => {
-            let query = remote.query(statement, parameters).await?;
-            if query.is_command() {
-                return Ok(None);
-            }
-            let schema = query.schema();
-            Ok(Some(Answer { schema, batches: query.stream()?.boxed(), progress: None }))
-        }
+    if let Written { rows, cut: true } = written? {
+        terminal::say(&format!("only the first {rows} rows are shown; --rows 0 shows all, -o FILE writes them"));
     }
+    Ok(())
 }

@@ -1,9 +1,12 @@
 //! The resolved configuration in the form of a lake file, with secrets masked.
 
 use std::fmt::{self, Display, Formatter};
+use std::path::Path;
 
 use lacus_core::DatasetSpec;
-use lacus_storage::{Credentials, Place, S3Spec, StoreSpec};
+use lacus_storage::{
+    AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Place, S3Spec, StoreSpec, WebCredentials, WebSpec,
+};
 
 use crate::Config;
 
@@ -22,6 +25,13 @@ impl Display for Config {
         let limits = &self.limits;
         writeln!(formatter, "\n[limits]\nmemory = \"{} B\"", limits.memory)?;
         writeln!(formatter, "spill = \"{} B\"\ndeadline = \"{}s\"", limits.spill, limits.deadline.as_secs_f64())?;
+        writeln!(formatter, "queries = {}\nqueue = {}", limits.queries, limits.queue)?;
+        if let Some(memory) = limits.query_memory {
+            writeln!(formatter, "query_memory = \"{memory} B\"")?;
+        }
+        if !self.rules_off.is_empty() {
+            writeln!(formatter, "\n[optimizer]\noff = {:?}", self.rules_off)?;
+        }
         writeln!(formatter, "\n[serve]\nlisten = {:?}", self.listen)?;
         self.stores.iter().try_for_each(|store| write_store(formatter, store))?;
         self.datasets.iter().try_for_each(|(_, spec)| write_dataset(formatter, spec))
@@ -32,10 +42,20 @@ fn write_store(formatter: &mut Formatter<'_>, store: &StoreSpec) -> fmt::Result 
     writeln!(formatter, "\n[store.{}]", store.name)?;
     match &store.place {
         Place::S3(spec) => write_s3(formatter, spec)?,
+        Place::Google(spec) => write_google(formatter, spec)?,
+        Place::Azure(spec) => write_azure(formatter, spec)?,
+        Place::Web(spec) => write_web(formatter, spec)?,
+        Place::Sftp(spec) => {
+            writeln!(formatter, "url = \"sftp://{}{}\"", spec.host, spec.folder)?;
+            spec.user.iter().try_for_each(|user| writeln!(formatter, "user = {}", quoted(user)))?;
+            spec.key.iter().try_for_each(|key| write_file(formatter, key))?;
+        }
         Place::Folder(folder) => writeln!(formatter, "url = {:?}", folder.display().to_string())?,
         Place::Custom(custom) => writeln!(formatter, "# {custom}, brought by the program")?,
         Place::Broken(error) => writeln!(formatter, "# can't be used: {error}")?,
     }
+    store.network.ca.iter().try_for_each(|ca| writeln!(formatter, "ca = {}", quoted(ca.display().to_string())))?;
+    store.network.proxy.iter().try_for_each(|proxy| writeln!(formatter, "proxy = {}", quoted(without_user(proxy))))?;
     writeln!(formatter, "timeout = \"{}s\"\nretries = {}", store.timeout.as_secs_f64(), store.retries)?;
     if store.writable { writeln!(formatter, "writable = true") } else { Ok(()) }
 }
@@ -47,12 +67,72 @@ fn write_s3(formatter: &mut Formatter<'_>, spec: &S3Spec) -> fmt::Result {
         writeln!(formatter, "endpoint = {endpoint:?}")?;
     }
     writeln!(formatter, "region = {:?}\npath_style = {}", spec.region, spec.path_style)?;
+    if spec.requester_pays {
+        writeln!(formatter, "requester_pays = true")?;
+    }
     match &spec.credentials {
         Credentials::Anonymous => writeln!(formatter, "credentials = \"anonymous\""),
+        Credentials::File { file, profile } => {
+            writeln!(formatter, "credentials = {} # [{profile}]", quoted(format!("file:{}", file.display())))
+        }
+        Credentials::WebIdentity { token_file, role, .. } => {
+            writeln!(formatter, "credentials = \"web-identity\" # {role} by {}", token_file.display())
+        }
         Credentials::Keys { access_key_id, secret_access_key, session_token } => {
             writeln!(formatter, "access_key_id = {access_key_id:?}\nsecret_access_key = \"{secret_access_key}\"")?;
             session_token.iter().try_for_each(|token| writeln!(formatter, "session_token = \"{token}\""))
         }
+    }
+}
+
+fn write_google(formatter: &mut Formatter<'_>, spec: &GoogleSpec) -> fmt::Result {
+    let slash = if spec.prefix.is_empty() { "" } else { "/" };
+    writeln!(formatter, "url = \"gs://{}{slash}{}\"", spec.bucket, spec.prefix)?;
+    spec.endpoint.iter().try_for_each(|endpoint| writeln!(formatter, "endpoint = {endpoint:?}"))?;
+    match &spec.credentials {
+        GoogleCredentials::Anonymous => writeln!(formatter, "credentials = \"anonymous\""),
+        GoogleCredentials::File(file) => write_file(formatter, file),
+    }
+}
+
+fn write_azure(formatter: &mut Formatter<'_>, spec: &AzureSpec) -> fmt::Result {
+    let slash = if spec.prefix.is_empty() { "" } else { "/" };
+    writeln!(formatter, "url = \"az://{}{slash}{}\"\naccount = {:?}", spec.container, spec.prefix, spec.account)?;
+    spec.endpoint.iter().try_for_each(|endpoint| writeln!(formatter, "endpoint = {endpoint:?}"))?;
+    match &spec.credentials {
+        AzureCredentials::Anonymous => writeln!(formatter, "credentials = \"anonymous\""),
+        AzureCredentials::Key(key) => writeln!(formatter, "credentials = \"env\" # the account's key {key}"),
+        AzureCredentials::Signature(signature) => writeln!(formatter, "credentials = \"env\" # a shared access signature {signature}"),
+        AzureCredentials::WebIdentity { client, token_file, .. } => {
+            writeln!(formatter, "credentials = \"web-identity\" # {client} by {}", token_file.display())
+        }
+    }
+}
+
+fn write_web(formatter: &mut Formatter<'_>, spec: &WebSpec) -> fmt::Result {
+    writeln!(formatter, "url = {}", quoted(&spec.url))?;
+    match spec.listing {
+        Listing::Either => {}
+        Listing::WebDav => writeln!(formatter, "listing = \"webdav\"")?,
+        Listing::Page => writeln!(formatter, "listing = \"page\"")?,
+    }
+    match &spec.credentials {
+        WebCredentials::Anonymous => writeln!(formatter, "credentials = \"anonymous\""),
+        WebCredentials::Basic { user, password } => writeln!(formatter, "credentials = \"env\" # {user:?} with the password {password}"),
+        WebCredentials::Bearer(token) => writeln!(formatter, "credentials = \"env\" # the token {token}"),
+        WebCredentials::BearerFile(file) => write_file(formatter, file),
+    }
+}
+
+fn write_file(formatter: &mut Formatter<'_>, file: &Path) -> fmt::Result {
+    writeln!(formatter, "credentials = {}", quoted(format!("file:{}", file.display())))
+}
+
+/// A proxy's address may hold a password.
+fn without_user(address: &str) -> String {
+    match (address.split_once("://"), address.rfind('@')) {
+        (Some((scheme, _)), Some(at)) => format!("{scheme}://***{}", &address[at..]),
+        _ => address.to_owned(),
     }
 }
 

@@ -56,6 +56,20 @@ section! {
         spill: Option<String> = "`100 GiB`",
         /// How long one query may take: `90s`, `10m`, `2h`.
         deadline: Option<String> = "`1h`",
+        /// Memory that one query may hold: a size, or a share of the machine.
+        query_memory: Option<String> = "all of `memory`",
+        /// How many queries may run at once; those behind them wait.
+        queries: Option<usize> = "`64`",
+        /// How many queries may wait; those behind them are refused.
+        queue: Option<usize> = "`1000`",
+    }
+}
+
+section! {
+    /// How queries are planned.
+    OptimizerSection in "[optimizer]" {
+        /// Rules of the optimizer to switch off: `semi_join_below`, `keys_into_aggregate`, `shared_subplans`.
+        off: Vec<String> = "none",
     }
 }
 
@@ -70,14 +84,18 @@ section! {
 section! {
     /// A named place for bytes.
     StoreSection in "[store.NAME]" {
-        /// `s3://bucket` or `s3://bucket/prefix`, or the path of a folder (NFS and Lustre are folders).
+        /// `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `https://host/folder` (WebDAV or pages), `davs://host/folder` (WebDAV), `sftp://host/folder`, or the path of a folder (NFS and Lustre are folders).
         url: Option<String> = "required",
-        /// The S3-compatible server, such as `https://s3.lab.example`.
-        endpoint: Option<String> = "AWS",
-        /// The region of the bucket.
+        /// The server of S3, Google or Azure, if it is another: `https://s3.lab.example`.
+        endpoint: Option<String> = "that of the provider",
+        /// The region of the bucket (S3).
         region: Option<String> = "`us-east-1`, or `AWS_REGION`",
-        /// `env` (the variables `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`), `env:PREFIX` (`PREFIX_ACCESS_KEY_ID`, ...) or `anonymous`.
-        credentials: Option<String> = "`env`",
+        /// The storage account (Azure).
+        account: Option<String> = "`AZURE_STORAGE_ACCOUNT_NAME`",
+        /// The user on the other machine (SFTP).
+        user: Option<String> = "as `ssh` says",
+        /// Who asks: `env`, `env:PREFIX`, `profile:NAME`, `file:PATH`, `web-identity` or `anonymous`; `docs/stores.md` says what each reads.
+        credentials: Option<String> = "`env`; `anonymous` for web servers",
         /// The access key itself, instead of `credentials`; write `${NAME}` to take it from the environment.
         access_key_id: Option<String> = "none",
         /// The secret of the access key; write `${NAME}` to take it from the environment.
@@ -86,6 +104,14 @@ section! {
         session_token: Option<String> = "none",
         /// Whether the bucket stands in the path of a request rather than in the host name.
         path_style: Option<bool> = "true with `endpoint`, else false",
+        /// Whether who asks pays for the requests, as some public buckets want it (S3).
+        requester_pays: Option<bool> = "`false`",
+        /// How a web server lists its folders: `webdav` or `page`.
+        listing: Option<String> = "what the server knows",
+        /// A file of PEM certificates to trust beside those of the system.
+        ca: Option<String> = "none",
+        /// The proxy: `http://proxy.lab.example:3128`.
+        proxy: Option<String> = "`HTTPS_PROXY`, `NO_PROXY`",
         /// How long one request may take before it is tried again or given up.
         timeout: Option<String> = "`30s`",
         /// How often a request is tried again after 429, 5xx, a reset or a truncated answer.
@@ -100,9 +126,9 @@ section! {
     DatasetSection in "[dataset.NAME]" {
         /// Where it lies: `store:path`, a URL or a path; `*` stays within a folder, `**` reaches below.
         path: Option<String> = "required",
-        /// `parquet`, `csv`, `tsv`, `json` (lines) or `arrow`.
+        /// `parquet`, `csv`, `tsv`, `json` (lines), `arrow`, `avro`, `orc`, or a format of arrays: `netcdf`, `hdf5`, `zarr`.
         format: Option<String> = "by the endings of the files",
-        /// Options of the format. CSV and TSV: `header`, `delimiter`, `quote`, `escape`, `comment`, `newlines_in_values`, `infer_rows`.
+        /// Options of the format. CSV, TSV and JSON: `compression` (else the ending says it). CSV and TSV: `header`, `delimiter`, `quote`, `escape`, `comment`, `newlines_in_values`, `infer_rows`.
         options: BTreeMap<String, toml::Value> = "none",
         /// The columns that stand in the paths (`year=2024/`); an empty list for none.
         partitions: Option<Vec<String>> = "found in the paths",
@@ -135,6 +161,7 @@ section! {
 pub(crate) struct LakeFile {
     pub(crate) lake: LakeSection,
     pub(crate) limits: LimitsSection,
+    pub(crate) optimizer: OptimizerSection,
     pub(crate) serve: ServeSection,
     pub(crate) store: BTreeMap<String, StoreSection>,
     pub(crate) dataset: BTreeMap<String, DatasetSection>,
@@ -148,6 +175,7 @@ pub fn reference() -> impl Iterator<Item = &'static OptionDoc> {
         DatasetSection::OPTIONS,
         ColumnSection::OPTIONS,
         LimitsSection::OPTIONS,
+        OptimizerSection::OPTIONS,
         ServeSection::OPTIONS,
     ]
     .into_iter()

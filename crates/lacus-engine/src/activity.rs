@@ -1,0 +1,314 @@
+//! The one record of every query: what runs, and what ran lately. `system.queries` is a view of it, and so is what others tell of queries.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use lacus_core::{Error, Kind, Principal, Result, nearest};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::memory::QueryMemory;
+use crate::progress::{Progress, QueryProgress};
+use crate::session::Scope;
+
+/// How many queries that have ended are remembered.
+const REMEMBERED: usize = 1000;
+/// How much of a long text is kept.
+const LONGEST_TEXT: usize = 64 * 1024;
+
+/// Where a query is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Its names are being resolved.
+    Planning,
+    /// It is planned, and nobody has begun to read it.
+    Planned,
+    /// It waits until fewer queries run.
+    Queued,
+    /// It runs.
+    Running,
+    /// All of it was read.
+    Finished,
+    /// It failed; the message.
+    Failed(String),
+    /// Its reader went away.
+    Cancelled,
+    /// `KILL` ended it; who.
+    Killed(String),
+}
+
+impl Stage {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Planning => "planning",
+            Self::Planned => "planned",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Finished => "finished",
+            Self::Failed(_) => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Killed(_) => "killed",
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self, Self::Finished | Self::Failed(_) | Self::Cancelled | Self::Killed(_))
+    }
+}
+
+/// What can be seen of the work of a query.
+#[derive(Debug)]
+enum Seen {
+    NotYet,
+    Live(QueryProgress),
+    Last { progress: Progress, spilled: u64 },
+}
+
+/// What is known of one query.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) id: String,
+    pub(crate) principal: Principal,
+    pub(crate) text: String,
+    pub(crate) began: SystemTime,
+    clock: Instant,
+    pub(crate) scope: Scope,
+    pub(crate) memory: QueryMemory,
+    seen: Mutex<Seen>,
+    /// The rows that were handed out.
+    pub(crate) rows: AtomicU64,
+    /// Where it is, and how long it took once it has ended.
+    stage: Mutex<(Stage, Option<Duration>)>,
+    kill: CancellationToken,
+}
+
+impl Record {
+    pub(crate) fn stage(&self) -> Stage {
+        held(&self.stage).0.clone()
+    }
+
+    /// How long it has taken.
+    pub(crate) fn elapsed(&self) -> Duration {
+        held(&self.stage).1.unwrap_or_else(|| self.clock.elapsed())
+    }
+
+    /// Tells how far it is while it runs.
+    pub(crate) fn watch(&self) -> Option<QueryProgress> {
+        match &*held(&self.seen) {
+            Seen::Live(progress) => Some(progress.clone()),
+            Seen::NotYet | Seen::Last { .. } => None,
+        }
+    }
+
+    /// How far it is or was; `None` before it is planned.
+    pub(crate) fn progress(&self) -> Option<Progress> {
+        match &*held(&self.seen) {
+            Seen::NotYet => None,
+            Seen::Live(progress) => Some(progress.now()),
+            Seen::Last { progress, .. } => Some(*progress),
+        }
+    }
+
+    /// The bytes that its operators wrote to the spill folder.
+    pub(crate) fn spilled(&self) -> u64 {
+        match &*held(&self.seen) {
+            Seen::NotYet => 0,
+            Seen::Live(progress) => progress.spilled(),
+            Seen::Last { spilled, .. } => *spilled,
+        }
+    }
+
+    /// The query is planned. What is planned in its course, such as the rows of COPY, is seen from the first plan on.
+    pub(crate) fn planned(&self, progress: QueryProgress) {
+        let mut seen = held(&self.seen);
+        if matches!(*seen, Seen::NotYet) {
+            *seen = Seen::Live(progress);
+        }
+        drop(seen);
+        self.reach(Stage::Planned);
+    }
+
+    /// Keeps what was seen last, and lets go of the plan: it may hold memory.
+    fn close(&self) {
+        let mut seen = held(&self.seen);
+        if let Seen::Live(live) = &*seen {
+            let last = Seen::Last { progress: live.now(), spilled: live.spilled() };
+            live.forget();
+            *seen = last;
+        }
+    }
+
+    /// Goes on to `stage`, unless the query has ended: the first end counts.
+    pub(crate) fn reach(&self, stage: Stage) {
+        let mut now = held(&self.stage);
+        if !now.0.has_ended() {
+            now.1 = stage.has_ended().then(|| self.clock.elapsed());
+            now.0 = stage;
+        }
+    }
+
+    /// Ends when somebody kills the query.
+    pub(crate) async fn killed(self: Arc<Self>) -> Error {
+        self.kill.cancelled().await;
+        match self.stage() {
+            Stage::Killed(by) => Error::new(Kind::Cancelled, format!("the query was killed by `{by}`")),
+            _ => Error::new(Kind::Cancelled, "the query was cancelled"),
+        }
+    }
+}
+
+/// All queries of an engine.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    queries: Mutex<Queries>,
+    slots: Arc<Semaphore>,
+    running: usize,
+    waiting: AtomicUsize,
+    most_waiting: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queries {
+    current: BTreeMap<String, Arc<Record>>,
+    ended: VecDeque<Arc<Record>>,
+}
+
+impl Activity {
+    /// At most `running` queries at once, and `waiting` behind them.
+    pub(crate) fn new(running: usize, waiting: usize) -> Arc<Self> {
+        let slots = Arc::new(Semaphore::new(running.min(Semaphore::MAX_PERMITS)));
+        Arc::new(Self { queries: Mutex::default(), slots, running, waiting: AtomicUsize::new(0), most_waiting: waiting })
+    }
+
+    /// Opens the record of a query. It is closed when what this gives is dropped.
+    pub(crate) fn begin(self: &Arc<Self>, text: &str, principal: &Principal, scope: &Scope, memory: QueryMemory) -> Recorded {
+        let end = text.char_indices().map(|(start, _)| start).take_while(|start| *start <= LONGEST_TEXT).last().unwrap_or(0);
+        let text = if text.len() <= LONGEST_TEXT { text.to_owned() } else { format!("{} ...", &text[..end]) };
+        let record = Arc::new(Record {
+            id: format!("{:032x}", rand::random::<u128>()),
+            principal: principal.clone(),
+            text,
+            began: SystemTime::now(),
+            clock: Instant::now(),
+            scope: scope.clone(),
+            memory,
+            seen: Mutex::new(Seen::NotYet),
+            rows: AtomicU64::new(0),
+            stage: Mutex::new((Stage::Planning, None)),
+            kill: CancellationToken::new(),
+        });
+        held(&self.queries).current.insert(record.id.clone(), Arc::clone(&record));
+        Recorded { activity: Arc::clone(self), record, whole: true }
+    }
+
+    /// All records: those of running queries by their beginning, then those that ended, the last first.
+    pub(crate) fn records(&self) -> Vec<Arc<Record>> {
+        let queries = held(&self.queries);
+        let mut all: Vec<_> = queries.current.values().cloned().collect();
+        all.sort_by_key(|record| record.clock);
+        all.extend(queries.ended.iter().rev().cloned());
+        all
+    }
+
+    /// Ends a running query.
+    pub(crate) fn kill(&self, id: &str, by: &Principal) -> Result<()> {
+        let queries = held(&self.queries);
+        let Some(record) = queries.current.get(id) else {
+            let ended = queries.ended.iter().any(|record| record.id == id);
+            let error =
+                Error::new(Kind::NotFound, if ended { format!("the query `{id}` has ended") } else { format!("no query `{id}` runs") });
+            return Err(match nearest(id, queries.current.keys().map(String::as_str)).filter(|_| !ended) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint("SELECT id, state, sql FROM system.queries lists them"),
+            });
+        };
+        record.reach(Stage::Killed(by.name().to_owned()));
+        record.kill.cancel();
+        Ok(())
+    }
+
+    /// Waits until the query may run. It may for as long as the permit is kept.
+    pub(crate) async fn slot(self: Arc<Self>, record: Arc<Record>) -> Result<OwnedSemaphorePermit> {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Ok(slot);
+        }
+        let waiting = Waiting::more(&self.waiting);
+        if waiting.count > self.most_waiting {
+            let message = format!("{} queries run and {} wait for them", self.running, self.most_waiting);
+            return Err(Error::new(Kind::LimitExceeded, message)
+                .hint("try again later, or raise `queries` or `queue` under [limits]")
+                .retryable(true));
+        }
+        record.reach(Stage::Queued);
+        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        slot.map_err(|_| Error::new(Kind::Internal, "the queue is closed"))
+    }
+}
+
+/// One that waits, counted for as long as it does.
+struct Waiting<'a> {
+    waiting: &'a AtomicUsize,
+    count: usize,
+}
+
+impl<'a> Waiting<'a> {
+    fn more(waiting: &'a AtomicUsize) -> Self {
+        Self { waiting, count: waiting.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A record that is closed when this is dropped: as cancelled, unless the end was told.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) record: Arc<Record>,
+    whole: bool,
+}
+
+impl Recorded {
+    /// The same record for a part of the query, which ends before the query does.
+    pub(crate) fn part(&self) -> Self {
+        Self { activity: Arc::clone(&self.activity), record: Arc::clone(&self.record), whole: false }
+    }
+
+    /// Tells how the query ended.
+    pub(crate) fn ended<T>(&self, outcome: std::result::Result<T, &Error>) {
+        if !self.whole && outcome.is_ok() {
+            return;
+        }
+        self.record.reach(match outcome {
+            Ok(_) => Stage::Finished,
+            Err(error) if error.kind() == Kind::Cancelled => Stage::Cancelled,
+            Err(error) => Stage::Failed(error.to_string()),
+        });
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        if !self.whole {
+            return;
+        }
+        self.record.reach(Stage::Cancelled);
+        self.record.close();
+        let mut queries = held(&self.activity.queries);
+        queries.current.remove(&self.record.id);
+        if queries.ended.len() >= REMEMBERED {
+            queries.ended.pop_front();
+        }
+        queries.ended.push_back(Arc::clone(&self.record));
+    }
+}
+
+/// A poisoned lock only means that another thread panicked; what lies behind these locks is valid at every instant.
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,237 @@
+//! Memory, shared by queries first and by their operators second.
+//!
+//! Operators that can spill share what the others leave: each query gets an equal part of it, and so does each of its operators, so that
+//! a query with many operators can't push out one with few. What can't spill, such as the table of a hash join, may take what is free,
+//! but beyond the query's equal part only as long as a reserve stays free for the others.
+
+use std::fmt::{self, Display, Formatter};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::common::Result;
+use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, human_readable_size};
+
+/// The part of the memory that one query leaves to the others when it takes more than its equal part.
+const RESERVE: usize = 4;
+
+/// The memory of an engine.
+#[derive(Debug)]
+pub(crate) struct SharedMemory {
+    limit: usize,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    spillable: usize,
+    unspillable: usize,
+    /// Queries that have operators which hold memory, and those of them that have such as can spill.
+    queries: usize,
+    spilling_queries: usize,
+}
+
+impl SharedMemory {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, held: Mutex::default() })
+    }
+
+    /// Bytes that all queries hold.
+    pub(crate) fn reserved(&self) -> usize {
+        self.with(|held| held.spillable + held.unspillable)
+    }
+
+    /// The memory of one more query, which may hold at most `limit` bytes of it.
+    pub(crate) fn of_query(self: &Arc<Self>, limit: Option<usize>) -> QueryMemory {
+        let own = Mutex::default();
+        QueryMemory(Arc::new(Query { shared: Arc::clone(self), limit, own, peak: AtomicUsize::new(0) }))
+    }
+
+    /// A poisoned lock only means that another thread panicked: the sums behind it are whole at every instant.
+    fn with<T>(&self, action: impl FnOnce(&mut Held) -> T) -> T {
+        action(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The memory of one query.
+#[derive(Debug, Clone)]
+pub(crate) struct QueryMemory(Arc<Query>);
+
+#[derive(Debug)]
+struct Query {
+    shared: Arc<SharedMemory>,
+    limit: Option<usize>,
+    /// Locked before what all queries share.
+    own: Mutex<Own>,
+    peak: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Own {
+    held: usize,
+    consumers: usize,
+    spilling: usize,
+}
+
+impl QueryMemory {
+    /// Bytes that the query holds.
+    pub(crate) fn held(&self) -> usize {
+        self.own(|own| own.held)
+    }
+
+    /// The most bytes that it held at once.
+    pub(crate) fn peak(&self) -> usize {
+        self.0.peak.load(Ordering::Relaxed)
+    }
+
+    fn own<T>(&self, action: impl FnOnce(&mut Own) -> T) -> T {
+        action(&mut self.0.own.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn take(&self, own: &mut Own, held: &mut Held, spills: bool, bytes: usize) {
+        let sum = if spills { &mut held.spillable } else { &mut held.unspillable };
+        *sum += bytes;
+        own.held += bytes;
+        self.0.peak.fetch_max(own.held, Ordering::Relaxed);
+    }
+
+    fn refused(&self, reservation: &MemoryReservation, additional: usize, left: usize, limit: usize, whose: &str) -> DataFusionError {
+        let sizes = [additional, reservation.size(), left, limit].map(human_readable_size);
+        let [additional, has, left, limit] = sizes;
+        DataFusionError::ResourcesExhausted(format!(
+            "`{}` needs {additional} beyond the {has} that it has, and {left} are left to it of the {limit} that {whose}",
+            reservation.consumer().name()
+        ))
+    }
+}
+
+impl MemoryPool for QueryMemory {
+    fn name(&self) -> &str {
+        "query"
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.own(|own| {
+            self.0.shared.with(|held| {
+                held.queries += usize::from(own.consumers == 0);
+                own.consumers += 1;
+                if consumer.can_spill() {
+                    held.spilling_queries += usize::from(own.spilling == 0);
+                    own.spilling += 1;
+                }
+            });
+        });
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        self.own(|own| {
+            self.0.shared.with(|held| {
+                own.consumers = own.consumers.saturating_sub(1);
+                held.queries -= usize::from(own.consumers == 0 && held.queries > 0);
+                if consumer.can_spill() {
+                    own.spilling = own.spilling.saturating_sub(1);
+                    held.spilling_queries -= usize::from(own.spilling == 0 && held.spilling_queries > 0);
+                }
+            });
+        });
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.own(|own| self.0.shared.with(|held| self.take(own, held, reservation.consumer().can_spill(), additional)));
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.own(|own| {
+            self.0.shared.with(|held| {
+                let sum = if reservation.consumer().can_spill() { &mut held.spillable } else { &mut held.unspillable };
+                *sum = sum.saturating_sub(shrink);
+                own.held = own.held.saturating_sub(shrink);
+            });
+        });
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
+        let limit = self.0.shared.limit;
+        self.own(|own| {
+            if let Some(most) = self.0.limit.filter(|most| own.held + additional > *most) {
+                return Err(self.refused(reservation, additional, most.saturating_sub(own.held), most, "one query may hold"));
+            }
+            self.0.shared.with(|held| {
+                let spills = reservation.consumer().can_spill();
+                let left = if spills {
+                    let shared = limit.saturating_sub(held.unspillable) / held.spilling_queries.max(1) / own.spilling.max(1);
+                    shared.saturating_sub(reservation.size())
+                } else {
+                    let free = limit.saturating_sub(held.unspillable + held.spillable);
+                    let fair = (limit / held.queries.max(1)).saturating_sub(own.held);
+                    // A query that is alone may take all.
+                    let reserve = if held.queries > 1 { limit / RESERVE } else { 0 };
+                    free.min(fair.max(free.saturating_sub(reserve)))
+                };
+                if additional > left {
+                    return Err(self.refused(reservation, additional, left, limit, "all queries share"));
+                }
+                self.take(own, held, spills, additional);
+                Ok(())
+            })
+        })
+    }
+
+    fn reserved(&self) -> usize {
+        self.held()
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        MemoryLimit::Finite(self.0.limit.map_or(self.0.shared.limit, |limit| limit.min(self.0.shared.limit)))
+    }
+}
+
+impl Display for QueryMemory {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        write!(formatter, "query({} of {})", human_readable_size(self.held()), human_readable_size(self.0.shared.limit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reservation(memory: &QueryMemory, name: &str, spills: bool) -> MemoryReservation {
+        let pool: Arc<dyn MemoryPool> = Arc::new(memory.clone());
+        MemoryConsumer::new(name).with_can_spill(spills).register(&pool)
+    }
+
+    #[test]
+    fn queries_share_equally_whatever_their_operators() -> Result<()> {
+        let shared = SharedMemory::new(1200);
+        let (many, few) = (shared.of_query(None), shared.of_query(None));
+        let sorts: Vec<_> = (0..3).map(|number| reservation(&many, &format!("sort{number}"), true)).collect();
+        let sort = reservation(&few, "sort", true);
+        assert!(sorts[0].try_grow(201).is_err());
+        sorts.iter().try_for_each(|sort| sort.try_grow(200))?;
+        sort.try_grow(600)?;
+        assert_eq!((shared.reserved(), many.held(), few.peak()), (1200, 600, 600));
+        drop(sorts);
+        assert_eq!((shared.reserved(), many.held(), many.peak()), (600, 0, 600));
+        Ok(())
+    }
+
+    #[test]
+    fn what_can_not_spill_leaves_a_reserve() -> Result<()> {
+        let shared = SharedMemory::new(1000);
+        let (first, second) = (shared.of_query(None), shared.of_query(Some(100)));
+        let table = reservation(&first, "HashJoinInput", false);
+        table.try_grow(700)?;
+        let other = reservation(&second, "HashJoinInput", false);
+        // With another query about, a quarter stays free.
+        assert!(table.try_grow(100).is_err());
+        table.try_grow(50)?;
+        other.try_grow(100)?;
+        let error = other.try_grow(1).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("`HashJoinInput` needs 1.0 B") && error.contains("one query may hold"), "{error}");
+        drop(other);
+        table.try_grow(250)?;
+        assert_eq!(shared.reserved(), 1000);
+        Ok(())
+    }
+}

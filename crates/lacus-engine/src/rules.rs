@@ -1,0 +1,80 @@
+//! What DataFusion's optimizer leaves out: one rule a file, each of use to anybody, none that knows a source.
+//!
+//! Rules change plans, not answers. `benches/README.md` says what each gained or lost.
+
+mod keys_into_aggregate;
+mod semi_join_below;
+mod shared_subplans;
+
+use std::sync::Arc;
+
+use datafusion::common::Column;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::optimizer::OptimizerRule;
+use datafusion::physical_planner::ExtensionPlanner;
+use lacus_core::{Error, Kind, Result, nearest};
+
+pub(crate) use shared_subplans::share;
+
+/// The names of the rules, as the lake file switches them off.
+pub const RULES: [&str; 3] = [semi_join_below::NAME, keys_into_aggregate::NAME, shared_subplans::NAME];
+
+/// The rules on logical plans, without those that are switched off.
+pub(crate) fn logical(off: &[String]) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let all: [Arc<dyn OptimizerRule + Send + Sync>; 2] =
+        [Arc::new(semi_join_below::SemiJoinBelow), Arc::new(keys_into_aggregate::KeysIntoAggregate)];
+    all.into_iter().filter(|rule| is_on(off, rule.name())).collect()
+}
+
+/// Whether equal parts of a plan are shared.
+pub(crate) fn shares(off: &[String]) -> bool {
+    is_on(off, shared_subplans::NAME)
+}
+
+/// What plans the nodes that rules put into plans.
+pub(crate) fn extension_planners() -> Vec<Arc<dyn ExtensionPlanner + Send + Sync>> {
+    vec![Arc::new(shared_subplans::SharedPlanner)]
+}
+
+/// Refuses names that no rule has.
+pub(crate) fn check(off: &[String]) -> Result<()> {
+    match off.iter().find(|name| !RULES.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(unknown) => {
+            let error = Error::new(Kind::InvalidConfiguration, format!("no rule `{unknown}`"));
+            Err(match nearest(unknown, RULES) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint(format!("the rules are {}", RULES.join(", "))),
+            })
+        }
+    }
+}
+
+fn is_on(off: &[String], name: &str) -> bool {
+    !off.iter().any(|off| off == name)
+}
+
+/// The column that an expression is, through its aliases.
+fn column(expr: &Expr) -> Option<&Column> {
+    match expr {
+        Expr::Column(column) => Some(column),
+        Expr::Alias(alias) => column(&alias.expr),
+        _ => None,
+    }
+}
+
+/// The column of the input that a column of `plan` is handed on from: through projections that leave it as it is, aliases and filters.
+fn handed_on(plan: &LogicalPlan, wanted: &Column) -> Option<Column> {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            let place = projection.schema.maybe_index_of_column(wanted)?;
+            column(projection.expr.get(place)?).cloned()
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let place = alias.schema.maybe_index_of_column(wanted)?;
+            Some(Column::from(alias.input.schema().qualified_field(place)))
+        }
+        LogicalPlan::Filter(filter) => filter.input.schema().has_column(wanted).then(|| wanted.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,18 @@
+use std::num::NonZeroU32;
+
+use lacus_core::{Error, Kind, Result};
+use tokio::runtime::{Builder, Runtime};
+
+/// How many tasks a thread runs before it looks at timers and sockets. What computes a batch takes milliseconds, so tokio's own 61 would
+/// let a deadline, a Ctrl-C or another connection wait for seconds.
+const TASKS_BETWEEN_EVENTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
+
+/// A tokio runtime for engines: a thread a core, which looks at timers and sockets between any few batches. An engine runs on any other,
+/// too.
+///
+/// # Errors
+/// `Internal` when the system starts no threads.
+pub fn runtime() -> Result<Runtime> {
+    let runtime = Builder::new_multi_thread().thread_name("lacus").event_interval(TASKS_BETWEEN_EVENTS.get()).enable_all().build();
+    runtime.map_err(|error| Error::new(Kind::Internal, format!("no runtime: {error}")))
+}

@@ -1,0 +1,63 @@
+//! The tables of the schema `system` that are about the engine itself.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::UNIX_EPOCH;
+
+use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use lacus_core::Result;
+
+use crate::activity::{Activity, Record, Stage};
+
+/// The names of these tables.
+pub(crate) const TABLES: [&str; 1] = ["queries"];
+
+/// The table of this name, as things are now.
+pub(crate) fn table(name: &str, activity: &Activity) -> Result<Option<Arc<dyn TableProvider>>> {
+    match name {
+        "queries" => Ok(Some(queries(&activity.records())?)),
+        _ => Ok(None),
+    }
+}
+
+/// One row a query: those that run, then those that ended, the last first.
+fn queries(records: &[Arc<Record>]) -> Result<Arc<dyn TableProvider>> {
+    let texts = |text: &dyn Fn(&Record) -> Option<String>| -> ArrayRef {
+        Arc::new(records.iter().map(|record| text(record)).collect::<StringArray>())
+    };
+    let counts = |count: &dyn Fn(&Record) -> Option<u64>| -> ArrayRef {
+        Arc::new(records.iter().map(|record| count(record)).collect::<UInt64Array>())
+    };
+    let floats = |value: &dyn Fn(&Record) -> Option<f64>| -> ArrayRef {
+        Arc::new(records.iter().map(|record| value(record)).collect::<Float64Array>())
+    };
+    let began = |record: &Arc<Record>| record.began.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_micros()).ok());
+    let started: TimestampMicrosecondArray = records.iter().map(began).collect();
+    let columns = [
+        ("id", texts(&|record| Some(record.id.clone()))),
+        ("user", texts(&|record| Some(record.principal.name().to_owned()))),
+        ("state", texts(&|record| Some(record.stage().name().to_owned()))),
+        ("sql", texts(&|record| Some(record.text.clone()))),
+        ("started", Arc::new(started.with_timezone("UTC")) as ArrayRef),
+        ("seconds", floats(&|record| Some(record.elapsed().as_secs_f64()))),
+        ("progress", floats(&|record| record.progress()?.part())),
+        ("rows", counts(&|record| Some(record.rows.load(Ordering::Relaxed)))),
+        ("rows_read", counts(&|record| Some(record.progress()?.rows))),
+        ("bytes_read", counts(&|record| Some(record.scope.reads.reads().iter().map(|read| read.bytes).sum()))),
+        ("memory", counts(&|record| Some(record.memory.held() as u64))),
+        ("memory_peak", counts(&|record| Some(record.memory.peak() as u64))),
+        ("spilled", counts(&|record| Some(record.spilled()))),
+        (
+            "error",
+            texts(&|record| match record.stage() {
+                Stage::Failed(message) => Some(message),
+                Stage::Killed(by) => Some(format!("killed by `{by}`")),
+                _ => None,
+            }),
+        ),
+    ];
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)))?;
+    Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
+}
