@@ -119,6 +119,16 @@ impl Catalog {
         Ok(())
     }
 
+    /// Puts the datasets that the lake file says now in the place of those that it said before. Its names come before those of SQL.
+    pub(crate) fn replace_lake_file(&self, datasets: Vec<(DatasetName, DatasetSpec)>) {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|_, entry| !matches!(entry, Entry::Dataset { origin: Origin::LakeFile, .. }));
+        let said = datasets
+            .into_iter()
+            .map(|(name, spec)| (name.as_str().to_owned(), Entry::Dataset { spec: Arc::new(spec), origin: Origin::LakeFile }));
+        entries.extend(said);
+    }
+
     /// Takes an entry away; `wanted` says which kind `DROP` named.
     pub(crate) fn remove(&self, name: &str, wanted: TableKind, if_exists: bool) -> Result<()> {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);

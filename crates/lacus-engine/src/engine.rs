@@ -1,5 +1,5 @@
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
@@ -8,7 +8,8 @@ use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::{AggregateUDF, LogicalPlan, ScalarUDF, WindowUDF};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use lacus_core::{
-    DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Principal, ReferenceFiles, ReferenceForm, Result, Sink, Source,
+    DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Notices, Principal, ReferenceFiles, ReferenceForm, Result, Sink,
+    Source, StoreName,
 };
 use lacus_storage::Stores;
 
@@ -20,7 +21,7 @@ use crate::planner::Planner;
 use crate::query::{Deadline, Fallback, Query, Ready, RowsWork, Work};
 use crate::session::Scope;
 use crate::statement::{self, Own, Parsed};
-use crate::{Limits, copy, ddl, describe, explain, information_schema, rules, session, summarize};
+use crate::{LakeContent, LakeFile, Limits, copy, ddl, describe, explain, information_schema, rules, session, summarize};
 
 /// One engine over one lake.
 ///
@@ -45,6 +46,15 @@ struct Shared {
     activity: Arc<Activity>,
     /// Whether equal parts of a plan run once.
     shares: bool,
+    lake_file: Option<WatchedFile>,
+}
+
+/// A lake file that may change.
+#[derive(Debug)]
+struct WatchedFile {
+    file: Arc<dyn LakeFile>,
+    /// The stores that it names: taken away when it names others.
+    stores: Mutex<Vec<StoreName>>,
 }
 
 /// What a text would do, found without doing it.
@@ -74,6 +84,7 @@ pub struct EngineBuilder {
     windows: Vec<WindowUDF>,
     rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
     rules_off: Vec<String>,
+    lake_file: Option<(Arc<dyn LakeFile>, Vec<StoreName>)>,
 }
 
 impl EngineBuilder {
@@ -166,6 +177,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Looks at the lake file, which named `stores`, before each query: what was changed in it takes effect, and what runs goes on with what
+    /// it began with.
+    #[must_use]
+    pub fn lake_file(mut self, file: Arc<dyn LakeFile>, stores: Vec<StoreName>) -> Self {
+        self.lake_file = Some((file, stores));
+        self
+    }
+
     /// The stores that the engine reads, to add one.
     pub fn stores(&self) -> &Arc<Stores> {
         &self.stores
@@ -197,7 +216,9 @@ impl EngineBuilder {
         }
         let (memory, shares) = (SharedMemory::new(self.limits.memory), rules::shares(&self.rules_off));
         let catalog = Arc::new(catalog);
-        let shared = Shared { state, stores: self.stores, catalog, sinks: self.sinks, limits: self.limits, memory, activity, shares };
+        let lake_file = self.lake_file.map(|(file, stores)| WatchedFile { file, stores: Mutex::new(stores) });
+        let (stores, sinks, limits) = (self.stores, self.sinks, self.limits);
+        let shared = Shared { state, stores, catalog, sinks, limits, memory, activity, shares, lake_file };
         Ok(Engine { shared: Arc::new(shared) })
     }
 }
@@ -229,6 +250,7 @@ impl Engine {
             windows: Vec::new(),
             rules: Vec::new(),
             rules_off: Vec::new(),
+            lake_file: None,
         }
     }
 
@@ -260,6 +282,7 @@ impl Engine {
     async fn query_before(&self, sql: &str, parameters: &[ScalarValue], deadline: Deadline, recorded: &Recorded) -> Result<Ready> {
         let record = &recorded.record;
         let scope = &record.scope;
+        self.reload(&scope.notices);
         let parsed = match statement::own(sql)? {
             None => statement::parse(sql)?,
             Some(Own::Summarize(from)) => self.summary(&from, scope, &record.memory).await?,
@@ -300,11 +323,27 @@ impl Engine {
         statement::parse(&summarize::query(from, planned.plan.schema().as_arrow())?)
     }
 
+    /// Takes over what has changed in the lake file. One that can't be used changes nothing, and is worth a notice.
+    fn reload(&self, notices: &Notices) {
+        let Some(watched) = &self.shared.lake_file else { return };
+        match watched.file.changed() {
+            Ok(None) => {}
+            Ok(Some(LakeContent { stores, write_to, datasets })) => {
+                let names = stores.iter().map(|store| store.name.clone()).collect();
+                let mut named = watched.stores.lock().unwrap_or_else(PoisonError::into_inner);
+                self.shared.stores.replace(&named, stores, write_to);
+                self.shared.catalog.replace_lake_file(datasets);
+                *named = names;
+            }
+            Err(error) => notices.add(format!("the lake file was changed, and can't be used: {error}; the lake is as it was")),
+        }
+    }
+
     async fn plan(&self, parsed: Parsed, scope: &Scope, memory: &QueryMemory) -> Result<Planned> {
         ddl::refuse_writes(&parsed.statement)?;
         let parameters = parsed.parameters;
         let (statement, target) = copy::take(parsed.statement, &self.shared.sinks)?;
-        let state = session::query_state(&self.shared.state, &self.shared.stores, scope, memory);
+        let state = session::query_state(&self.shared.state, &Arc::new(self.shared.stores.now()), scope, memory);
         let text = statement.to_string();
         let plan = Planner { state: &state, catalog: &self.shared.catalog }.plan(statement).await?;
         let is_command = ddl::is_command(&plan)?;
@@ -324,6 +363,7 @@ impl Engine {
     pub async fn prepare(&self, sql: &str, _principal: &Principal) -> Result<Prepared> {
         let deadline = Deadline::after(self.shared.limits.deadline);
         let (scope, memory) = (Scope::default(), self.shared.memory.of_query(self.shared.limits.query_memory));
+        self.reload(&scope.notices);
         let parsed = match statement::own(sql)? {
             None => statement::parse(sql)?,
             Some(Own::Summarize(from)) => deadline.bound(self.summary(&from, &scope, &memory)).await?,

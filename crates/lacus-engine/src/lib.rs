@@ -27,6 +27,7 @@ mod describe;
 mod engine;
 mod explain;
 mod information_schema;
+mod lake_file;
 mod limits;
 mod memory;
 mod planner;
@@ -43,6 +44,7 @@ mod system;
 
 pub use catalog::{TableEntry, TableKind};
 pub use engine::{Engine, EngineBuilder, Prepared};
+pub use lake_file::{LakeContent, LakeFile};
 pub use limits::Limits;
 pub use progress::{Progress, QueryProgress};
 pub use query::{Query, ResultStream};

@@ -47,9 +47,9 @@ pub struct Stores {
     base: PathBuf,
     unnamed: Unnamed,
     /// The store that targets without one are written to.
-    write_to: Option<StoreName>,
+    write_to: RwLock<Option<StoreName>>,
     targets: Targets,
-    remembered: Answers<Asked>,
+    remembered: Arc<Answers<Asked>>,
 }
 
 /// Where a virtual path leads.
@@ -72,17 +72,39 @@ impl Stores {
             mounts: RwLock::new(mounts),
             base: base.into(),
             unnamed,
-            write_to: None,
+            write_to: RwLock::default(),
             targets: Targets::default(),
-            remembered: Answers::default(),
+            remembered: Arc::default(),
         }
     }
 
     /// Writes targets that name no store to this one.
     #[must_use]
     pub fn with_write_to(mut self, store: Option<StoreName>) -> Self {
-        self.write_to = store;
+        self.write_to = RwLock::new(store);
         self
+    }
+
+    /// The stores as they are now: what is replaced later stays for those who have this.
+    #[must_use]
+    pub fn now(&self) -> Self {
+        Self {
+            mounts: RwLock::new(self.mounts.read().unwrap_or_else(PoisonError::into_inner).clone()),
+            base: self.base.clone(),
+            unnamed: self.unnamed.clone(),
+            write_to: RwLock::new(self.write_to.read().unwrap_or_else(PoisonError::into_inner).clone()),
+            targets: self.targets.clone(),
+            remembered: Arc::clone(&self.remembered),
+        }
+    }
+
+    /// Replaces `before`, named stores, by others, and the one that targets without a store are written to.
+    pub fn replace(&self, before: &[StoreName], specs: Vec<StoreSpec>, write_to: Option<StoreName>) {
+        let opened: Vec<_> = specs.into_iter().map(|spec| (spec.name.as_str().to_owned(), Arc::new(Mount::open(spec)))).collect();
+        let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
+        before.iter().for_each(|name| drop(mounts.remove(name.as_str())));
+        mounts.extend(opened);
+        *self.write_to.write().unwrap_or_else(PoisonError::into_inner) = write_to;
     }
 
     /// The folder below which relative locations stand.
@@ -142,7 +164,8 @@ impl Stores {
     /// # Errors
     /// `PermissionDenied` when the store isn't writable, or no store is named; `InvalidQuery` when the path can't be one place.
     pub fn target(&self, location: &Location) -> lacus_core::Result<Path> {
-        let (store, path) = match (location, &self.write_to) {
+        let write_to = self.write_to.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (store, path) = match (location, &write_to) {
             (Location::Store { store, path }, _) => (store, path.clone()),
             (Location::Path(path), Some(store)) if path.is_relative() => (store, path.to_string_lossy().into_owned()),
             _ => return Err(outside_of_stores(location)),

@@ -9,6 +9,7 @@ mod print;
 mod resolve;
 mod store;
 mod values;
+mod watched;
 mod written;
 
 use std::path::{Path, PathBuf};
@@ -102,6 +103,13 @@ impl Config {
         let builder = Engine::builder(stores).lake(&self.lake).limits(limits).without_rules(self.rules_off.clone());
         let builder = match &self.state {
             Some(state) => builder.state(state),
+            None => builder,
+        };
+        let builder = match &self.file {
+            Some(file) => {
+                let named = self.stores.iter().map(|store| store.name.clone()).collect();
+                builder.lake_file(Arc::new(watched::Watched::new(file)), named)
+            }
             None => builder,
         };
         let builder = crate::register_defaults(builder);

@@ -40,11 +40,12 @@ pub(crate) const NAMES: [&str; 24] = [
 ];
 
 const HELP: &str = "\
-A statement ends with `;` and may have many lines. Tab completes, the arrows find what was written before, Ctrl-R searches it.
+A statement ends with `;` and may have many lines. Tab completes names; the
+arrows and Ctrl-R find what was written before.
 
   .tables, \\d [PART]            the tables, or those whose name holds PART
   .describe TABLE, \\d TABLE     the columns of a table, with units and descriptions
-  .summarize TABLE              what its columns hold: bounds, means, quartiles, missing values (SUMMARIZE in SQL)
+  .summarize TABLE              what its columns hold; SUMMARIZE in SQL
   .schemas, \\dn                 the schemas
   .functions, \\df [PART]        the functions, or those whose name holds PART
   .queries                      what runs here, to be ended with KILL 'id';

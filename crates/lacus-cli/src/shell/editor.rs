@@ -168,6 +168,7 @@ impl Completer for Assistant {
             [.., owner, dot] if dot.text == "." && matches!(owner.kind, scan::Kind::Word | scan::Kind::Name) => {
                 self.below(owner.text, line)
             }
+            _ if wants_table(before_word) => self.tables(),
             _ => self.anywhere(begun, line),
         };
         let lower = begun.to_lowercase();
@@ -189,6 +190,11 @@ impl Assistant {
         columns.iter().map(|column| quoted(column)).collect()
     }
 
+    /// What may stand after FROM.
+    fn tables(&self) -> Vec<String> {
+        self.names.tables("main").iter().chain(&self.names.schemas()).map(|name| quoted(name)).collect()
+    }
+
     /// What may stand where a name begins: columns of the tables of the statement first.
     fn anywhere(&self, begun: &str, line: &str) -> Vec<String> {
         let columns = tables_in(line).into_iter().flat_map(|(table, _)| self.names.columns(&table));
@@ -203,12 +209,20 @@ impl Assistant {
     }
 }
 
+/// The words that a table follows.
+const BEFORE_TABLES: [&str; 5] = ["from", "join", "summarize", "describe", "table"];
+
+fn wants_table(before: &[scan::Part<'_>]) -> bool {
+    let last = before.iter().rev().find(|part| part.kind != scan::Kind::Space);
+    last.is_some_and(|last| BEFORE_TABLES.iter().any(|word| last.text.eq_ignore_ascii_case(word)))
+}
+
 /// The tables that a statement names after FROM and JOIN, as they are written, with their aliases.
 fn tables_in(line: &str) -> Vec<(String, Option<String>)> {
     let parts: Vec<_> = scan::parts(line).into_iter().filter(|part| !matches!(part.kind, scan::Kind::Comment)).collect();
     let mut found = Vec::new();
     for (position, part) in parts.iter().enumerate() {
-        let names = ["from", "join", "summarize", "describe"].iter().any(|word| part.text.eq_ignore_ascii_case(word));
+        let names = BEFORE_TABLES.iter().any(|word| part.text.eq_ignore_ascii_case(word));
         if !names || part.kind != scan::Kind::Word {
             continue;
         }

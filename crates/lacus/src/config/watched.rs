@@ -1,0 +1,56 @@
+//! A lake file that is edited while an engine runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use lacus_core::{Error, Result};
+use lacus_engine::{LakeContent, LakeFile};
+
+use crate::Config;
+
+/// Tells by its time and size whether a lake file was changed.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    file: PathBuf,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    stamp: Option<(SystemTime, u64)>,
+    /// Why what was seen can't be used.
+    failed: Option<Error>,
+}
+
+impl Watched {
+    pub(crate) fn new(file: &Path) -> Self {
+        Self { file: file.to_owned(), seen: Mutex::new(Seen { stamp: stamp(file), failed: None }) }
+    }
+}
+
+impl LakeFile for Watched {
+    fn changed(&self) -> Result<Option<LakeContent>> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = stamp(&self.file);
+        if now == seen.stamp {
+            return seen.failed.clone().map_or(Ok(None), Err);
+        }
+        seen.stamp = now;
+        match Config::load(&self.file) {
+            Ok(Config { stores, write_to, datasets, .. }) => {
+                seen.failed = None;
+                Ok(Some(LakeContent { stores, write_to, datasets }))
+            }
+            Err(error) => {
+                seen.failed = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+}
+
+fn stamp(file: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = std::fs::metadata(file).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
