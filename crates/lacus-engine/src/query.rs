@@ -177,7 +177,8 @@ impl Query {
             Work::Done => (Body::Done, false),
             Work::Kept { answer, .. } => {
                 let (schema, answer) = (answer.schema(), stream::once(ready(Ok(answer))));
-                (Body::Running { batches: Box::pin(RecordBatchStreamAdapter::new(schema, answer)), slot: None, fallback: None }, false)
+                let batches = Box::pin(RecordBatchStreamAdapter::new(schema, answer));
+                (Body::Running(Box::new(Running { batches, slot: None, fallback: None })), false)
             }
             Work::Rows(rows) => {
                 let explains = rows.explains;
@@ -209,14 +210,24 @@ pub struct ResultStream {
     recorded: Recorded,
 }
 
+/// A plan that waits for its turn.
+type Turn = Pin<Box<dyn Future<Output = Result<(RowsWork, OwnedSemaphorePermit)>> + Send>>;
+
 /// Where a stream is.
 enum Body {
     /// It waits for its turn, or is planned again with a turn of its own.
-    Waiting(Pin<Box<dyn Future<Output = Result<(RowsWork, OwnedSemaphorePermit)>> + Send>>),
-    /// It runs; what it falls back on is kept until its first batch is there.
-    Running { batches: SendableRecordBatchStream, slot: Option<OwnedSemaphorePermit>, fallback: Option<Fallback> },
+    Waiting(Turn),
+    /// It runs.
+    Running(Box<Running>),
     /// Nothing is left.
     Done,
+}
+
+struct Running {
+    batches: SendableRecordBatchStream,
+    slot: Option<OwnedSemaphorePermit>,
+    /// Kept until the first batch is there.
+    fallback: Option<Fallback>,
 }
 
 impl std::fmt::Debug for ResultStream {
@@ -257,7 +268,7 @@ impl ResultStream {
             progress.replan(Arc::clone(&rows.plan));
         }
         let batches = execute_stream(rows.plan, rows.task)?;
-        self.body = Body::Running { batches, slot: Some(slot), fallback: rows.fallback };
+        self.body = Body::Running(Box::new(Running { batches, slot: Some(slot), fallback: rows.fallback }));
         Ok(())
     }
 }
@@ -285,17 +296,17 @@ impl Stream for ResultStream {
                     Ok(()) => {}
                     Err(error) => return this.fail(error),
                 },
-                Body::Running { batches, slot, fallback } => match ready!(Pin::new(batches).poll_next(context)) {
+                Body::Running(running) => match ready!(running.batches.as_mut().poll_next(context)) {
                     None => return Poll::Ready(this.end()),
                     Some(Ok(batch)) => {
-                        *fallback = None;
+                        running.fallback = None;
                         this.recorded.record.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
                         return match conform(batch, &this.schema) {
                             Ok(batch) => Poll::Ready(Some(Ok(batch))),
                             Err(error) => this.fail(error),
                         };
                     }
-                    Some(Err(error)) => match (fallback.take().filter(|_| Fallback::helps(&error)), slot.take()) {
+                    Some(Err(error)) => match (running.fallback.take().filter(|_| Fallback::helps(&error)), running.slot.take()) {
                         // The slot is kept: what was begun goes on.
                         (Some(fallback), Some(slot)) => {
                             this.body = Body::Waiting(Box::pin(async move { Ok((fallback.plan().await?, slot)) }))
