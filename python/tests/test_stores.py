@@ -2,14 +2,18 @@
 
 import base64
 import contextlib
+import http.server
 import json
 import os
 import pathlib
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 
@@ -211,15 +215,40 @@ def moto(folder: pathlib.Path, certificates: pathlib.Path) -> Iterator[str]:
         yield endpoint
 
 
+@pytest.fixture(scope="module")
+def sts(moto: str, certificates: pathlib.Path) -> Iterator[str]:
+    """moto's token service. It looks for the action in the body alone, where the service of AWS takes it from the address, too."""
+    trusted = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
+
+    class Gateway(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            query = urllib.parse.urlsplit(self.path).query.encode()
+            form = {"Content-Type": "application/x-www-form-urlencoded"}
+            with urllib.request.urlopen(urllib.request.Request(moto, query, form), context=trusted) as answer:
+                body = answer.read()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"https://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
 def test_a_role_is_assumed_by_a_token_and_a_lab_is_its_own_authority(
-    moto: str, certificates: pathlib.Path, tmp_path: pathlib.Path
+    moto: str, sts: str, certificates: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     (tmp_path / "token").write_text("a token")
     store = f'url = "s3://lab/deep"\nendpoint = "{moto}"\ncredentials = "web-identity"\nretries = 0\n'
     environment = {
         "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
         "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/reader",
-        "AWS_ENDPOINT_URL_STS": moto,
+        "AWS_ENDPOINT_URL_STS": sts,
     }
     assert rows(asked(tmp_path, f'{store}ca = "{certificates / "ca.pem"}"', **environment)) == ANSWER
     with pytest.raises(lacus.UnavailableError):

@@ -73,7 +73,7 @@ fn summarized(sql: &str) -> Result<Option<Own>> {
     let is = |token: &Token, words: &[&str]| matches!(token, Token::Word(found) if words.iter().any(|word| found.value.eq_ignore_ascii_case(word)));
     match parts.as_slice() {
         [first, ..] if !is(&first.token, &["summarize"]) => Ok(None),
-        [_] => {
+        [_] | [_, TokenWithSpan { token: Token::SemiColon, .. }] => {
             Err(Error::new(Kind::InvalidQuery, "SUMMARIZE takes a table or a query").hint("write SUMMARIZE name, or SUMMARIZE SELECT ..."))
         }
         [_, query, ..] if is(&query.token, &["select", "with", "values", "from"]) => Ok(Some(Own::Summarize(format!("({})", text(query))))),

@@ -35,8 +35,17 @@ impl Column<'_> {
 
     /// Whether its values have an order that means something.
     fn is_ordered(&self) -> bool {
-        !self.field.data_type().is_nested()
-            && !matches!(self.field.data_type(), DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
+        use DataType::{Binary, BinaryView, FixedSizeBinary, LargeBinary};
+        let kind = self.field.data_type();
+        !kind.is_nested() && !matches!(kind, Binary | LargeBinary | BinaryView | FixedSizeBinary(_))
+    }
+
+    /// Its value in a form that `approx_distinct` takes: floats, and what is stored by reference, as text.
+    fn countable(&self) -> String {
+        match self.field.data_type() {
+            kind if kind.is_floating() || matches!(kind, DataType::Dictionary(..)) => format!("CAST({} AS varchar)", self.name()),
+            _ => self.name(),
+        }
     }
 
     fn is_number(&self) -> bool {
@@ -49,7 +58,7 @@ impl Column<'_> {
         let mut all = vec![format!("count({name}) AS n{place}")];
         if self.is_ordered() {
             all.push(format!("CAST(min({name}) AS varchar) AS low{place}, CAST(max({name}) AS varchar) AS high{place}"));
-            all.push(format!("approx_distinct({name}) AS unique{place}"));
+            all.push(format!("approx_distinct({}) AS unique{place}", self.countable()));
         }
         if self.is_number() {
             let value = format!("CAST({name} AS double)");
