@@ -2,6 +2,7 @@
 //!
 //! Rules change plans, not answers. `benches/README.md` says what each gained or lost.
 
+mod join_order;
 mod keys_into_aggregate;
 mod semi_join_below;
 mod shared_subplans;
@@ -11,19 +12,27 @@ use std::sync::Arc;
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::OptimizerRule;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_planner::ExtensionPlanner;
 use lacus_core::{Error, Kind, Result, nearest};
 
 pub(crate) use shared_subplans::share;
 
 /// The names of the rules, as the lake file switches them off.
-pub const RULES: [&str; 3] = [semi_join_below::NAME, keys_into_aggregate::NAME, shared_subplans::NAME];
+pub const RULES: [&str; 4] = [semi_join_below::NAME, keys_into_aggregate::NAME, shared_subplans::NAME, join_order::NAME];
 
 /// The rules on logical plans, without those that are switched off.
 pub(crate) fn logical(off: &[String]) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let all: [Arc<dyn OptimizerRule + Send + Sync>; 2] =
         [Arc::new(semi_join_below::SemiJoinBelow), Arc::new(keys_into_aggregate::KeysIntoAggregate)];
     all.into_iter().filter(|rule| is_on(off, rule.name())).collect()
+}
+
+/// All rules on physical plans: DataFusion's behind ours, without those that are switched off.
+pub(crate) fn physical(off: &[String]) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let first: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 1] = [Arc::new(join_order::JoinOrder)];
+    first.into_iter().filter(|rule| is_on(off, rule.name())).chain(PhysicalOptimizer::new().rules).collect()
 }
 
 /// Whether equal parts of a plan are shared.
