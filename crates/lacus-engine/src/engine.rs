@@ -102,6 +102,11 @@ impl EngineBuilder {
         self
     }
 
+    /// Bytes of memory for decoded columns, which sources may keep.
+    pub fn column_memory(&self) -> usize {
+        self.limits.columns
+    }
+
     /// The folder that keeps what the lake learns, such as indices. It need not exist; without one nothing is kept.
     #[must_use]
     pub fn state(mut self, folder: impl Into<PathBuf>) -> Self {
@@ -214,7 +219,7 @@ impl EngineBuilder {
         for (name, provider) in self.tables {
             catalog.add(&name, Entry::Table { provider }, false)?;
         }
-        let (memory, shares) = (SharedMemory::new(self.limits.memory), rules::shares(&self.rules_off));
+        let (memory, shares) = (SharedMemory::new(self.limits.memory.saturating_sub(self.limits.columns)), rules::shares(&self.rules_off));
         let catalog = Arc::new(catalog);
         let lake_file = self.lake_file.map(|(file, stores)| WatchedFile { file, stores: Mutex::new(stores) });
         let (stores, sinks, limits) = (self.stores, self.sinks, self.limits);

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Bytes of memory that all queries together may hold in operators that grow with their data (sorts, aggregations, join tables).
     pub memory: usize,
+    /// Bytes of `memory` that hold decoded columns for later queries; the rest is for operators.
+    pub columns: usize,
     /// The folder in which operators that can do so spill when memory runs out; a folder of the system's own when `None`.
     pub spill_directory: Option<PathBuf>,
     /// Bytes that may lie in the spill folder.
@@ -24,6 +26,15 @@ impl Default for Limits {
     /// 4 GiB of memory, 100 GiB of spill, an hour, 64 queries and 1,000 that wait: `lacus` itself derives the memory from the machine.
     fn default() -> Self {
         let deadline = Duration::from_secs(3600);
-        Self { memory: 4 << 30, spill_directory: None, spill: 100 << 30, deadline, query_memory: None, queries: 64, queue: 1000 }
+        Self {
+            memory: 4 << 30,
+            columns: 0,
+            spill_directory: None,
+            spill: 100 << 30,
+            deadline,
+            query_memory: None,
+            queries: 64,
+            queue: 1000,
+        }
     }
 }

@@ -15,6 +15,9 @@ use object_store::path::Path;
 use crate::compressed::Compression;
 use crate::orc::OrcFormat;
 
+/// The option that keeps a dataset out of the memory for decoded columns.
+const KEEP: &str = "keep";
+
 /// A format of single files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -77,7 +80,8 @@ impl Format {
     /// The options that this format knows, each with its meaning.
     fn options(self) -> &'static [&'static str] {
         match self {
-            Self::Parquet | Self::Arrow | Self::Avro | Self::Orc => &[],
+            Self::Parquet => &[KEEP],
+            Self::Arrow | Self::Avro | Self::Orc => &[],
             Self::Json => &["compression"],
             Self::Csv => &["compression", "header", "delimiter", "quote", "escape", "comment", "newlines_in_values", "infer_rows"],
             Self::Tsv => &["compression", "header", "quote", "escape", "comment", "newlines_in_values", "infer_rows"],
@@ -105,6 +109,11 @@ impl Format {
     /// How the files of the dataset are compressed as a whole, if it says so.
     pub(crate) fn compression(self, spec: &DatasetSpec) -> Result<Option<Compression>> {
         option(spec, "compression", OptionValue::text)?.map(Compression::named).transpose()
+    }
+
+    /// Whether decoded columns of the dataset may be kept in memory.
+    pub(crate) fn keeps(self, spec: &DatasetSpec) -> Result<bool> {
+        Ok(self == Self::Parquet && option(spec, KEEP, OptionValue::boolean)?.unwrap_or(true))
     }
 
     fn know(self, option: &str) -> Result<()> {

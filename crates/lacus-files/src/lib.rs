@@ -10,10 +10,12 @@
 //! 6. `table` scans: it prunes files by their partition values, attaches statistics and groups files for the cores.
 //!
 //! `named` stands around every reader, so that EXPLAIN shows the selection and an error names its file; `compressed` lets text files be
-//! packed; `orc` reads ORC.
+//! packed; `kept` holds decoded columns of Parquet, which `kept_scan` serves; `orc` reads ORC.
 
 mod compressed;
 mod format;
+mod kept;
+mod kept_scan;
 mod layout;
 mod named;
 mod orc;

@@ -24,6 +24,8 @@ use lacus_storage::Stores;
 use object_store::ObjectStore;
 
 use crate::compressed::{Compression, Decompressing};
+use crate::kept::KeptColumns;
+use crate::kept_scan;
 
 /// Which files a scan reads, of how many.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +42,8 @@ pub(crate) struct NamedSource {
     stores: Arc<Stores>,
     selection: Selection,
     unpacking: Unpacking,
+    kept: Option<Arc<KeptColumns>>,
+    batch_size: Option<usize>,
 }
 
 /// How files are compressed as a whole.
@@ -60,7 +64,12 @@ impl Unpacking {
 
 impl NamedSource {
     pub(crate) fn new(inner: Arc<dyn FileSource>, stores: Arc<Stores>, selection: Selection, unpacking: Unpacking) -> Self {
-        Self { inner, stores, selection, unpacking }
+        Self { inner, stores, selection, unpacking, kept: None, batch_size: None }
+    }
+
+    /// Serves decoded columns from memory.
+    pub(crate) fn keeping(self, kept: Option<Arc<KeptColumns>>) -> Self {
+        Self { kept, ..self }
     }
 
     fn around(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
@@ -74,7 +83,10 @@ impl FileSource for NamedSource {
     }
 
     fn create_morselizer(&self, store: Arc<dyn ObjectStore>, config: &FileScanConfig, partition: usize) -> Result<Box<dyn Morselizer>> {
-        let inner = self.inner.create_morselizer(self.unpacking.store(store), config, partition)?;
+        let mut inner = self.inner.create_morselizer(self.unpacking.store(store), config, partition)?;
+        if let (Some(kept), Some(piece)) = (&self.kept, self.batch_size) {
+            inner = kept_scan::around(inner, &self.inner, kept, piece, partition)?;
+        }
         Ok(Box::new(NamedMorselizer { inner, stores: Arc::clone(&self.stores) }))
     }
 
@@ -83,7 +95,7 @@ impl FileSource for NamedSource {
     }
 
     fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
-        self.around(self.inner.with_batch_size(batch_size))
+        Arc::new(Self { inner: self.inner.with_batch_size(batch_size), batch_size: Some(batch_size), ..self.clone() })
     }
 
     fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {

@@ -14,6 +14,7 @@ use object_store::{ObjectMeta, ObjectStore};
 
 use crate::compressed::Compression;
 use crate::format::{self, Format};
+use crate::kept::KeptColumns;
 use crate::layout::Layouts;
 use crate::named::Unpacking;
 use crate::table::{Files, FilesTable};
@@ -37,12 +38,19 @@ pub struct FilesSource {
     schemas: Known<Key, SchemaRef>,
     statistics: Arc<Known<Key, Arc<Statistics>>>,
     versions: Known<Key, ()>,
+    kept: Option<Arc<KeptColumns>>,
 }
 
 impl FilesSource {
     /// A source over `stores`.
     pub fn new(stores: Arc<Stores>) -> Self {
-        Self { stores, schemas: Known::new(MOST), statistics: Arc::new(Known::new(MOST)), versions: Known::new(MOST) }
+        Self { stores, schemas: Known::new(MOST), statistics: Arc::new(Known::new(MOST)), versions: Known::new(MOST), kept: None }
+    }
+
+    /// Keeps decoded columns of Parquet files in so many bytes of memory; none in 0.
+    #[must_use]
+    pub fn keeping(self, bytes: usize) -> Self {
+        Self { kept: (bytes > 0).then(|| Arc::new(KeptColumns::new(bytes))), ..self }
     }
 
     /// DataFusion keeps footers by path, size and time. An object that was replaced within the second by one of the same size is another
@@ -142,7 +150,9 @@ impl Source for FilesSource {
             .map_err(|error| error.with("dataset", &spec.name))?
             .without(&stored);
         let files = Files { objects, layouts, partitions, unpacking };
-        Ok(Arc::new(FilesTable::new(Arc::clone(&self.stores), opening.reader, stored, files, Arc::clone(&self.statistics))))
+        let kept = if format.keeps(spec)? { self.kept.clone() } else { None };
+        let table = FilesTable::new(Arc::clone(&self.stores), opening.reader, stored, files, Arc::clone(&self.statistics));
+        Ok(Arc::new(table.keeping(kept)))
     }
 }
 

@@ -20,6 +20,7 @@ use lacus_core::{Error, Partitions};
 use lacus_storage::{Known, ReadScope, Stores, lake_url};
 use object_store::{ObjectMeta, ObjectStore};
 
+use crate::kept::KeptColumns;
 use crate::layout::{Layouts, aligned, columns_to_read};
 use crate::named::{NamedSource, Selection, Unpacking};
 use crate::partitions::{decides, select};
@@ -45,6 +46,7 @@ pub(crate) struct FilesTable {
     whole: SchemaRef,
     files: Files,
     statistics: Arc<Known<Key, Arc<Statistics>>>,
+    kept: Option<Arc<KeptColumns>>,
 }
 
 impl FilesTable {
@@ -56,7 +58,12 @@ impl FilesTable {
         statistics: Arc<Known<Key, Arc<Statistics>>>,
     ) -> Self {
         let whole = Schema::new(stored.fields().iter().chain(&files.partitions.fields).cloned().collect::<Vec<_>>());
-        Self { stores, reader, whole: Arc::new(whole), files, statistics }
+        Self { stores, reader, whole: Arc::new(whole), files, statistics, kept: None }
+    }
+
+    /// Serves decoded columns from memory.
+    pub(crate) fn keeping(self, kept: Option<Arc<KeptColumns>>) -> Self {
+        Self { kept, ..self }
     }
 
     /// The files whose partition values pass `filters`, by layout, each pinned to the version that was listed.
@@ -159,6 +166,7 @@ impl FilesTable {
             .and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>())
             .ok_or_else(|| DataFusionError::Internal("a file format planned something else than a scan of files".to_owned()))?;
         let source = NamedSource::new(Arc::clone(config.file_source()), Arc::clone(&self.stores), selection, self.files.unpacking);
+        let source = source.keeping(self.kept.clone());
         let config = FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build();
         Ok(DataSourceExec::from_data_source(config))
     }

@@ -21,7 +21,8 @@ pub fn register_defaults(builder: EngineBuilder) -> EngineBuilder {
         None => arrays,
     };
     let kept = ArraySink::new(Arc::clone(&stores), lacus_formats::writers());
-    let builder = builder.source(Arc::new(FilesSource::new(stores))).source(Arc::new(arrays)).sink(Arc::new(kept));
+    let files = FilesSource::new(stores).keeping(builder.column_memory());
+    let builder = builder.source(Arc::new(files)).source(Arc::new(arrays)).sink(Arc::new(kept));
     let builder = builder.physical_rule(Arc::new(GroupByCoordinates));
     lacus_functions::functions().into_iter().fold(builder, EngineBuilder::scalar_function)
 }

@@ -10,6 +10,8 @@ mod copy;
 mod faults;
 #[path = "behaviour/index.rs"]
 mod index;
+#[path = "behaviour/kept.rs"]
+mod kept;
 #[path = "behaviour/limits.rs"]
 mod limits;
 #[path = "behaviour/parquet_file.rs"]

@@ -26,6 +26,9 @@ impl Display for Config {
         writeln!(formatter, "\n[limits]\nmemory = \"{} B\"", limits.memory)?;
         writeln!(formatter, "spill = \"{} B\"\ndeadline = \"{}s\"", limits.spill, limits.deadline.as_secs_f64())?;
         writeln!(formatter, "queries = {}\nqueue = {}", limits.queries, limits.queue)?;
+        if limits.columns > 0 {
+            writeln!(formatter, "columns = \"{} B\"", limits.columns)?;
+        }
         if let Some(memory) = limits.query_memory {
             writeln!(formatter, "query_memory = \"{memory} B\"")?;
         }

@@ -65,8 +65,15 @@ fn write_to(name: &str, stores: &[StoreSpec]) -> Result<StoreName> {
 
 fn limits(written: &LimitsSection) -> Result<Limits> {
     let defaults = Limits::default();
+    let memory = values::memory(written.memory.as_deref().unwrap_or("60%"), "limits.memory")?;
+    let columns = written.columns.as_deref().map_or(Ok(0), |text| values::memory(text, "limits.columns"))?;
+    if columns > memory / 2 {
+        let message = format!("`limits.columns` is {columns} bytes, more than half of the {memory} bytes of `limits.memory`");
+        return Err(Error::new(Kind::InvalidConfiguration, message).hint("operators need the rest: keep fewer columns, or raise `memory`"));
+    }
     Ok(Limits {
-        memory: values::memory(written.memory.as_deref().unwrap_or("60%"), "limits.memory")?,
+        memory,
+        columns,
         spill_directory: None,
         spill: written.spill.as_deref().map_or(Ok(defaults.spill), |text| values::bytes(text, "limits.spill"))?,
         query_memory: written.query_memory.as_deref().map(|text| values::memory(text, "limits.query_memory")).transpose()?,

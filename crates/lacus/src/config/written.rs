@@ -52,6 +52,8 @@ section! {
     LimitsSection in "[limits]" {
         /// Memory that all queries together may hold in sorts, aggregations and joins: a size, or a share of the machine such as `50%`.
         memory: Option<String> = "`60%`",
+        /// The part of `memory` that keeps decoded columns of Parquet files for later queries, from their second read: `2 GiB`, `20%`.
+        columns: Option<String> = "none",
         /// Space for data that operators spill when memory runs out.
         spill: Option<String> = "`100 GiB`",
         /// How long one query may take: `90s`, `10m`, `2h`.
@@ -68,7 +70,7 @@ section! {
 section! {
     /// How queries are planned.
     OptimizerSection in "[optimizer]" {
-        /// Rules of the optimizer to switch off: `semi_join_below`, `keys_into_aggregate`, `shared_subplans`.
+        /// Rules of the optimizer to switch off: `semi_join_below`, `keys_into_aggregate`, `shared_subplans`, `join_order`.
         off: Vec<String> = "none",
     }
 }
