@@ -61,7 +61,7 @@ pub(crate) fn around(
         factory: Arc::clone(factory),
         inner,
         metrics: source.metrics().clone(),
-        predicate: parquet.predicate().cloned(),
+        predicate: source.filter(),
         stored: Arc::clone(stored),
         wanted,
         projected,

@@ -28,8 +28,8 @@ fn keeping(server: &S3Server, columns: usize) -> lacus::Result<Engine> {
 /// A counter of `EXPLAIN ANALYZE`, summed up.
 async fn counted(engine: &Engine, sql: &str, name: &str) -> lacus::Result<u64> {
     let plan = ask(engine, &format!("EXPLAIN ANALYZE {sql}")).await?;
-    let after = plan.split(&format!("{name}=")).skip(1);
-    Ok(after.filter_map(|rest| rest.split(|next: char| !next.is_ascii_digit()).next()?.parse::<u64>().ok()).sum())
+    let name = format!("{name}=");
+    Ok(plan.split(&name).skip(1).filter_map(|rest| rest.split(|next: char| !next.is_ascii_digit()).next()?.parse::<u64>().ok()).sum())
 }
 
 #[tokio::test(flavor = "multi_thread")]
