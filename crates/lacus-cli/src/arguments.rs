@@ -37,6 +37,9 @@ pub(crate) enum Command {
     /// Keep what is known of a dataset's files beside the lake, so that queries open only those that match
     #[command(subcommand)]
     Index(IndexCommand),
+    /// Tell or clear what is kept of remote stores on local disk
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Name what the files of a dataset disagree about: units, packing, calendars, types, grids, missing variables, truncated files
     Doctor(DoctorArguments),
 }
@@ -49,6 +52,14 @@ pub(crate) enum IndexCommand {
     Status(IndexArguments),
     /// Write what is known as references by which fsspec and xarray read the files in place, in the forms of kerchunk
     Export(ExportArguments),
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Tell where it lies, and how much it holds
+    Status,
+    /// Remove all of it
+    Clear,
 }
 
 #[derive(Debug, Args)]

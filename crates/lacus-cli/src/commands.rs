@@ -1,6 +1,7 @@
 //! One module a command.
 
 pub(crate) mod add;
+pub(crate) mod cache;
 pub(crate) mod check;
 pub(crate) mod datasets;
 pub(crate) mod describe;

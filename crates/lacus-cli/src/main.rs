@@ -55,6 +55,7 @@ async fn run(arguments: Arguments) -> lacus::Result<()> {
         Command::Datasets => commands::datasets::run(lake),
         Command::Describe(describe) => commands::describe::run(lake, &describe).await,
         Command::Index(index) => commands::index::run(lake, &index).await,
+        Command::Cache(cache) => commands::cache::run(lake, cache),
         Command::Doctor(doctor) => commands::doctor::run(lake, &doctor).await,
     }
 }

@@ -307,7 +307,7 @@ impl Engine {
         if let Some(target) = &target {
             target.sink.check(&target.spec, logical.schema().inner())?;
         }
-        let schema = Arc::new(scope.notices.attached_to(logical.schema().as_arrow().clone()));
+        let schema = Arc::new(scope.noticed(logical.schema().as_arrow().clone()));
         let explains = explain::is_explanation(&logical);
         let plan = session::physical_plan(&state, &logical, self.shared.shares).await?;
         let rows = RowsWork { plan, task: state.task_ctx(), explains, fallback: Some(Fallback { logical, state: state.clone() }) };
@@ -540,7 +540,7 @@ async fn keep(ready: Ready, target: &Target, state: &SessionState, deadline: Dea
     let (scope, schema) = (&recorded.record.scope, Arc::clone(&ready.schema));
     let rows = ready.into_query(deadline, recorded.part()).stream()?;
     let count = target.sink.write(&target.spec, schema, copy::rows(rows), state).await?;
-    let schema = Arc::new(scope.notices.attached_to(copy::count_schema().as_ref().clone()));
+    let schema = Arc::new(scope.noticed(copy::count_schema().as_ref().clone()));
     let answer = copy::answer(&schema, count)?;
     Ok(Ready { schema, work: Work::Kept { answer, count } })
 }

@@ -6,17 +6,21 @@ use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
 use lacus_core::Result;
-use lacus_storage::ReadScope;
+use lacus_storage::{ReadScope, StoreReads};
 
 /// Whether the result of `plan` is an explanation.
 pub(crate) fn is_explanation(plan: &LogicalPlan) -> bool {
     matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_))
 }
 
-/// The last row of an explanation: requests and bytes per store, for planning alone (EXPLAIN) or with the execution (EXPLAIN ANALYZE).
+/// The last row of an explanation: requests and bytes per store, and what the cache had of it, for planning alone (EXPLAIN) or with the
+/// execution (EXPLAIN ANALYZE).
 pub(crate) fn reads(schema: &SchemaRef, scope: &ReadScope) -> Result<RecordBatch> {
-    let lines: Vec<String> =
-        scope.reads().iter().map(|read| format!("{}: requests={}, bytes_read={}", read.store, read.requests, read.bytes)).collect();
+    let line = |read: &StoreReads| {
+        let cached = if read.cached > 0 { format!(", bytes_cached={}", read.cached) } else { String::new() };
+        format!("{}: requests={}, bytes_read={}{cached}", read.store, read.requests, read.bytes)
+    };
+    let lines: Vec<String> = scope.reads().iter().map(line).collect();
     let text = if lines.is_empty() { "nothing read".to_owned() } else { lines.join("\n") };
     let column = |value: &str| Arc::new(StringArray::from(vec![value.to_owned()])) as _;
     Ok(RecordBatch::try_new(Arc::clone(schema), vec![column("stores"), column(&text)])?)

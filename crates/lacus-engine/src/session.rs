@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use datafusion::arrow::datatypes::Schema;
 use datafusion::catalog::Session;
 use datafusion::common::Result as DataFusionResult;
 use datafusion::error::DataFusionError;
@@ -86,6 +87,14 @@ impl QueryPlanner for Planner {
 pub(crate) struct Scope {
     pub(crate) reads: Arc<ReadScope>,
     pub(crate) notices: Arc<Notices>,
+}
+
+impl Scope {
+    /// `schema` with what the reader should know, as far as it is known, in its metadata.
+    pub(crate) fn noticed(&self, schema: Schema) -> Schema {
+        self.reads.warnings().into_iter().for_each(|warning| self.notices.add(warning));
+        self.notices.attached_to(schema)
+    }
 }
 
 /// The session of one query, which reads within `scope` and holds its data in `memory`.

@@ -7,10 +7,14 @@
 //! Each query reads through its own [`ReadScope`], which counts requests and bytes per store and holds every object to the version
 //! that the query saw first: an object that changes while it is read is an error, never a mixture.
 //!
+//! What is read of remote stores can be kept on local disk: see [`CacheSpec`]. What is kept is of one version of an object, and read by queries
+//! that are held to this version alone.
+//!
 //! Only a store that says so is written, and only through [`Writing`]: all objects of one result appear, or none stays.
 
 mod answers;
 mod azure;
+mod cache;
 mod google;
 mod known;
 mod local;
@@ -27,6 +31,7 @@ mod stores;
 mod web;
 mod writing;
 
+pub use cache::{CacheSpec, CacheStatus};
 pub use known::Known;
 pub use pattern::Pattern;
 pub use reads::{ReadScope, ScopedStore, StoreReads, same_version};

@@ -82,6 +82,22 @@ impl Mount {
         Some(format!("{scheme}://{root}/{}", below.join("/")))
     }
 
+    /// What tells the objects of this store from those of any other, today and tomorrow: the server, and the place there that paths stand
+    /// below. `None` when nothing of it is kept: it lies on this machine, is a program's own, or opted out.
+    pub(crate) fn cache_name(&self) -> Option<String> {
+        let server = |endpoint: &Option<String>| endpoint.clone().unwrap_or_default();
+        let name = match &self.spec.place {
+            _ if !self.spec.cache => return None,
+            Place::S3(s3) => format!("s3 {} {}", server(&s3.endpoint), s3.bucket),
+            Place::Google(google) => format!("gs {} {}", server(&google.endpoint), google.bucket),
+            Place::Azure(azure) => format!("az {} {} {}", server(&azure.endpoint), azure.account, azure.container),
+            Place::Web(web) => web.url.clone(),
+            Place::Sftp(sftp) => format!("sftp {} {} {}", sftp.user.as_deref().unwrap_or_default(), sftp.host, sftp.folder),
+            Place::Folder(_) | Place::Custom(_) | Place::Broken(_) => return None,
+        };
+        Some(name)
+    }
+
     /// Bounds how long one call may take as a whole, retries included: a hung mount must not hang a query.
     pub(crate) fn patience(&self) -> Duration {
         self.spec.timeout * 5

@@ -1,6 +1,6 @@
 //! What one query reads: counted, bounded, and held to one version of each object.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,11 +19,12 @@ use object_store::{
 
 use crate::Stores;
 use crate::answers::{Answer, Answers, Asked, LONGEST};
+use crate::cache;
 
 /// A body longer than this is fetched in pieces of it, so that the timeout of one request bounds every wait.
 const PIECE: u64 = 16 * 1024 * 1024;
 /// Ranges closer than this are fetched by one request: about what a server sends during one round trip.
-const COALESCE: u64 = 1024 * 1024;
+pub(crate) const COALESCE: u64 = 1024 * 1024;
 
 /// A read of so many first bytes of an object is a read of its metadata: what lies close is read next.
 const HEAD: u64 = 64 * 1024;
@@ -35,12 +36,14 @@ pub struct ReadScope {
     /// The first bytes of objects.
     heads: Answers<Path>,
     counts: Mutex<BTreeMap<String, Arc<Counts>>>,
+    warnings: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     requests: AtomicU64,
     bytes: AtomicU64,
+    cached: AtomicU64,
 }
 
 /// How much a query read from one store.
@@ -52,6 +55,8 @@ pub struct StoreReads {
     pub requests: u64,
     /// Bytes of bodies received.
     pub bytes: u64,
+    /// Bytes that the cache on local disk had.
+    pub cached: u64,
 }
 
 impl ReadScope {
@@ -67,8 +72,18 @@ impl ReadScope {
             store: store.clone(),
             requests: counts.requests.load(Ordering::Relaxed),
             bytes: counts.bytes.load(Ordering::Relaxed),
+            cached: counts.cached.load(Ordering::Relaxed),
         };
         counts.iter().map(read).collect()
+    }
+
+    /// What whoever reads the result should know of how it was read.
+    pub fn warnings(&self) -> Vec<String> {
+        held(&self.warnings).iter().cloned().collect()
+    }
+
+    fn warn(&self, warning: Option<String>) {
+        held(&self.warnings).extend(warning);
     }
 
     fn pinned(&self, location: &Path) -> Option<ObjectMeta> {
@@ -134,6 +149,34 @@ impl ScopedStore {
         Ok(result)
     }
 
+    /// One request, or what the cache has of it.
+    async fn get_kept(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let pinned = self.scope.pinned(location).filter(|_| is_plain(&options));
+        let known = pinned.and_then(|meta| Some((asked(options.range.as_ref(), meta.size)?, meta)));
+        let Some((range, meta)) = known else { return self.get_pinned(location, options).await };
+        let Some(parts) = self.from_cache(location, std::slice::from_ref(&range)).await? else {
+            return self.get_pinned(location, options).await;
+        };
+        let payload = GetResultPayload::Stream(stream::iter(parts.into_iter().map(Ok)).boxed());
+        Ok(GetResult { payload, meta, range, attributes: Default::default() })
+    }
+
+    /// Ranges of an object by the cache, which fetches what it doesn't have. `None` when it is not for this object: it is a file of this
+    /// machine, say, or the query doesn't know its version.
+    async fn from_cache(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Option<Vec<Bytes>>> {
+        let Some((cache, object)) = self.stores.cache(location) else { return Ok(None) };
+        let Some(pinned) = self.scope.pinned(location) else { return Ok(None) };
+        let Some(of) = cache::version(object, &pinned) else { return Ok(None) };
+        let opened = cache.get().await;
+        self.scope.warn(cache.warning());
+        let inside = ranges.iter().all(|range| range.start < range.end && range.end <= pinned.size);
+        let Some(cached) = opened.filter(|_| inside) else { return Ok(None) };
+        let fetch = |range| async move { self.get_pinned(location, GetOptions::new().with_range(Some(range))).await?.bytes().await };
+        let (parts, known) = cached.read(&of, ranges, fetch).await?;
+        self.scope.counts(location).cached.fetch_add(known, Ordering::Relaxed);
+        Ok(Some(parts))
+    }
+
     /// A small object, which is not sent again if it is as an earlier query saw it.
     async fn get_remembered(&self, asked: Asked, location: &Path, options: GetOptions) -> Result<GetResult> {
         let remembered = self.stores.remembered();
@@ -156,6 +199,13 @@ impl ScopedStore {
         Ok(answer.result())
     }
 
+    /// Counts a listing. A warning is told with it, since all else may have been learned by earlier queries before this one begins to read.
+    fn lists(&self, prefix: Option<&Path>) {
+        let Some(prefix) = prefix else { return };
+        self.scope.counts(prefix).requests.fetch_add(1, Ordering::Relaxed);
+        self.scope.warn(self.stores.cache(prefix).and_then(|(cache, _)| cache.warning()));
+    }
+
     fn changed(&self, location: &Path, how: &str) -> object_store::Error {
         let shown = self.stores.shown(location);
         let error = Error::new(Kind::ObjectChanged, format!("`{shown}` {how} while it was read")).hint("run the query again");
@@ -170,7 +220,7 @@ impl ScopedStore {
             .then(move |start| {
                 let (this, location) = (this.clone(), location.clone());
                 let options = options.clone().with_range(Some(start..(start + PIECE).min(rest.end)));
-                async move { Ok::<_, object_store::Error>(this.get_pinned(&location, options).await?.into_stream()) }
+                async move { Ok::<_, object_store::Error>(this.get_kept(&location, options).await?.into_stream()) }
             })
             .try_flatten()
             .boxed()
@@ -187,6 +237,13 @@ pub fn same_version(first: &ObjectMeta, now: &ObjectMeta) -> bool {
     tags && first.size == now.size
 }
 
+/// Whether a read is of bytes, and of the version that the query is held to: a condition of the caller's own is the store's to judge.
+fn is_plain(options: &GetOptions) -> bool {
+    let tags = options.if_match.is_some() || options.if_none_match.is_some() || options.version.is_some();
+    let times = options.if_modified_since.is_some() || options.if_unmodified_since.is_some();
+    !options.head && !tags && !times
+}
+
 /// The part of an object of `size` bytes that `range` asks for.
 fn asked(range: Option<&GetRange>, size: u64) -> Option<Range<u64>> {
     match range {
@@ -198,10 +255,7 @@ fn asked(range: Option<&GetRange>, size: u64) -> Option<Range<u64>> {
 #[async_trait]
 impl ObjectStore for ScopedStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        // What was read is of the version that the query is held to; a condition of the caller's own is the store's to judge.
-        let tags = options.if_match.is_some() || options.if_none_match.is_some() || options.version.is_some();
-        let times = options.if_modified_since.is_some() || options.if_unmodified_since.is_some();
-        let plain = !options.head && !tags && !times;
+        let plain = is_plain(&options);
         let known = match &options.range {
             Some(GetRange::Bounded(range)) if plain => self.scope.heads.part(location, range),
             _ => None,
@@ -210,7 +264,7 @@ impl ObjectStore for ScopedStore {
             return Ok(known.result());
         }
         if plain && matches!(&options.range, Some(GetRange::Bounded(range)) if range.start == 0 && range.end <= HEAD) {
-            let mut result = self.get_pinned(location, options).await?;
+            let mut result = self.get_kept(location, options).await?;
             let attributes = std::mem::take(&mut result.attributes);
             let head = Answer::of(result).await?;
             self.scope.heads.put(location.clone(), head.clone());
@@ -224,31 +278,30 @@ impl ObjectStore for ScopedStore {
         let size = pinned.map(|object| object.size);
         let whole = size.and_then(|size| asked(options.range.as_ref(), size));
         let long = whole.filter(|range| !options.head && range.end - range.start > PIECE && !self.stores.is_local(location));
-        let Some(range) = long else { return self.get_pinned(location, options).await };
+        let Some(range) = long else { return self.get_kept(location, options).await };
         let rest = self.pieces(location, &options, range.start + PIECE..range.end);
-        let first = self.get_pinned(location, options.with_range(Some(range.start..range.start + PIECE))).await?;
+        let first = self.get_kept(location, options.with_range(Some(range.start..range.start + PIECE))).await?;
         let (meta, attributes) = (first.meta.clone(), first.attributes.clone());
         let payload = GetResultPayload::Stream(first.into_stream().chain(rest).boxed());
         Ok(GetResult { payload, meta, range, attributes })
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        if let Some(parts) = self.from_cache(location, ranges).await? {
+            return Ok(parts);
+        }
         let fetch =
             |range: Range<u64>| async move { self.get_pinned(location, GetOptions::new().with_range(Some(range))).await?.bytes().await };
         coalesce_ranges(ranges, fetch, COALESCE).await
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        if let Some(prefix) = prefix {
-            self.scope.counts(prefix).requests.fetch_add(1, Ordering::Relaxed);
-        }
+        self.lists(prefix);
         self.stores.list(prefix)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        if let Some(prefix) = prefix {
-            self.scope.counts(prefix).requests.fetch_add(1, Ordering::Relaxed);
-        }
+        self.lists(prefix);
         self.stores.list_with_delimiter(prefix).await
     }
 

@@ -22,6 +22,8 @@ pub struct StoreSpec {
     pub writable: bool,
     /// How requests travel.
     pub network: Network,
+    /// Whether blocks of its objects may be kept in the cache of the lake, if that has one. Folders have no need of it.
+    pub cache: bool,
 }
 
 /// How requests to a server travel.
@@ -39,9 +41,9 @@ impl StoreSpec {
     /// How often a failed request is tried again unless the store says otherwise.
     pub const RETRIES: usize = 6;
 
-    /// A store with the default timeout and retries, which can be read only.
+    /// A store with the default timeout and retries, which can be read only, and cached.
     pub fn new(name: StoreName, place: Place) -> Self {
-        Self { name, place, timeout: Self::TIMEOUT, retries: Self::RETRIES, writable: false, network: Network::default() }
+        Self { name, place, timeout: Self::TIMEOUT, retries: Self::RETRIES, writable: false, network: Network::default(), cache: true }
     }
 }
 

@@ -19,9 +19,10 @@ use object_store::{
 use percent_encoding::percent_decode_str;
 
 use crate::answers::{Answers, Asked};
+use crate::cache::BlockCache;
 use crate::mount::Mount;
 use crate::writing::Targets;
-use crate::{Pattern, Place, StoreSpec, Unnamed, Writing, local};
+use crate::{CacheSpec, Pattern, Place, StoreSpec, Unnamed, Writing, local};
 
 /// The first segment of paths on this machine that belong to no named store.
 const LOCAL: &str = "file";
@@ -50,6 +51,7 @@ pub struct Stores {
     write_to: RwLock<Option<StoreName>>,
     targets: Targets,
     remembered: Arc<Answers<Asked>>,
+    cache: Option<Arc<BlockCache>>,
 }
 
 /// Where a virtual path leads.
@@ -75,6 +77,7 @@ impl Stores {
             write_to: RwLock::default(),
             targets: Targets::default(),
             remembered: Arc::default(),
+            cache: None,
         }
     }
 
@@ -82,6 +85,13 @@ impl Stores {
     #[must_use]
     pub fn with_write_to(mut self, store: Option<StoreName>) -> Self {
         self.write_to = RwLock::new(store);
+        self
+    }
+
+    /// Keeps blocks of the objects of remote stores on local disk.
+    #[must_use]
+    pub fn with_cache(mut self, spec: Option<CacheSpec>) -> Self {
+        self.cache = spec.map(|spec| Arc::new(BlockCache::new(spec)));
         self
     }
 
@@ -95,6 +105,7 @@ impl Stores {
             write_to: RwLock::new(self.write_to.read().unwrap_or_else(PoisonError::into_inner).clone()),
             targets: self.targets.clone(),
             remembered: Arc::clone(&self.remembered),
+            cache: self.cache.clone(),
         }
     }
 
@@ -306,6 +317,13 @@ impl Stores {
     /// Whether reading `location` is reading a file of this machine.
     pub(crate) fn is_local(&self, location: &Path) -> bool {
         self.route(location).is_ok_and(|route| matches!(route.mount.spec.place, Place::Folder(_)))
+    }
+
+    /// The cache for what is at `location`, and its name there.
+    pub(crate) fn cache(&self, location: &Path) -> Option<(&BlockCache, String)> {
+        let cache = self.cache.as_deref()?;
+        let route = self.route(location).ok()?;
+        Some((cache, format!("{}\n{}", route.mount.cache_name()?, route.path)))
     }
 
     fn route(&self, location: &Path) -> Result<Route> {

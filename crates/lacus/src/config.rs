@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Result, StoreName, nearest};
 use lacus_engine::{Engine, EngineBuilder, Limits};
-use lacus_storage::{StoreSpec, Stores, Unnamed};
+use lacus_storage::{CacheSpec, StoreSpec, Stores, Unnamed};
 
 pub use written::{OptionDoc, reference};
 
@@ -47,6 +47,8 @@ pub struct Config {
     pub rules_off: Vec<String>,
     /// The address on which `lacus serve` listens.
     pub listen: String,
+    /// Where what is read of remote stores is kept, if it is.
+    pub cache: Option<CacheSpec>,
     /// The stores.
     pub stores: Vec<StoreSpec>,
     /// How a URL is read that no store covers.
@@ -98,7 +100,7 @@ impl Config {
     /// A builder for the engine of this lake, to which a program can add its own.
     pub fn builder(&self) -> EngineBuilder {
         let stores = Stores::new(&self.base, self.unnamed.clone(), self.stores.clone());
-        let stores = Arc::new(stores.with_write_to(self.write_to.clone()));
+        let stores = Arc::new(stores.with_write_to(self.write_to.clone()).with_cache(self.cache.clone()));
         let limits = Limits { spill_directory: self.spill_directory(), ..self.limits.clone() };
         let builder = Engine::builder(stores).lake(&self.lake).limits(limits).without_rules(self.rules_off.clone());
         let builder = match &self.state {

@@ -52,8 +52,8 @@ pub use lacus_engine::{
     TableKind, named_parameters, runtime, split,
 };
 pub use lacus_storage::{
-    AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Place, S3Spec, Secret, SftpSpec, StoreReads,
-    StoreSpec, Stores, Unnamed, WebCredentials, WebSpec,
+    AzureCredentials, AzureSpec, CacheSpec, CacheStatus, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Place, S3Spec,
+    Secret, SftpSpec, StoreReads, StoreSpec, Stores, Unnamed, WebCredentials, WebSpec,
 };
 /// The trait of stores that a program brings.
 pub use object_store;

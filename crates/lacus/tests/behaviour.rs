@@ -4,6 +4,8 @@
 mod activity;
 #[path = "behaviour/arrays.rs"]
 mod arrays;
+#[path = "behaviour/cache.rs"]
+mod cache;
 #[path = "behaviour/copy.rs"]
 mod copy;
 #[path = "behaviour/faults.rs"]

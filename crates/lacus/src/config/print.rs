@@ -32,6 +32,9 @@ impl Display for Config {
         if let Some(memory) = limits.query_memory {
             writeln!(formatter, "query_memory = \"{memory} B\"")?;
         }
+        if let Some(cache) = &self.cache {
+            writeln!(formatter, "\n[cache]\ndisk = \"{} B\"\nfolder = {}", cache.bytes, quoted(cache.folder.display().to_string()))?;
+        }
         if !self.rules_off.is_empty() {
             writeln!(formatter, "\n[optimizer]\noff = {:?}", self.rules_off)?;
         }
@@ -60,7 +63,10 @@ fn write_store(formatter: &mut Formatter<'_>, store: &StoreSpec) -> fmt::Result 
     store.network.ca.iter().try_for_each(|ca| writeln!(formatter, "ca = {}", quoted(ca.display().to_string())))?;
     store.network.proxy.iter().try_for_each(|proxy| writeln!(formatter, "proxy = {}", quoted(without_user(proxy))))?;
     writeln!(formatter, "timeout = \"{}s\"\nretries = {}", store.timeout.as_secs_f64(), store.retries)?;
-    if store.writable { writeln!(formatter, "writable = true") } else { Ok(()) }
+    if store.writable {
+        writeln!(formatter, "writable = true")?;
+    }
+    if store.cache { Ok(()) } else { writeln!(formatter, "cache = false") }
 }
 
 fn write_s3(formatter: &mut Formatter<'_>, spec: &S3Spec) -> fmt::Result {

@@ -1,24 +1,26 @@
 //! Written -> resolved: the one place where defaults, the environment and paths are decided.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lacus_core::{ColumnSpec, DatasetName, DatasetSpec, Error, Kind, Location, OptionValue, Result, StoreName, nearest};
 use lacus_engine::Limits;
-use lacus_storage::StoreSpec;
+use lacus_storage::{CacheSpec, StoreSpec};
 
-use super::written::{DatasetSection, LakeFile, LimitsSection};
+use super::written::{CacheSection, DatasetSection, LakeFile, LimitsSection};
 use super::{store, values};
 use crate::Config;
 
 const LISTEN: &str = "127.0.0.1:50051";
 const STATE: &str = ".lacus";
+/// The folder of the cache in that of the state.
+const CACHE: &str = "cache";
 
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment<'_>) -> Result<Config> {
     let expand = |text: &Option<String>, key: &str| text.as_deref().map(|text| values::expand(text, key, environment)).transpose();
-    let has_file = !written.lake.is_empty() || !written.store.is_empty() || !written.dataset.is_empty();
+    let has_file = !written.lake.is_empty() || !written.store.is_empty() || !written.dataset.is_empty() || !written.cache.is_empty();
     let written_state = expand(&written.lake.state, "lake.state")?;
     let state_is_written = written_state.is_some();
     let beside = has_file.then(|| STATE.to_owned());
@@ -28,6 +30,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         written.dataset.iter().map(|(name, section)| dataset(name, section, &stores, environment)).collect::<Result<Vec<_>>>()?;
     let lake = expand(&written.lake.name, "lake.name")?.unwrap_or_else(|| "lake".to_owned());
     let write_to = expand(&written.lake.write_to, "lake.write_to")?.map(|name| write_to(&name, &stores)).transpose()?;
+    let cache = cache(&written.cache, &base, state.as_deref(), environment)?;
     DatasetName::new(&lake).map_err(|error| error.with("key", "lake.name"))?;
     Ok(Config {
         file: None,
@@ -40,6 +43,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         state,
         state_is_written,
         write_to,
+        cache,
         stores,
         datasets,
     })
@@ -49,6 +53,24 @@ impl super::written::LakeSection {
     fn is_empty(&self) -> bool {
         self.name.is_none() && self.state.is_none() && self.write_to.is_none()
     }
+}
+
+impl CacheSection {
+    fn is_empty(&self) -> bool {
+        self.disk.is_none() && self.folder.is_none()
+    }
+}
+
+fn cache(written: &CacheSection, base: &Path, state: Option<&Path>, environment: Environment<'_>) -> Result<Option<CacheSpec>> {
+    let folder = written.folder.as_deref().map(|folder| values::expand(folder, "cache.folder", environment)).transpose()?;
+    let folder = folder.map(|folder| base.join(folder)).or_else(|| state.map(|state| state.join(CACHE)));
+    let (Some(disk), Some(folder)) = (&written.disk, folder) else { return Ok(None) };
+    let bytes = values::bytes(disk, "cache.disk")?;
+    if bytes < CacheSpec::LEAST {
+        return Err(Error::new(Kind::InvalidConfiguration, format!("`cache.disk` is `{disk}`, and too little is kept then"))
+            .hint("write at least `16 MiB`, or leave it out for no cache"));
+    }
+    Ok(Some(CacheSpec { folder, bytes }))
 }
 
 /// The store that is written to: a mistake in it is found when the lake is opened, not when a result is to be kept.

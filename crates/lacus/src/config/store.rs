@@ -41,6 +41,7 @@ pub(crate) fn store(name: &str, section: &StoreSection, base: &Path, environment
         timeout: timeout.map_or(Ok(StoreSpec::TIMEOUT), |text| values::duration(&text, &written.key("timeout")))?,
         retries: section.retries.unwrap_or(StoreSpec::RETRIES),
         writable: section.writable.unwrap_or(false),
+        cache: section.cache.unwrap_or(true),
         network: Network {
             ca: written.text(&section.ca, "ca")?.map(|file| base.join(file)),
             proxy: written.text(&section.proxy, "proxy")?,
@@ -118,12 +119,13 @@ impl Written<'_> {
                     "requester_pays",
                     "ca",
                     "proxy",
+                    "cache",
                 ],
             ),
-            Place::Google(_) => ("a Google store", &["endpoint", "credentials", "ca", "proxy"]),
-            Place::Azure(_) => ("an Azure store", &["endpoint", "credentials", "account", "ca", "proxy"]),
-            Place::Web(_) => ("a web store", &["credentials", "listing", "ca", "proxy"]),
-            Place::Sftp(_) => ("an SFTP store", &["credentials", "user"]),
+            Place::Google(_) => ("a Google store", &["endpoint", "credentials", "ca", "proxy", "cache"]),
+            Place::Azure(_) => ("an Azure store", &["endpoint", "credentials", "account", "ca", "proxy", "cache"]),
+            Place::Web(_) => ("a web store", &["credentials", "listing", "ca", "proxy", "cache"]),
+            Place::Sftp(_) => ("an SFTP store", &["credentials", "user", "cache"]),
             Place::Folder(_) => ("a folder", &[]),
             Place::Custom(_) | Place::Broken(_) => return Ok(()),
         };
@@ -141,6 +143,7 @@ impl Written<'_> {
             ("listing", section.listing.is_some()),
             ("ca", section.ca.is_some()),
             ("proxy", section.proxy.is_some()),
+            ("cache", section.cache.is_some()),
         ];
         match given.iter().find(|(key, given)| *given && !known.contains(key)) {
             None => Ok(()),

@@ -40,7 +40,7 @@ section! {
     LakeSection in "[lake]" {
         /// The name of the lake, which is the catalog of its tables.
         name: Option<String> = "`lake`",
-        /// The folder for what Lacus keeps: spilled data.
+        /// The folder for what Lacus keeps: spilled data, indices, and the cache of remote stores.
         state: Option<String> = "`.lacus` beside the lake file",
         /// The store that `COPY ... TO` writes to when its target names none; it must be `writable`.
         write_to: Option<String> = "none",
@@ -64,6 +64,16 @@ section! {
         queries: Option<usize> = "`64`",
         /// How many queries may wait; those behind them are refused.
         queue: Option<usize> = "`1000`",
+    }
+}
+
+section! {
+    /// What is kept of remote stores on local disk.
+    CacheSection in "[cache]" {
+        /// How many bytes of what is read from remote stores are kept on local disk: `10 GiB`. Without it nothing is kept.
+        disk: Option<String> = "none",
+        /// The folder for it. One process at a time uses it.
+        folder: Option<String> = "`cache` in the `state` folder",
     }
 }
 
@@ -120,6 +130,8 @@ section! {
         retries: Option<usize> = "`6`",
         /// Whether `COPY ... TO 'NAME:...'` may write into it. It never overwrites.
         writable: Option<bool> = "`false`",
+        /// Whether what is read of it may be kept on local disk, where the lake says `disk` under [cache]. Folders never are.
+        cache: Option<bool> = "`true`",
     }
 }
 
@@ -163,6 +175,7 @@ section! {
 pub(crate) struct LakeFile {
     pub(crate) lake: LakeSection,
     pub(crate) limits: LimitsSection,
+    pub(crate) cache: CacheSection,
     pub(crate) optimizer: OptimizerSection,
     pub(crate) serve: ServeSection,
     pub(crate) store: BTreeMap<String, StoreSection>,
@@ -177,6 +190,7 @@ pub fn reference() -> impl Iterator<Item = &'static OptionDoc> {
         DatasetSection::OPTIONS,
         ColumnSection::OPTIONS,
         LimitsSection::OPTIONS,
+        CacheSection::OPTIONS,
         OptimizerSection::OPTIONS,
         ServeSection::OPTIONS,
     ]
