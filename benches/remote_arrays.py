@@ -454,7 +454,7 @@ class Measured:
 class Bed:
     """A test S3 server that holds a case, a proxy before it, and a lake that knows both."""
 
-    def __init__(self, folder: pathlib.Path, testbed: str, case: Case, source: pathlib.Path, delay: int):
+    def __init__(self, folder: pathlib.Path, testbed: str, case: Case, source: pathlib.Path, delay: int, cache: str):
         objects = folder / "objects"
         objects.mkdir(parents=True)
         command = [testbed, "127.0.0.1:0", str(objects), "--delay-ms", str(delay), "--put", f"{BUCKET}/={source}"]
@@ -466,7 +466,7 @@ class Bed:
         self.proxy = Proxy(line.split()[-1])
         self.lake = folder / "lacus.toml"
         self.lake.write_text(
-            f'[lake]\nstate = "state"\n[store.remote]\nurl = "s3://{BUCKET}"\nendpoint = "{self.proxy.endpoint}"\n'
+            f'[lake]\nstate = "state"\n{cache}[store.remote]\nurl = "s3://{BUCKET}"\nendpoint = "{self.proxy.endpoint}"\n'
             'access_key_id = "LACUSTESTKEY"\nsecret_access_key = "lacus-test-secret"\n'
             f'[dataset.{case.name}]\npath = "remote:{case.file}"\n'
         )
@@ -492,7 +492,7 @@ def only_wanted(path: pathlib.Path, layouts: list[Layout]) -> None:
             file.unlink()
 
 
-def measure(case: Case, folder: pathlib.Path, grid: Grid, testbed: str, delay: int = DELAY) -> dict[str, Measured]:
+def measure(case: Case, folder: pathlib.Path, grid: Grid, testbed: str, delay: int = DELAY, cache: str = "") -> dict[str, Measured]:
     """What queries request: the first of an engine, one for another window, the first again, and the first of an engine with an index."""
     import lacus
 
@@ -502,7 +502,7 @@ def measure(case: Case, folder: pathlib.Path, grid: Grid, testbed: str, delay: i
     layouts = [layout(case, source / case.file, grid, window) for window in grid.windows]
     if (source / case.file).is_dir():
         only_wanted(source / case.file, layouts)
-    bed = Bed(folder / "bed", testbed, case, source, delay)
+    bed = Bed(folder / "bed", testbed, case, source, delay, cache)
     shutil.rmtree(source)
 
     def ask(lake: lacus.Lake, source: str, number: int) -> Measured:
@@ -566,6 +566,7 @@ def main() -> int:
     parser.add_argument("--delay-ms", type=int, default=DELAY)
     parser.add_argument("--folder", help="where the data of one case after the other lies: twice its size")
     parser.add_argument("--testbed", default=os.environ.get("LACUS_TESTBED", "lacus-testbed"))
+    parser.add_argument("--cache", help="keep so much of what is read on local disk: '1 GiB'")
     parser.add_argument("--out", type=pathlib.Path)
     options = parser.parse_args()
     grid = Grid.of(options.megabytes)
@@ -586,7 +587,8 @@ def main() -> int:
     for case in cases:
         with tempfile.TemporaryDirectory(prefix="lacus-bench-", dir=options.folder) as scratch:
             try:
-                found = measure(case, pathlib.Path(scratch), grid, options.testbed, options.delay_ms)
+                cache = f'[cache]\ndisk = "{options.cache}"\n' if options.cache else ""
+                found = measure(case, pathlib.Path(scratch), grid, options.testbed, options.delay_ms, cache)
             except Exception as error:  # one that fails is a row of the table
                 failed = True
                 text.append(f"| {case.what} | {type(error).__name__}: {str(error).replace(scratch, 'SCRATCH')[:300]} |" + " |" * 9)

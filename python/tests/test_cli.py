@@ -1,5 +1,6 @@
 """The `lacus` command."""
 
+import fcntl
 import json
 import pathlib
 import shutil
@@ -128,6 +129,34 @@ def test_ctrl_c_cancels() -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "cancelled" in said
+
+
+def test_the_cache_is_told_and_cleared(cli, tmp_path: pathlib.Path) -> None:
+    store = 'endpoint = "${LACUS_DEMO_S3}"\naccess_key_id = "${LACUS_DEMO_KEY}"\nsecret_access_key = "${LACUS_DEMO_SECRET}"\n'
+    lake = tmp_path / "lacus.toml"
+    lake.write_text(f'[store.beamline]\nurl = "s3://beamline-data"\n{store}')
+    off = cli("cache", "status", lake=lake)
+    assert off.returncode == 2 and 'write `disk = "10 GiB"` under [cache]' in off.stderr, off
+    lake.write_text(f'[cache]\ndisk = "64 MiB"\n[store.beamline]\nurl = "s3://beamline-data"\n{store}')
+    folder = tmp_path / ".lacus" / "cache"
+    assert cli("cache", "status", lake=lake).stdout == f"{folder}: 0 of 67108864 bytes (0.0%) in 0 blocks\n"
+    assert not folder.exists()
+    question = "SELECT count(*) AS rows FROM 'beamline:**/*.parquet'"
+    first = cli("sql", question, lake=lake)
+    plan = cli("sql", f"EXPLAIN ANALYZE {question}", lake=lake).stdout
+    assert first.returncode == 0 and "bytes_read=0, bytes_cached=" in plan, (first, plan)
+    assert cli("sql", question, lake=lake).stdout == first.stdout
+    told = cli("cache", "status", lake=lake).stdout
+    assert told.startswith(f"{folder}: ") and " in 0 blocks" not in told, told
+    with open(folder / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert cli("cache", "status", lake=lake).stdout == told.replace("blocks\n", "blocks; in use\n")
+        refused = cli("cache", "clear", lake=lake)
+        assert refused.returncode != 0 and "another process uses the folder" in refused.stderr, refused
+        second = cli("sql", question, lake=lake)
+        assert second.stdout == first.stdout and "the block cache is not used: another process" in second.stderr, second
+    assert cli("cache", "clear", lake=lake).stdout.endswith(" removed\n")
+    assert "0 of 67108864 bytes" in cli("cache", "status", lake=lake).stdout
 
 
 def test_an_index_and_a_doctor(cli, tmp_path: pathlib.Path) -> None:

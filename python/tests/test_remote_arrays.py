@@ -36,3 +36,17 @@ def test_a_window_is_read_in_few_requests(case: remote_arrays.Case, tmp_path: pa
             assert not query.known(found["first"]), told
         if name == "again":
             assert not query.of("meta"), told
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+@pytest.mark.parametrize("case", [case for case in CASES if case.name in ("btree1", "netcdf4", "sharded")], ids=lambda case: case.name)
+def test_the_cache_reads_no_byte_more_and_no_byte_twice(case: remote_arrays.Case, tmp_path: pathlib.Path) -> None:
+    cache = '[cache]\ndisk = "1 GiB"\n'
+    found = remote_arrays.measure(case, tmp_path, remote_arrays.Grid.of(MEGABYTES), TESTBED, 0, cache)
+    for name, query in found.items():
+        told = "\n".join([f"{case.name}, {name}:", *query.lines()])
+        chunks = sum(map(len, query.wanted.chunks.values()))
+        if name in ("again", "indexed"):
+            assert query.bytes("data") == 0, told
+        assert query.bytes("data") <= query.wanted.bytes + GAP * chunks, told
+        assert len(query.of("data")) <= chunks, told

@@ -439,6 +439,16 @@ impl DatasetSource for ArraySource {
         self.formats.iter().find(ends).map(|format| format.name)
     }
 
+    fn forget(&self, spec: &DatasetSpec) -> Result<()> {
+        let pattern = self.stores.resolve(&spec.location)?;
+        let below = |path: &Path| path.prefix_matches(pattern.prefix());
+        self.containers.forget(|(path, _)| below(path));
+        self.coordinates.forget(|(path, _)| below(path));
+        self.tiles.forget(|(path, _)| below(path));
+        self.described.forget(below);
+        Ok(())
+    }
+
     fn check(&self, spec: &DatasetSpec) -> Result<()> {
         self.stores.resolve(&spec.location)?;
         let format = self.format(spec)?;

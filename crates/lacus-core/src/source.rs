@@ -33,6 +33,14 @@ pub trait Source: Debug + Send + Sync {
     /// `NotFound` when nothing is there, `CorruptData` when a file can't be read, naming the file.
     async fn open(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Arc<dyn TableProvider>>;
 
+    /// Forgets what is remembered of the files of a dataset, so that they are learned anew.
+    ///
+    /// # Errors
+    /// When its location can't be read.
+    fn forget(&self, _spec: &DatasetSpec) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether datasets of this kind hold several tables: the dataset's name is a schema then, and also the table that
     /// [`Source::open`] gives.
     fn has_tables(&self) -> bool {

@@ -296,6 +296,11 @@ impl Engine {
                 self.shared.activity.kill(&id, &record.principal)?;
                 return Ok(Ready { schema: Arc::new(Schema::empty()), work: Work::Done });
             }
+            Some(Own::Refresh(name)) => {
+                statement::check_parameters(0, parameters)?;
+                self.refresh(&name).await?;
+                return Ok(Ready { schema: Arc::new(Schema::empty()), work: Work::Done });
+            }
         };
         statement::check_parameters(parsed.parameters, parameters)?;
         let Planned { plan, state, text, is_command, target } = self.plan(parsed, scope, &record.memory).await?;
@@ -326,6 +331,18 @@ impl Engine {
         }
         let planned = self.plan(parsed, scope, memory).await?;
         statement::parse(&summarize::query(from, planned.plan.schema().as_arrow())?)
+    }
+
+    /// Forgets what is remembered of a dataset's files: the next query learns them anew.
+    async fn refresh(&self, name: &str) -> Result<()> {
+        let catalog = &self.shared.catalog;
+        let spec = match catalog.entry(name) {
+            Some(Entry::Dataset { spec, .. }) => spec,
+            Some(_) => return Err(Error::new(Kind::InvalidQuery, format!("`{name}` is no dataset: nothing is remembered of it"))),
+            None => return Err(catalog.unknown_table(name)),
+        };
+        catalog.source_of(&spec)?.forget(&spec)?;
+        self.shared.stores.forget(&spec.location).await
     }
 
     /// Takes over what has changed in the lake file. One that can't be used changes nothing, and is worth a notice.
@@ -372,7 +389,9 @@ impl Engine {
         let parsed = match statement::own(sql)? {
             None => statement::parse(sql)?,
             Some(Own::Summarize(from)) => deadline.bound(self.summary(&from, &scope, &memory)).await?,
-            Some(Own::Kill(_)) => return Ok(Prepared { schema: Arc::new(Schema::empty()), parameters: Vec::new(), is_command: true }),
+            Some(Own::Kill(_) | Own::Refresh(_)) => {
+                return Ok(Prepared { schema: Arc::new(Schema::empty()), parameters: Vec::new(), is_command: true });
+            }
         };
         let count = parsed.parameters;
         let Planned { plan, is_command, target, .. } = deadline.bound(self.plan(parsed, &scope, &memory)).await?;

@@ -39,6 +39,8 @@ pub(crate) fn parse(sql: &str) -> Result<Parsed> {
 pub(crate) enum Own {
     /// `KILL 'id'`: ends a running query.
     Kill(String),
+    /// `REFRESH dataset`: forgets what is remembered of its files.
+    Refresh(String),
     /// `SUMMARIZE table` or `SUMMARIZE SELECT ...`: what can stand after FROM.
     Summarize(String),
 }
@@ -50,12 +52,13 @@ pub(crate) fn own(sql: &str) -> Result<Option<Own>> {
     if begins("summarize") {
         return summarized(sql);
     }
+    if begins("refresh") {
+        return refreshed(sql);
+    }
     if !begins("kill") {
         return Ok(None);
     }
-    let tokens = tokenize(sql)?.into_iter().map(|token| token.token);
-    let tokens: Vec<Token> = tokens.filter(|token| !matches!(token, Token::Whitespace(_) | Token::SemiColon | Token::EOF)).collect();
-    let is = |token: &Token, word: &str| matches!(token, Token::Word(found) if found.value.eq_ignore_ascii_case(word));
+    let tokens = words(sql)?;
     match tokens.as_slice() {
         [first, ..] if !is(first, "kill") => Ok(None),
         [_, Token::SingleQuotedString(id)] => Ok(Some(Own::Kill(id.clone()))),
@@ -63,6 +66,25 @@ pub(crate) fn own(sql: &str) -> Result<Option<Own>> {
         _ => Err(Error::new(Kind::InvalidQuery, "KILL takes the id of a query, in single quotes")
             .hint("SELECT id, state, sql FROM system.queries lists them")),
     }
+}
+
+fn refreshed(sql: &str) -> Result<Option<Own>> {
+    match words(sql)?.as_slice() {
+        [first, ..] if !is(first, "refresh") => Ok(None),
+        [_, Token::Word(name)] if name.quote_style.is_some() => Ok(Some(Own::Refresh(name.value.clone()))),
+        [_, Token::Word(name)] => Ok(Some(Own::Refresh(name.value.to_lowercase()))),
+        _ => Err(Error::new(Kind::InvalidQuery, "REFRESH takes the name of one dataset").hint("SHOW TABLES lists them")),
+    }
+}
+
+/// The tokens of a statement that have a meaning.
+fn words(sql: &str) -> Result<Vec<Token>> {
+    let tokens = tokenize(sql)?.into_iter().map(|token| token.token);
+    Ok(tokens.filter(|token| !matches!(token, Token::Whitespace(_) | Token::SemiColon | Token::EOF)).collect())
+}
+
+fn is(token: &Token, word: &str) -> bool {
+    matches!(token, Token::Word(found) if found.value.eq_ignore_ascii_case(word))
 }
 
 fn summarized(sql: &str) -> Result<Option<Own>> {
@@ -233,6 +255,9 @@ mod tests {
         assert_eq!(own("summarize shots;")?, Some(Own::Summarize("shots".to_owned())));
         assert_eq!(own("SUMMARIZE SELECT 1")?, Some(Own::Summarize("(SELECT 1)".to_owned())));
         assert!(own("SUMMARIZE ;").is_err());
+        assert_eq!(own("Refresh Shots;")?, Some(Own::Refresh("shots".to_owned())));
+        assert_eq!(own("refresh \"A b\"")?, Some(Own::Refresh("A b".to_owned())));
+        assert!(own("REFRESH").is_err() && own("REFRESH a b").is_err() && own("refreshed a")?.is_none());
         assert_eq!(own("summarized")?, None);
         assert_eq!(own("SELECT 'KILL'")?, None);
         assert_eq!(own("killed")?, None);

@@ -110,6 +110,16 @@ impl Source for FilesSource {
         Format::of(path).map(Format::name)
     }
 
+    fn forget(&self, spec: &DatasetSpec) -> Result<()> {
+        let pattern = self.stores.resolve(&spec.location)?;
+        let below = |(path, _): &Key| path.prefix_matches(pattern.prefix());
+        self.schemas.forget(below);
+        self.statistics.forget(below);
+        // An object of no known version is taken for one that was replaced: its footer is forgotten when it is opened.
+        self.versions.forget(below);
+        Ok(())
+    }
+
     fn check(&self, spec: &DatasetSpec) -> Result<()> {
         let pattern = self.stores.resolve(&spec.location)?;
         let known = match &spec.format {

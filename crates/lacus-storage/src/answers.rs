@@ -45,6 +45,11 @@ struct Held<K> {
 }
 
 impl Asked {
+    /// Whether the object lies below `folder`, or is it.
+    pub(crate) fn is_below(&self, folder: &Path) -> bool {
+        self.0.prefix_matches(folder)
+    }
+
     /// What a request asks for, if that is kept for other queries.
     pub(crate) fn of(location: &Path, range: Option<&GetRange>) -> Option<Self> {
         match range {
@@ -99,6 +104,12 @@ impl<K: Eq + Hash> Answers<K> {
     /// What of an answer lies in `range`, if all of that does.
     pub(crate) fn part(&self, asked: &K, range: &Range<u64>) -> Option<Answer> {
         held(&self.0).answers.get(asked)?.part(range)
+    }
+
+    pub(crate) fn forget(&self, which: impl Fn(&K) -> bool) {
+        let mut held = held(&self.0);
+        let forgotten: usize = held.answers.extract_if(|asked, _| which(asked)).map(|(_, answer)| answer.size()).sum();
+        held.bytes -= forgotten;
     }
 
     pub(crate) fn put(&self, asked: K, answer: Answer) {

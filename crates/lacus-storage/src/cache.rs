@@ -134,10 +134,17 @@ impl BlockCache {
         self.opened.get_or_init(open).await.clone().ok()
     }
 
+    /// Forgets the blocks of an object, or of all below a folder.
+    pub(crate) async fn forget(&self, object: String) {
+        let Some(cached) = self.get().await else { return };
+        // When the program is ending nobody asks again.
+        let _ = tokio::task::spawn_blocking(move || cached.disk.forget(&object)).await;
+    }
+
     /// Why blocks are not kept, or not for now.
     pub(crate) fn warning(&self) -> Option<String> {
         match self.opened.get()? {
-            Ok(cached) => cached.disk.warning().map(|why| format!("the block cache is full: {why}")),
+            Ok(cached) => cached.disk.warning(),
             Err(why) => Some(format!("the block cache is not used: {why}")),
         }
     }

@@ -27,6 +27,11 @@ impl<K: Hash + Eq, T: Clone> Known<K, T> {
         entries.get(key).filter(|(known, _)| same_version(known, object)).map(|(_, value)| value.clone())
     }
 
+    /// Forgets what was learned under some keys.
+    pub fn forget(&self, which: impl Fn(&K) -> bool) {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| !which(key));
+    }
+
     /// Remembers what was learned about this version of the object.
     pub fn put(&self, key: K, object: &ObjectMeta, value: T) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);

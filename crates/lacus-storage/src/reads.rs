@@ -171,7 +171,11 @@ impl ScopedStore {
         self.scope.warn(cache.warning());
         let inside = ranges.iter().all(|range| range.start < range.end && range.end <= pinned.size);
         let Some(cached) = opened.filter(|_| inside) else { return Ok(None) };
-        let fetch = |range| async move { self.get_pinned(location, GetOptions::new().with_range(Some(range))).await?.bytes().await };
+        let (this, path) = (self.clone(), location.clone());
+        let fetch = move |range| {
+            let (this, path) = (this.clone(), path.clone());
+            async move { this.get_pinned(&path, GetOptions::new().with_range(Some(range))).await?.bytes().await }
+        };
         let (parts, known) = cached.read(&of, ranges, fetch).await?;
         self.scope.counts(location).cached.fetch_add(known, Ordering::Relaxed);
         Ok(Some(parts))

@@ -129,6 +129,19 @@ impl Stores {
         mounts.keys().filter(|name| !name.contains('/')).cloned().collect()
     }
 
+    /// Forgets what is kept of the objects at `location`: small ones in memory, blocks on local disk.
+    ///
+    /// # Errors
+    /// As [`Stores::resolve`].
+    pub async fn forget(&self, location: &Location) -> lacus_core::Result<()> {
+        let pattern = self.resolve(location)?;
+        self.remembered.forget(|asked| asked.is_below(pattern.prefix()));
+        if let Some((cache, folder)) = self.cache(pattern.prefix()) {
+            cache.forget(folder).await;
+        }
+        Ok(())
+    }
+
     /// Whether anything can be written.
     pub fn is_writable(&self) -> bool {
         self.mounts.read().unwrap_or_else(PoisonError::into_inner).values().any(|mount| mount.spec.writable)

@@ -160,7 +160,7 @@ impl Disk {
         if paused.as_ref().is_some_and(|(until, _)| *until <= Instant::now()) {
             *paused = None;
         }
-        paused.as_ref().map(|(_, why)| format!("nothing more is kept in `{}` for now: {why}", self.folder.display()))
+        paused.as_ref().map(|(_, why)| format!("the block cache keeps nothing more in `{}` for now: {why}", self.folder.display()))
     }
 
     fn write(&self, writer: &mut Writer, of: &Version, blocks: &[(u64, Bytes)]) -> io::Result<()> {
@@ -215,12 +215,24 @@ impl Disk {
 
     /// Drops everything.
     pub(crate) fn clear(&self) {
+        self.drop_segments(|_| true);
+    }
+
+    /// Drops the blocks of an object, or of all below it, and with them those that share their segments: what is dropped must not be back
+    /// after a restart.
+    pub(crate) fn forget(&self, object: &str) {
+        let below =
+            |other: &str| other.strip_prefix(object).is_some_and(|rest| rest.is_empty() || object.ends_with('\n') || rest.starts_with('/'));
+        self.drop_segments(below);
+    }
+
+    fn drop_segments(&self, holding: impl Fn(&str) -> bool) {
         let mut writer = held(&self.writer);
         writer.open = None;
-        loop {
-            let Some(oldest) = held(&self.known).oldest(None) else { return };
-            held(&self.known).remove(oldest);
-            remove(&self.folder, oldest);
+        let numbers = held(&self.known).holding(holding);
+        for number in numbers {
+            held(&self.known).remove(number);
+            remove(&self.folder, number);
         }
     }
 }
@@ -430,6 +442,25 @@ mod tests {
         disk.keep(&version("1"), BLOCK, &numbers(BLOCK, BLOCK));
         assert!(disk.warning().is_some_and(|why| why.contains("No space left on device")), "{:?}", disk.warning());
         assert_eq!(read(&disk, &version("1"), 0..2 * BLOCK), [(0, numbers(0, BLOCK))]);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_forgotten_is_not_back_after_a_restart() -> TestResult {
+        let folder = tempfile::tempdir()?;
+        let of = |path: &str| Version { object: format!("s3 lab\n{path}").into(), version: "1".into() };
+        let disk = Disk::open(folder.path(), BOUND)?;
+        for path in ["a/b/c", "a/bc", "d"] {
+            disk.keep(&of(path), 0, &numbers(0, BLOCK));
+        }
+        disk.forget("s3 lab\na/b");
+        let there = |disk: &Disk| ["a/b/c", "a/bc", "d"].map(|path| !read(disk, &of(path), 0..10).is_empty());
+        assert_eq!(there(&disk), [false, true, true]);
+        drop(disk);
+        let disk = Disk::open(folder.path(), BOUND)?;
+        assert_eq!(there(&disk), [false, true, true]);
+        disk.forget("s3 lab\n");
+        assert_eq!(there(&disk), [false, false, false]);
         Ok(())
     }
 

@@ -113,6 +113,12 @@ impl Known {
         others.min_by_key(|(_, segment)| segment.used).map(|(number, _)| *number)
     }
 
+    /// The segments that hold a block of one of these objects, or hold nothing.
+    pub(crate) fn holding(&self, which: impl Fn(&str) -> bool) -> Vec<u32> {
+        let holds = |segment: &Segment| segment.blocks.is_empty() || segment.blocks.iter().any(|(object, _)| which(object));
+        self.segments.iter().filter(|(_, segment)| holds(segment)).map(|(number, _)| *number).collect()
+    }
+
     /// The highest number of a segment.
     pub(crate) fn last(&self) -> u32 {
         self.segments.last_key_value().map_or(0, |(number, _)| *number)

@@ -9,6 +9,7 @@ use futures::future;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use lacus_core::{Error, Kind};
 use object_store::Result;
+use tokio::task::{JoinError, JoinSet};
 
 use super::Cached;
 use super::entry::{Block, Version};
@@ -36,10 +37,10 @@ impl Cached {
     /// What `fetch` says.
     pub(crate) async fn read<F, R>(self: &Arc<Self>, of: &Version, ranges: &[Range<u64>], fetch: F) -> Result<(Vec<Bytes>, u64)>
     where
-        F: Fn(Range<u64>) -> R + Sync,
-        R: Future<Output = Result<Bytes>> + Send,
+        F: Fn(Range<u64>) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Bytes>> + Send + 'static,
     {
-        let wanted = union(ranges);
+        let (wanted, fetch) = (union(ranges), Arc::new(fetch));
         let (mut parts, mut known) = (Parts::default(), 0);
         // A block that turns out to be broken, and a reader that gives up what others wait for, leave something for another round.
         loop {
@@ -48,13 +49,18 @@ impl Cached {
                 return Ok((ranges.iter().map(|range| parts.bytes(range)).collect(), known));
             }
             let Round { found, claims, awaited } = self.round(of, missing);
-            // What others wait for is fetched while this waits for others: nobody waits in a circle.
-            let (read, landed, fetched) = future::join3(self.from_disk(of, found), landed(awaited), self.fetch(of, claims, &fetch)).await;
+            // What others wait for is fetched while this waits for others, and whether or not this is polled: a client that stops reading its
+            // result must not stop other queries. Dropping the set ends the task.
+            let mut fetching = JoinSet::new();
+            if !claims.is_empty() {
+                fetching.spawn(Arc::clone(self).fetch(of.clone(), claims, Arc::clone(&fetch)));
+            }
+            let (read, landed, fetched) = future::join3(self.from_disk(of, found), landed(awaited), fetching.join_next()).await;
             for (start, bytes) in read.into_iter().chain(landed) {
                 known += bytes.len() as u64;
                 parts.0.insert(start, bytes);
             }
-            parts.0.extend(fetched?);
+            parts.0.extend(fetched.map_or(Ok(Ok(Vec::new())), |joined| joined).map_err(stopped)??);
         }
     }
 
@@ -81,9 +87,9 @@ impl Cached {
     }
 
     /// Fetches what is claimed, in few requests, and keeps it.
-    async fn fetch<F, R>(self: &Arc<Self>, of: &Version, claims: Vec<Claim>, fetch: &F) -> Result<Vec<Part>>
+    async fn fetch<F, R>(self: Arc<Self>, of: Version, claims: Vec<Claim>, fetch: Arc<F>) -> Result<Vec<Part>>
     where
-        F: Fn(Range<u64>) -> R + Sync,
+        F: Fn(Range<u64>) -> R + Send + Sync,
         R: Future<Output = Result<Bytes>> + Send,
     {
         let requests = together(claims.iter().map(|claim| claim.range.clone()).collect(), COALESCE);
@@ -95,6 +101,7 @@ impl Cached {
                 (request, inside)
             })
             .collect();
+        let (this, of, fetch) = (&self, &of, &fetch);
         let fetched = stream::iter(grouped).map(|(request, claims)| async move {
             let bytes = fetch(request.clone()).await?;
             if bytes.len() as u64 != request.end - request.start {
@@ -104,7 +111,7 @@ impl Cached {
                 |claim: &Claim| bytes.slice((claim.range.start - request.start) as usize..(claim.range.end - request.start) as usize);
             let parts: Vec<Part> = claims.iter().map(|claim| (claim.range.start, part(claim))).collect();
             claims.iter().zip(&parts).for_each(|(claim, (_, bytes))| claim.land(bytes.clone()));
-            self.keep(of, request.start, bytes).await;
+            this.keep(of, request.start, bytes).await;
             // Whoever asks from here on finds it on disk.
             drop(claims);
             Ok(parts)
@@ -124,6 +131,11 @@ impl Cached {
 async fn landed(awaited: Vec<Awaited>) -> Vec<Part> {
     let parts = future::join_all(awaited.into_iter().map(|part| async move { Some((part.wanted.start, part.bytes().await?)) })).await;
     parts.into_iter().flatten().collect()
+}
+
+fn stopped(error: JoinError) -> object_store::Error {
+    let error = Error::new(Kind::Internal, format!("a task of the query stopped: {error}"));
+    object_store::Error::Generic { store: "lake", source: Box::new(error) }
 }
 
 fn shorter(range: &Range<u64>, got: usize) -> object_store::Error {
@@ -175,12 +187,12 @@ mod tests {
     }
 
     impl Origin {
-        fn new() -> Self {
+        fn new(fails: bool) -> Arc<Self> {
             let bytes = (0..8_000_000_u32).map(|place| (place * 7 + place / 251) as u8).collect();
-            Self { bytes, asked: Mutex::default(), fails: false }
+            Arc::new(Self { bytes, asked: Mutex::default(), fails })
         }
 
-        async fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
+        async fn fetch(self: Arc<Self>, range: Range<u64>) -> Result<Bytes> {
             held(&self.asked).push(range.clone());
             tokio::time::sleep(Duration::from_millis(20)).await;
             match self.fails {
@@ -190,9 +202,10 @@ mod tests {
         }
 
         /// Reads, and gives how many bytes were not fetched for it.
-        async fn read(&self, cached: &Arc<Cached>, ranges: &[Range<u64>]) -> Result<u64> {
+        async fn read(self: &Arc<Self>, cached: &Arc<Cached>, ranges: &[Range<u64>]) -> Result<u64> {
             let of = Version { object: "a".into(), version: "1".into() };
-            let (parts, known) = cached.read(&of, ranges, |range| self.fetch(range)).await?;
+            let this = Arc::clone(self);
+            let (parts, known) = cached.read(&of, ranges, move |range| Arc::clone(&this).fetch(range)).await?;
             for (range, part) in ranges.iter().zip(parts) {
                 assert!(part == self.bytes[range.start as usize..range.end as usize], "{range:?}");
             }
@@ -213,7 +226,7 @@ mod tests {
     #[tokio::test]
     async fn only_what_is_missing_is_fetched_and_near_gaps_by_one_request() -> TestResult {
         let (_folder, cached) = open()?;
-        let origin = Origin::new();
+        let origin = Origin::new(false);
         assert_eq!(origin.read(&cached, &[1000..1100]).await?, 0);
         assert_eq!(origin.asked(), [1000..1100]);
         assert_eq!(origin.read(&cached, &[1000..1100, 1010..1020]).await?, 100);
@@ -229,7 +242,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn readers_of_the_same_bytes_fetch_them_once() -> TestResult {
         let (_folder, cached) = open()?;
-        let origin = Origin::new();
+        let origin = Origin::new(false);
         let readers = (0..20_u64).map(|reader| {
             let (cached, origin) = (&cached, &origin);
             async move { origin.read(cached, &[reader * 1000..4_000_000 + reader * 1000]).await }
@@ -243,12 +256,24 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn who_waits_for_a_reader_that_fails_or_goes_away_fetches_itself() -> TestResult {
         let (_folder, cached) = open()?;
-        let (origin, failing) = (Origin::new(), Origin { fails: true, ..Origin::new() });
+        let (origin, failing) = (Origin::new(false), Origin::new(true));
         let (failed, right) = tokio::join!(failing.read(&cached, &[0..1000]), origin.read(&cached, &[0..1000]));
         assert!(failed.is_err() && right? == 0 && origin.asked() == [0..1000]);
         let gone = tokio::time::timeout(Duration::from_millis(5), failing.read(&cached, &[5000..6000]));
         let (gone, right) = tokio::join!(gone, origin.read(&cached, &[5000..6000]));
         assert!(gone.is_err() && right? == 0 && origin.asked() == [5000..6000]);
+        Ok(())
+    }
+
+    /// A client that stops reading its result stops nobody else.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_reader_that_is_not_polled_fetches_all_the_same() -> TestResult {
+        let (_folder, cached) = open()?;
+        let origin = Origin::new(false);
+        let mut first = Box::pin(origin.read(&cached, &[0..1000]));
+        assert!(futures::poll!(&mut first).is_pending());
+        assert_eq!(tokio::time::timeout(Duration::from_secs(60), origin.read(&cached, &[0..1000])).await??, 1000);
+        assert_eq!((first.await?, origin.asked()), (0, vec![0..1000]));
         Ok(())
     }
 }

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use lacus::{CacheSpec, Engine, Principal, Result, StoreSpec, Stores, TryStreamExt, Unnamed, notices_of, register_defaults};
+use lacus::{CacheSpec, Engine, Kind, Principal, Result, StoreSpec, Stores, TryStreamExt, Unnamed, notices_of, register_defaults};
 use lacus_testbed::S3Server;
 
 use crate::parquet_file::numbers;
-use crate::{TestResult, ask, bucket};
+use crate::{TestResult, ask, bucket, failure};
 
 const SUM: &str = "SELECT sum(n), count(text), max(text) > 'a' FROM 'lab:x/*.parquet'";
 
@@ -134,7 +134,7 @@ async fn a_folder_that_can_not_be_used_is_a_notice() -> TestResult {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_were_cut_or_changed_give_the_right_rows() -> TestResult {
     let (server, folder) = lab().await?;
-    let engine = caching(folder.path(), vec![bucket("lab", &server, "data")?])?;
+    let mut engine = caching(folder.path(), vec![bucket("lab", &server, "data")?])?;
     let rows = ask(&engine, SUM).await?;
     for change in [
         |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2),
@@ -147,8 +147,9 @@ async fn files_that_were_cut_or_changed_give_the_right_rows() -> TestResult {
             std::fs::write(&path, bytes)?;
         }
         assert_eq!(ask(&engine, SUM).await?, rows);
-        let again = caching(folder.path(), vec![bucket("lab", &server, "data")?])?;
-        assert_eq!(ask(&again, SUM).await?, rows);
+        drop(engine);
+        engine = caching(folder.path(), vec![bucket("lab", &server, "data")?])?;
+        assert_eq!(ask(&engine, SUM).await?, rows);
     }
     Ok(())
 }
@@ -168,5 +169,22 @@ async fn the_bound_holds_and_what_is_kept_can_be_cleared() -> TestResult {
     assert!(status.bytes <= spec.bytes && status.bytes > spec.bytes / 2 && status.blocks > 10, "{status:?}");
     assert_eq!(spec.clear()?.bytes, status.bytes);
     assert_eq!((spec.status()?.bytes, ask(&engine, SUM).await?), (0, rows));
+    Ok(())
+}
+
+/// REFRESH forgets what is remembered of a dataset, in memory and on disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refreshed_dataset_is_read_anew() -> TestResult {
+    let (server, folder) = lab().await?;
+    let engine = caching(folder.path(), vec![bucket("lab", &server, "data")?])?;
+    ask(&engine, "CREATE EXTERNAL TABLE shots STORED AS PARQUET LOCATION 'lab:x/'").await?;
+    let sql = "SELECT count(text), max(text) > 'a' FROM shots";
+    let (_, first, rows) = cost(&server, &engine, sql).await?;
+    let (_, second, _) = cost(&server, &engine, sql).await?;
+    ask(&engine, "REFRESH shots").await?;
+    let (_, third, again) = cost(&server, &engine, sql).await?;
+    assert!(second < 2000 && third + 100 > first && first > 2_000_000 && again == rows, "{first} {second} {third}");
+    let error = failure(&engine, "REFRESH shot").await;
+    assert!(error.kind() == Kind::NotFound && error.to_string().contains("did you mean `shots`"), "{error}");
     Ok(())
 }
