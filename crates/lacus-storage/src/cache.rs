@@ -7,10 +7,10 @@
 //! What is asked for is fetched, and no more: a reader of few bytes of many chunks pays for these bytes with the cache as without it. Nothing
 //! is answered from here for a reader that doesn't know the version of the object, and no failure of the disk is one of a query.
 
+mod contents;
 mod disk;
 mod entry;
 mod flights;
-mod known;
 mod ranges;
 mod reading;
 

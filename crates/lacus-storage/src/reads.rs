@@ -82,10 +82,6 @@ impl ReadScope {
         held(&self.warnings).iter().cloned().collect()
     }
 
-    fn warn(&self, warning: Option<String>) {
-        held(&self.warnings).extend(warning);
-    }
-
     fn pinned(&self, location: &Path) -> Option<ObjectMeta> {
         held(&self.versions).get(location).cloned()
     }
@@ -118,6 +114,7 @@ impl ScopedStore {
     async fn get_pinned(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let counts = self.scope.counts(location);
         counts.requests.fetch_add(1, Ordering::Relaxed);
+        self.warn(location);
         let head = options.head;
         let pinned = self.scope.pinned(location);
         let pinned_tag = pinned.as_ref().and_then(|object| object.e_tag.clone());
@@ -168,7 +165,6 @@ impl ScopedStore {
         let Some(pinned) = self.scope.pinned(location) else { return Ok(None) };
         let Some(of) = cache::version(object, &pinned) else { return Ok(None) };
         let opened = cache.get().await;
-        self.scope.warn(cache.warning());
         let inside = ranges.iter().all(|range| range.start < range.end && range.end <= pinned.size);
         let Some(cached) = opened.filter(|_| inside) else { return Ok(None) };
         let (this, path) = (self.clone(), location.clone());
@@ -203,11 +199,17 @@ impl ScopedStore {
         Ok(answer.result())
     }
 
-    /// Counts a listing. A warning is told with it, since all else may have been learned by earlier queries before this one begins to read.
+    /// Counts a listing.
     fn lists(&self, prefix: Option<&Path>) {
         let Some(prefix) = prefix else { return };
         self.scope.counts(prefix).requests.fetch_add(1, Ordering::Relaxed);
-        self.scope.warn(self.stores.cache(prefix).and_then(|(cache, _)| cache.warning()));
+        self.warn(prefix);
+    }
+
+    /// Tells why what is read here is not kept, if it should be.
+    fn warn(&self, location: &Path) {
+        let warning = self.stores.cache(location).and_then(|(cache, _)| cache.warning());
+        held(&self.scope.warnings).extend(warning);
     }
 
     fn changed(&self, location: &Path, how: &str) -> object_store::Error {

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::contents::Contents;
 use super::entry::{self, Block, FORM, Version};
-use super::known::Known;
 use super::ranges::cut;
 use crate::reads::held;
 
@@ -45,7 +45,7 @@ const INDEX: &str = "index";
 pub(crate) struct Disk {
     folder: PathBuf,
     bound: u64,
-    known: Mutex<Known>,
+    contents: Mutex<Contents>,
     writer: Mutex<Writer>,
     waiting: AtomicU64,
     paused: Mutex<Option<(Instant, String)>>,
@@ -85,23 +85,23 @@ impl Disk {
         // What is cached may be read by whoever may read the objects; nobody else is let in.
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| failed("can't make the folder", &error))?;
         let lock = lock(folder)?;
-        let mut known = Known::default();
+        let mut contents = Contents::default();
         for number in segments(folder).map_err(|error| failed("can't read the folder", &error))? {
             match read_index(folder, number) {
-                Some((bytes, lines)) if !lines.is_empty() => known.add(number, bytes, lines),
+                Some((bytes, lines)) if !lines.is_empty() => contents.add(number, bytes, lines),
                 _ => remove(folder, number),
             }
         }
-        let writer = Mutex::new(Writer { last: known.last(), open: None });
-        let (known, waiting) = (Mutex::new(known), AtomicU64::new(0));
-        let disk = Self { folder: folder.to_owned(), bound, known, writer, waiting, paused: Mutex::default(), _lock: lock };
+        let writer = Mutex::new(Writer { last: contents.last(), open: None });
+        let (contents, waiting) = (Mutex::new(contents), AtomicU64::new(0));
+        let disk = Self { folder: folder.to_owned(), bound, contents, writer, waiting, paused: Mutex::default(), _lock: lock };
         disk.make_room(0, None);
         Ok(disk)
     }
 
     /// The blocks that hold some of `wanted`, in order.
     pub(crate) fn find(&self, of: &Version, wanted: &Range<u64>) -> Vec<(u64, Block)> {
-        held(&self.known).find(of, wanted)
+        held(&self.contents).find(of, wanted)
     }
 
     /// Reads the parts of `wanted` that `found` holds: one piece for blocks that follow one another. A block that can't be read, or isn't
@@ -114,7 +114,7 @@ impl Disk {
             let first = run.first().map_or(0, |(start, _)| *start).max(wanted.start);
             match run.iter().find(|(start, block)| self.read_block(*start, block, wanted, &mut bytes).is_err()) {
                 None => pieces.push((first, Bytes::from(bytes))),
-                Some((start, block)) => held(&self.known).forget(of, *start, block),
+                Some((start, block)) => held(&self.contents).forget(of, *start, block),
             }
         }
         pieces
@@ -140,7 +140,7 @@ impl Disk {
         let length = bytes.len() as u64;
         if self.warning().is_none() && self.waiting.fetch_add(length, Ordering::Relaxed) <= WAITING {
             let mut writer = held(&self.writer);
-            let missing = held(&self.known).missing(of, &(start..start + length));
+            let missing = held(&self.contents).missing(of, &(start..start + length));
             let pieces = missing.iter().flat_map(|range| cut(range, BLOCK));
             let written = pieces.map(|piece| (piece.start, bytes.slice((piece.start - start) as usize..(piece.end - start) as usize)));
             if let Err(error) = self.write(&mut writer, of, &written.collect::<Vec<_>>()) {
@@ -175,7 +175,7 @@ impl Disk {
             open.length += bytes.len() as u64;
             open.index_length += line.len() as u64;
             open.count += 1;
-            held(&self.known).insert(of, *start, block, line.len() as u64);
+            held(&self.contents).insert(of, *start, block, line.len() as u64);
         }
         Ok(())
     }
@@ -193,7 +193,7 @@ impl Disk {
             index.write_all_at(FORM, 0)?;
             writer.last = number;
             writer.open = Some(Open { number, blocks, index, length: 0, index_length: FORM.len() as u64, count: 0 });
-            held(&self.known).add(number, FORM.len() as u64, Vec::new());
+            held(&self.contents).add(number, FORM.len() as u64, Vec::new());
         }
         writer.open.as_mut().ok_or_else(|| io::Error::other("no segment is open"))
     }
@@ -201,14 +201,14 @@ impl Disk {
     /// Drops the segments that were used longest ago, but for the one that grows, until so many bytes more are within the bound.
     fn make_room(&self, more: u64, growing: Option<u32>) {
         loop {
-            let mut known = held(&self.known);
-            let Usage { bytes, blocks } = known.usage();
+            let mut contents = held(&self.contents);
+            let Usage { bytes, blocks } = contents.usage();
             if bytes + more <= self.bound && blocks < self.bound / SMALLEST {
                 return;
             }
-            let Some(oldest) = known.oldest(growing) else { return };
-            known.remove(oldest);
-            drop(known);
+            let Some(oldest) = contents.oldest(growing) else { return };
+            contents.remove(oldest);
+            drop(contents);
             remove(&self.folder, oldest);
         }
     }
@@ -229,9 +229,9 @@ impl Disk {
     fn drop_segments(&self, holding: impl Fn(&str) -> bool) {
         let mut writer = held(&self.writer);
         writer.open = None;
-        let numbers = held(&self.known).holding(holding);
+        let numbers = held(&self.contents).holding(holding);
         for number in numbers {
-            held(&self.known).remove(number);
+            held(&self.contents).remove(number);
             remove(&self.folder, number);
         }
     }

@@ -10,7 +10,8 @@ use lacus_testbed::S3Server;
 use crate::parquet_file::numbers;
 use crate::{TestResult, ask, bucket, failure};
 
-const SUM: &str = "SELECT sum(n), count(text), max(text) > 'a' FROM 'lab:x/*.parquet'";
+const SUM: &str = "SELECT sum(n), count(text), max(text) > 'a' FROM 'lab:x/a.parquet'";
+const ALL: &str = "SELECT sum(n), count(text), max(text) > 'a' FROM 'lab:x/*.parquet'";
 
 /// An engine that keeps blocks in `folder`.
 fn caching(folder: &Path, specs: Vec<StoreSpec>) -> Result<Engine> {
@@ -46,16 +47,29 @@ async fn the_second_query_and_a_new_process_read_from_disk() -> TestResult {
     let (server, folder) = lab().await?;
     let first = caching(folder.path(), vec![bucket("lab", &server, "data")?])?;
     let (_, bytes, rows) = cost(&server, &first, SUM).await?;
-    assert!(bytes > 2_000_000 && rows.starts_with("31996000,8000,"), "{bytes} {rows}");
-    // What is left is the listing.
+    assert!(bytes > 1_000_000 && rows.starts_with("7998000,4000,"), "{bytes} {rows}");
+    // What is left is to ask for the version.
     let (requests, bytes, again) = cost(&server, &first, SUM).await?;
     assert!(requests == 1 && bytes < 2000 && again == rows, "{requests} requests, {bytes} bytes");
     let plan = ask(&first, &format!("EXPLAIN ANALYZE {SUM}")).await?;
-    assert!(plan.contains("lab: requests=1, bytes_read=0, bytes_cached=2"), "{plan}");
+    assert!(plan.contains("lab: requests=1, bytes_read=0, bytes_cached=1"), "{plan}");
     drop(first);
     let second = caching(folder.path(), vec![bucket("lab", &server, "data")?])?;
     let (requests, bytes, again) = cost(&server, &second, SUM).await?;
     assert!(requests == 1 && bytes < 2000 && again == rows, "{requests} requests, {bytes} bytes");
+    Ok(())
+}
+
+/// The listings of the test server tell no entity tags, so size and time are the version: once the time can't be that of a later change.
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_without_a_tag_are_kept_once_they_are_settled() -> TestResult {
+    let (server, folder) = lab().await?;
+    let engine = caching(folder.path(), vec![bucket("lab", &server, "data")?])?;
+    let (_, young, rows) = cost(&server, &engine, ALL).await?;
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    let (_, first, _) = cost(&server, &engine, ALL).await?;
+    let (requests, second, again) = cost(&server, &engine, ALL).await?;
+    assert!(young > 2_000_000 && first > 2_000_000 && requests == 1 && second < 2000 && again == rows, "{young} {first} {second}");
     Ok(())
 }
 
@@ -82,7 +96,7 @@ async fn a_changed_object_is_never_answered_from_old_blocks() -> TestResult {
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_at_once_fetch_the_same_bytes_once() -> TestResult {
     let (server, folder) = lab().await?;
-    let size: u64 = numbers(0, 4000, 300)?.len() as u64 + numbers(4000, 4000, 300)?.len() as u64;
+    let size = numbers(0, 4000, 300)?.len() as u64;
     let engine = caching(folder.path(), vec![bucket("lab", &server, "data")?])?;
     let before = server.faults().sent();
     let rows = futures::future::try_join_all((0..6).map(|_| ask(&engine, SUM))).await?;
@@ -98,7 +112,7 @@ async fn a_store_can_opt_out_and_folders_are_never_kept() -> TestResult {
     let engine = caching(&folder.path().join("cache"), vec![store])?;
     let (_, first, _) = cost(&server, &engine, SUM).await?;
     let (_, second, _) = cost(&server, &engine, SUM).await?;
-    assert!(first > 2_000_000 && second > 2_000_000, "{first} {second}");
+    assert!(first > 1_000_000 && second > 1_000_000, "{first} {second}");
     let file = folder.path().join("a.parquet");
     std::fs::write(&file, numbers(0, 10, 8)?)?;
     assert_eq!(ask(&engine, &format!("SELECT sum(n) FROM '{}'", file.display())).await?, "45");
@@ -163,12 +177,12 @@ async fn the_bound_holds_and_what_is_kept_can_be_cleared() -> TestResult {
     let spec = CacheSpec { folder: folder.path().to_owned(), bytes: CacheSpec::LEAST };
     let stores = Stores::new("/", Unnamed::anonymous(), vec![bucket("lab", &server, "data")?]).with_cache(Some(spec.clone()));
     let engine = register_defaults(Engine::builder(Arc::new(stores))).build()?;
-    let rows = ask(&engine, SUM).await?;
-    assert_eq!(ask(&engine, SUM).await?, rows);
+    let rows = ask(&engine, ALL).await?;
+    assert_eq!(ask(&engine, ALL).await?, rows);
     let status = spec.status()?;
     assert!(status.bytes <= spec.bytes && status.bytes > spec.bytes / 2 && status.blocks > 10, "{status:?}");
     assert_eq!(spec.clear()?.bytes, status.bytes);
-    assert_eq!((spec.status()?.bytes, ask(&engine, SUM).await?), (0, rows));
+    assert_eq!((spec.status()?.bytes, ask(&engine, ALL).await?), (0, rows));
     Ok(())
 }
 
@@ -177,13 +191,14 @@ async fn the_bound_holds_and_what_is_kept_can_be_cleared() -> TestResult {
 async fn a_refreshed_dataset_is_read_anew() -> TestResult {
     let (server, folder) = lab().await?;
     let engine = caching(folder.path(), vec![bucket("lab", &server, "data")?])?;
-    ask(&engine, "CREATE EXTERNAL TABLE shots STORED AS PARQUET LOCATION 'lab:x/'").await?;
+    ask(&engine, "CREATE EXTERNAL TABLE shots STORED AS PARQUET LOCATION 'lab:x/a.parquet'").await?;
     let sql = "SELECT count(text), max(text) > 'a' FROM shots";
     let (_, first, rows) = cost(&server, &engine, sql).await?;
     let (_, second, _) = cost(&server, &engine, sql).await?;
     ask(&engine, "REFRESH shots").await?;
     let (_, third, again) = cost(&server, &engine, sql).await?;
-    assert!(second < 2000 && third + 100 > first && first > 2_000_000 && again == rows, "{first} {second} {third}");
+    // The footer was read to learn the columns, before the first query.
+    assert!(second < 2000 && third > first && first > 500_000 && again == rows, "{first} {second} {third}");
     let error = failure(&engine, "REFRESH shot").await;
     assert!(error.kind() == Kind::NotFound && error.to_string().contains("did you mean `shots`"), "{error}");
     Ok(())

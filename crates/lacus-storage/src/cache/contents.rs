@@ -10,7 +10,7 @@ use super::ranges::without;
 
 /// The blocks of all segments. Of each object those of one version are found, the one that was kept last.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct Contents {
     objects: HashMap<Arc<str>, Blocks>,
     segments: BTreeMap<u32, Segment>,
     /// Counts up with each use.
@@ -31,7 +31,7 @@ struct Segment {
     blocks: Vec<(Arc<str>, u64)>,
 }
 
-impl Known {
+impl Contents {
     /// Adds a segment with its blocks.
     pub(crate) fn add(&mut self, number: u32, bytes: u64, blocks: Vec<(Version, u64, Block)>) {
         self.clock += 1;
