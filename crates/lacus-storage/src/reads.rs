@@ -151,7 +151,7 @@ impl ScopedStore {
         let pinned = self.scope.pinned(location).filter(|_| is_plain(&options));
         let known = pinned.and_then(|meta| Some((asked(options.range.as_ref(), meta.size)?, meta)));
         let Some((range, meta)) = known else { return self.get_pinned(location, options).await };
-        let Some(parts) = self.from_cache(location, std::slice::from_ref(&range)).await? else {
+        let Some(parts) = self.read_cache(location, std::slice::from_ref(&range)).await? else {
             return self.get_pinned(location, options).await;
         };
         let payload = GetResultPayload::Stream(stream::iter(parts.into_iter().map(Ok)).boxed());
@@ -160,7 +160,7 @@ impl ScopedStore {
 
     /// Ranges of an object by the cache, which fetches what it doesn't have. `None` when it is not for this object: it is a file of this
     /// machine, say, or the query doesn't know its version.
-    async fn from_cache(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Option<Vec<Bytes>>> {
+    async fn read_cache(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Option<Vec<Bytes>>> {
         let Some((cache, object)) = self.stores.cache(location) else { return Ok(None) };
         let Some(pinned) = self.scope.pinned(location) else { return Ok(None) };
         let Some(of) = cache::version(object, &pinned) else { return Ok(None) };
@@ -293,7 +293,7 @@ impl ObjectStore for ScopedStore {
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        if let Some(parts) = self.from_cache(location, ranges).await? {
+        if let Some(parts) = self.read_cache(location, ranges).await? {
             return Ok(parts);
         }
         let fetch =

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::disk::Usage;
-use super::entry::{Block, Version};
+use super::entry::{Block, Line, Version};
 use super::ranges::without;
 
 /// The blocks of all segments. Of each object those of one version are found, the one that was kept last.
@@ -33,7 +33,7 @@ struct Segment {
 
 impl Contents {
     /// Adds a segment with its blocks.
-    pub(crate) fn add(&mut self, number: u32, bytes: u64, blocks: Vec<(Version, u64, Block)>) {
+    pub(crate) fn add(&mut self, number: u32, bytes: u64, blocks: Vec<Line>) {
         self.clock += 1;
         self.segments.insert(number, Segment { bytes, used: self.clock, blocks: Vec::new() });
         blocks.into_iter().for_each(|(of, start, block)| self.place(&of, start, block));

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::contents::Contents;
-use super::entry::{self, Block, FORM, Version};
+use super::entry::{self, Block, FORM, Line, Version};
 use super::ranges::cut;
 use crate::reads::held;
 
@@ -287,7 +287,7 @@ fn segments(folder: &Path) -> io::Result<Vec<u32>> {
 }
 
 /// The bytes of both files of a segment, and the blocks that its index names and that are there. `None` for what is no index.
-fn read_index(folder: &Path, segment: u32) -> Option<(u64, Vec<(Version, u64, Block)>)> {
+fn read_index(folder: &Path, segment: u32) -> Option<(u64, Vec<Line>)> {
     let index = std::fs::read(path(folder, segment, INDEX)).ok()?;
     let length = path(folder, segment, BLOCKS).metadata().ok()?.len();
     let mut rest = index.strip_prefix(FORM)?;

@@ -19,6 +19,9 @@ pub(crate) struct Version {
     pub(crate) version: Arc<str>,
 }
 
+/// What a line of an index says: a version of an object, where the block begins in it, and where it lies.
+pub(crate) type Line = (Version, u64, Block);
+
 /// Where a block lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Block {

@@ -23,9 +23,12 @@ const CONCURRENT_REQUESTS: usize = 10;
 /// Bytes and where they begin in the object.
 type Part = (u64, Bytes);
 
+/// What is wanted, and the blocks that hold some of it, by where they begin.
+type Found = (Range<u64>, Vec<(u64, Block)>);
+
 /// Where what is missing comes from.
 struct Round {
-    found: Vec<(Range<u64>, Vec<(u64, Block)>)>,
+    found: Vec<Found>,
     claims: Vec<Claim>,
     awaited: Vec<Awaited>,
 }
@@ -55,7 +58,7 @@ impl Cached {
             if !claims.is_empty() {
                 fetching.spawn(Arc::clone(self).fetch(of.clone(), claims, Arc::clone(&fetch)));
             }
-            let (read, landed, fetched) = future::join3(self.from_disk(of, found), landed(awaited), fetching.join_next()).await;
+            let (read, landed, fetched) = future::join3(self.read_disk(of, found), landed(awaited), fetching.join_next()).await;
             for (start, bytes) in read.into_iter().chain(landed) {
                 known += bytes.len() as u64;
                 parts.0.insert(start, bytes);
@@ -68,8 +71,7 @@ impl Cached {
         let mut found = Vec::new();
         let (claims, awaited) = self.flights.claim(of, || {
             found = missing.into_iter().map(|range| (range.clone(), self.disk.find(of, &range))).collect();
-            let left =
-                |(range, blocks): &(Range<u64>, Vec<(u64, Block)>)| without(range, blocks.iter().map(|(start, block)| block.range(*start)));
+            let left = |(range, blocks): &Found| without(range, blocks.iter().map(|(start, block)| block.range(*start)));
             found.iter().flat_map(left).collect()
         });
         found.retain(|(_, blocks)| !blocks.is_empty());
@@ -77,7 +79,7 @@ impl Cached {
     }
 
     /// What the disk has; what it turns out not to have is left out.
-    async fn from_disk(self: &Arc<Self>, of: &Version, found: Vec<(Range<u64>, Vec<(u64, Block)>)>) -> Vec<Part> {
+    async fn read_disk(self: &Arc<Self>, of: &Version, found: Vec<Found>) -> Vec<Part> {
         if found.is_empty() {
             return Vec::new();
         }
