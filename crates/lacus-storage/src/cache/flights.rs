@@ -98,6 +98,8 @@ impl Awaited {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::single_range_in_vec_init, reason = "lists of one range are what is meant")]
+
     use super::*;
 
     fn version() -> Version {

@@ -171,6 +171,8 @@ impl Parts {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::single_range_in_vec_init, reason = "lists of one range are what is meant")]
+
     use std::sync::Mutex;
     use std::time::Duration;
 
