@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lacus import _asyncio, _html
+from lacus import _asyncio, _functions, _html
 from lacus._exceptions import (
     AccessError,
     CancelledError,
@@ -30,7 +30,7 @@ from lacus._exceptions import (
     UnsupportedError,
 )
 from lacus._index import build_index as _build_index
-from lacus._lacus import Batch, Lake, Result, __version__, connect, open
+from lacus._lacus import Array, Batch, Lake, Result, __version__, connect, open
 from lacus._plot import plot as _plot
 from lacus._xarray import to_xarray as _to_xarray
 
@@ -38,7 +38,11 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 # What needs Python libraries or a terminal is no part of the native half.
+setattr(Lake, "aggregate", _functions.aggregate)
 setattr(Lake, "build_index", _build_index)
+setattr(Lake, "function", _functions.function)
+setattr(Lake, "register_aggregate", _functions.register_aggregate)
+setattr(Lake, "register_function", _functions.register_function)
 setattr(Lake, "sql_async", _asyncio.sql_async)
 setattr(Result, "_repr_html_", _html.repr_html)
 setattr(Result, "_repr_mimebundle_", _html.repr_mimebundle)
@@ -66,6 +70,7 @@ def unload_ipython_extension(ipython: InteractiveShell) -> None:
 
 __all__ = [
     "AccessError",
+    "Array",
     "Batch",
     "CancelledError",
     "ConfigurationError",

@@ -2,9 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import xarray
+
+F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=Callable[[], Any])
 
 __version__: str
 
@@ -12,6 +15,13 @@ class ArrowStream(Protocol):
     """Anything that hands over Arrow data: pyarrow, pandas, polars, DuckDB, a result."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+class ArrowSchema(Protocol):
+    """Anything that knows its Arrow type: types and fields of pyarrow, nanoarrow, arro3."""
+
+    def __arrow_c_schema__(self) -> object: ...
+
+ArrowType: TypeAlias = str | ArrowSchema
 
 def open(path: str | PathLike[str] | None = None) -> Lake:
     """Opens a lake in this process.
@@ -38,6 +48,125 @@ class Lake:
     def register(self, name: str, data: ArrowStream) -> None:
         """Makes any Arrow data a table of this lake, without copying it; the name may be reused. In-process lakes only."""
 
+    def register_function(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        arguments: Sequence[ArrowType],
+        returns: ArrowType,
+        volatility: str = "immutable",
+        replace: bool = False,
+    ) -> None:
+        """Makes a function of Python one of SQL, which gives a value for each row. In-process lakes only.
+
+        ``function`` is called once for each batch of rows with an Arrow array for each argument, and gives one array with as many values:
+        anything with ``__arrow_c_array__``, or an array of numpy. The arguments are arrays of pyarrow where it is installed, else
+        ``lacus.Array``. ``arguments`` and ``returns`` are types of SQL, such as ``"DOUBLE"``, or anything with ``__arrow_c_schema__``, such
+        as ``pyarrow.float64()``; metadata of a field, such as its unit, is that of the results.
+
+        ``volatility`` is ``"immutable"`` when equal arguments always give equal values, ``"stable"`` when they do within one query, and
+        ``"volatile"`` otherwise. A name that is taken is an error unless ``replace``. What the function raises is the ``__cause__`` of the
+        error of the query.
+
+        >>> import lacus
+        >>> lake = lacus.open()
+        >>> lake.register_function("shout", lambda words: words.to_numpy(False) + "!", arguments=["VARCHAR"], returns="VARCHAR")
+        >>> lake.sql("SELECT shout(word) AS said FROM (VALUES ('a'), ('b')) t(word)").to_arrow()["said"].to_pylist()
+        ['a!', 'b!']
+        """
+
+    def function(
+        self,
+        *,
+        arguments: Sequence[ArrowType],
+        returns: ArrowType,
+        name: str | None = None,
+        volatility: str = "immutable",
+        replace: bool = False,
+    ) -> Callable[[F], F]:
+        """``register_function`` as a decorator; the name is that of the function, unless ``name`` is given.
+
+        >>> import lacus, pyarrow.compute
+        >>> lake = lacus.open()
+        >>> @lake.function(arguments=["DOUBLE"], returns="DOUBLE")
+        ... def kelvin(celsius):
+        ...     return pyarrow.compute.add(celsius, 273.15)
+        >>> lake.sql("SELECT kelvin(20) AS k").to_arrow()["k"].to_pylist()
+        [293.15]
+        """
+
+    def register_aggregate(
+        self,
+        name: str,
+        accumulator: Callable[[], Any],
+        *,
+        arguments: Sequence[ArrowType],
+        returns: ArrowType,
+        state: Sequence[ArrowType],
+        volatility: str = "immutable",
+        replace: bool = False,
+    ) -> None:
+        """Makes a class of Python an aggregate of SQL, which gives a value for each group of rows. In-process lakes only.
+
+        Each group has an object of its own: ``update(*arrays)`` takes rows, with an array for each argument; ``state()`` gives what is
+        known so far, a sequence with a value for each type of ``state``; ``merge(states)`` takes such values of other objects of the group,
+        a list with an array for each; ``evaluate()`` gives the value. Rows of one group may go to several objects, which are then merged.
+
+        Values are those of Python or scalars of pyarrow, and ``None`` is NULL. Everything else is as for ``register_function``.
+
+        >>> import lacus
+        >>> lake = lacus.open()
+        >>> class Span:
+        ...     def __init__(self):
+        ...         self.low, self.high = float("inf"), float("-inf")
+        ...     def update(self, values):
+        ...         self.merge([values, values])
+        ...     def merge(self, states):
+        ...         low, high = (values.drop_null().to_pylist() for values in states)
+        ...         self.low, self.high = min([self.low, *low]), max([self.high, *high])
+        ...     def state(self):
+        ...         return [self.low, self.high]
+        ...     def evaluate(self):
+        ...         return self.high - self.low if self.low <= self.high else None
+        >>> lake.register_aggregate("span", Span, arguments=["DOUBLE"], returns="DOUBLE", state=["DOUBLE", "DOUBLE"])
+        >>> lake.sql("SELECT span(value) AS s FROM generate_series(3, 10)").to_arrow()["s"].to_pylist()
+        [7.0]
+        """
+
+    def aggregate(
+        self,
+        *,
+        arguments: Sequence[ArrowType],
+        returns: ArrowType,
+        state: Sequence[ArrowType],
+        name: str | None = None,
+        volatility: str = "immutable",
+        replace: bool = False,
+    ) -> Callable[[C], C]:
+        """``register_aggregate`` as a decorator of a class; the name is that of the class, unless ``name`` is given."""
+
+    def _register_function(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: list[ArrowType],
+        returns: ArrowType,
+        volatility: str,
+        replace: bool,
+        pyarrow: Callable[[object], Any] | None,
+    ) -> None: ...
+    def _register_aggregate(
+        self,
+        name: str,
+        accumulator: Callable[[], Any],
+        arguments: list[ArrowType],
+        returns: ArrowType,
+        state: list[ArrowType],
+        volatility: str,
+        replace: bool,
+        pyarrow: Callable[[object], Any] | None,
+    ) -> None: ...
     def build_index(self, dataset: str, *, progress: Callable[[int, int], object] | None = None) -> dict[str, Any]:
         """Brings the index of a dataset of arrays up to its files, so that queries open only those that match.
 
@@ -148,11 +277,21 @@ class Batch:
     def __arrow_c_schema__(self) -> object: ...
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
 
+class Array:
+    """A column of a batch, as a function of SQL gets it where pyarrow is not installed: Arrow data."""
+
+    def __len__(self) -> int: ...
+    def __arrow_c_schema__(self) -> object: ...
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
+
 def split(text: str) -> list[str]:
     """The statements of a script that ``;`` divides."""
 
 def parameter_names(text: str) -> list[str]:
     """The names of the parameters ``$name`` of a statement, in the order of their first use."""
+
+def end_calls() -> None:
+    """Waits for the functions that the engine has called, and lets it call no more: the program ends."""
 
 def error_codes() -> list[str]:
     """The codes of all errors."""

@@ -44,6 +44,6 @@ impl Batch {
     ) -> PyResult<(Bound<'py, PyCapsule>, Bound<'py, PyCapsule>)> {
         // The interface lets a producer keep its own types, so a requested schema is a wish that is not met.
         drop(requested_schema);
-        capsule::array(py, &self.inner)
+        capsule::batch(py, &self.inner)
     }
 }

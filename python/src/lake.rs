@@ -3,12 +3,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lacus::datafusion::datasource::MemTable;
-use lacus::{Engine, Error, Kind, ReferenceForm};
+use lacus::datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use lacus::{Engine, Error, Function, Kind, ReferenceForm};
 use lacus_remote::Remote;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
+use crate::aggregate::AggregateFunction;
 use crate::error::OrRaise;
+use crate::function::{Declaration, ScalarFunction, field};
 use crate::result::Result;
 use crate::runtime::wait;
 use crate::{capsule, value};
@@ -76,6 +79,46 @@ impl Lake {
         engine.register(name, Arc::new(table)).or_raise(py)
     }
 
+    /// The native half of `register_function`: `pyarrow` is `pyarrow.array` where it is installed.
+    #[expect(clippy::too_many_arguments, reason = "each is an argument of the method in Python")]
+    fn _register_function(
+        &self,
+        py: Python<'_>,
+        name: String,
+        function: Py<PyAny>,
+        arguments: Vec<Bound<'_, PyAny>>,
+        returns: &Bound<'_, PyAny>,
+        volatility: &Bound<'_, PyString>,
+        replace: bool,
+        pyarrow: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let engine = self.taking_functions().or_raise(py)?;
+        let declared = Declaration::new(engine, name, &arguments, returns, volatility)?;
+        let function = Function::Scalar(ScalarUDF::from(ScalarFunction::new(declared, function, pyarrow)));
+        register(py, engine, function, replace)
+    }
+
+    /// The native half of `register_aggregate`.
+    #[expect(clippy::too_many_arguments, reason = "each is an argument of the method in Python")]
+    fn _register_aggregate(
+        &self,
+        py: Python<'_>,
+        name: String,
+        class: Py<PyAny>,
+        arguments: Vec<Bound<'_, PyAny>>,
+        returns: &Bound<'_, PyAny>,
+        state: Vec<Bound<'_, PyAny>>,
+        volatility: &Bound<'_, PyString>,
+        replace: bool,
+        pyarrow: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let engine = self.taking_functions().or_raise(py)?;
+        let declared = Declaration::new(engine, name, &arguments, returns, volatility)?;
+        let state = state.iter().map(|kind| Ok(field(engine, kind)?.data_type().clone())).collect::<PyResult<Vec<_>>>()?;
+        let function = Function::Aggregate(AggregateUDF::from(AggregateFunction::new(declared, class, state, pyarrow)));
+        register(py, engine, function, replace)
+    }
+
     /// The native half of `build_index`: `progress` is called with the files that are done and all of them, some times a second.
     fn _build_index<'py>(&self, py: Python<'py>, dataset: &str, progress: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
         let Door::Embedded(engine) = &self.door else {
@@ -135,6 +178,30 @@ impl Lake {
             Door::Remote(remote) => format!("<lacus.Lake at {}>", remote.uri()),
         }
     }
+}
+
+impl Lake {
+    /// The engine, where functions can be registered.
+    fn taking_functions(&self) -> lacus::Result<&Engine> {
+        match &self.door {
+            Door::Embedded(engine) => Ok(engine),
+            Door::Remote(_) => {
+                let error = Error::new(Kind::Unsupported, "functions run where the engine is, and a server takes none of its clients");
+                Err(error.hint("open the lake with lacus.open() to use functions of your own"))
+            }
+        }
+    }
+}
+
+/// Other threads may hold what registering waits for while they wait for the interpreter.
+fn register(py: Python<'_>, engine: &Engine, function: Function, replace: bool) -> PyResult<()> {
+    let name = function.name().to_owned();
+    py.detach(|| engine.register_function(function, replace))
+        .map_err(|error| match error.kind() {
+            Kind::AlreadyExists => Error::new(Kind::AlreadyExists, error.message()).hint("choose another name, or say replace=True"),
+            _ => error.with("function", name),
+        })
+        .or_raise(py)
 }
 
 fn no_index(dataset: &str) -> Error {

@@ -1,12 +1,18 @@
 //! The Lacus engine from Python: this crate only converts.
 //!
-//! One file a class: `lake` is the lake, embedded or remote; `result` a result; `batch` one batch of it. `capsule` hands Arrow
-//! data to and from Python without copying, `value` converts parameters, `error` is the one place where an error becomes an
-//! exception, `runtime` waits for the engine so that Ctrl-C works.
+//! One file a class: `lake` is the lake, embedded or remote; `result` a result; `batch` one batch of it; `array` a column of one, for
+//! functions. `capsule` hands Arrow data to and from Python, `value` converts parameters, `error` is the one place where an error becomes
+//! an exception, `runtime` waits for the engine so that Ctrl-C works.
+//!
+//! The other way around, `function` and `aggregate` make functions of SQL of what Python brings, and `calls` lets the engine call it.
 
+mod aggregate;
+mod array;
 mod batch;
+mod calls;
 mod capsule;
 mod error;
+mod function;
 mod lake;
 mod progress;
 mod result;
@@ -26,7 +32,9 @@ fn _lacus(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(lake::split, module)?)?;
     module.add_function(wrap_pyfunction!(lake::parameter_names, module)?)?;
     module.add_function(wrap_pyfunction!(error::error_codes, module)?)?;
+    module.add_function(wrap_pyfunction!(calls::end_calls, module)?)?;
     module.add_class::<lake::Lake>()?;
     module.add_class::<result::Result>()?;
-    module.add_class::<batch::Batch>()
+    module.add_class::<batch::Batch>()?;
+    module.add_class::<array::Array>()
 }

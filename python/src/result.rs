@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
 use crate::batch::Batch;
+use crate::calls::is_calling;
 use crate::capsule;
 use crate::error::OrRaise;
 use crate::lake::Door;
@@ -72,6 +73,7 @@ impl Planned {
 
     fn stream(self) -> lacus::Result<Batches> {
         Ok(match self {
+            Self::Here(query) if is_calling() => query.stream_within()?.boxed(),
             Self::Here(query) => query.stream()?.boxed(),
             Self::There(query) => query.stream()?.boxed(),
         })

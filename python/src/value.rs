@@ -14,7 +14,7 @@ pub(crate) fn bound(py: Python<'_>, text: String, params: Option<&Bound<'_, PyAn
     let (text, names) = lacus::named_parameters(&text).or_raise(py)?;
     let given: Vec<String> = mapping.keys()?.extract()?;
     let values = names.iter().map(|name| match given.contains(name) {
-        true => scalar(&mapping.get_item(name)?, &format!("`${name}`")),
+        true => scalar(&mapping.get_item(name)?, &format!("parameter `${name}`")),
         false => {
             let error = Error::new(Kind::InvalidQuery, format!("no value is given for `${name}`"));
             let error = match nearest(name, given.iter().map(String::as_str)) {
@@ -34,10 +34,11 @@ fn parameters(params: &Bound<'_, PyAny>) -> PyResult<Vec<ScalarValue>> {
             "params is a list or tuple with one value for each `?` or `$n`, in order, or a mapping with one for each `$name`",
         ));
     }
-    params.try_iter()?.enumerate().map(|(position, value)| scalar(&value?, &(position + 1).to_string())).collect()
+    params.try_iter()?.enumerate().map(|(position, value)| scalar(&value?, &format!("parameter {}", position + 1))).collect()
 }
 
-fn scalar(value: &Bound<'_, PyAny>, position: &str) -> PyResult<ScalarValue> {
+/// A value of Python as one of SQL; `what` it is stands in the error.
+pub(crate) fn scalar(value: &Bound<'_, PyAny>, what: &str) -> PyResult<ScalarValue> {
     if value.is_none() {
         return Ok(ScalarValue::Null);
     }
@@ -45,7 +46,7 @@ fn scalar(value: &Bound<'_, PyAny>, position: &str) -> PyResult<ScalarValue> {
         return Ok(ScalarValue::Boolean(Some(value.extract()?)));
     }
     if value.is_instance_of::<PyInt>() {
-        let number: i64 = value.extract().map_err(|_| PyOverflowError::new_err(format!("parameter {position} does not fit 64 bits")))?;
+        let number: i64 = value.extract().map_err(|_| PyOverflowError::new_err(format!("{what} does not fit 64 bits")))?;
         return Ok(ScalarValue::Int64(Some(number)));
     }
     if value.is_instance_of::<PyFloat>() {
@@ -57,17 +58,17 @@ fn scalar(value: &Bound<'_, PyAny>, position: &str) -> PyResult<ScalarValue> {
     if value.is_instance_of::<PyBytes>() {
         return Ok(ScalarValue::Binary(Some(value.extract()?)));
     }
-    match other(value, position)? {
+    match other(value, what)? {
         Some(scalar) => Ok(scalar),
         None => Err(PyTypeError::new_err(format!(
-            "parameter {position} is a `{}`; give None, bool, int, float, str, bytes, date, datetime, time, timedelta or Decimal",
+            "{what} is a `{}`; give None, bool, int, float, str, bytes, date, datetime, time, timedelta or Decimal",
             value.get_type().name()?
         ))),
     }
 }
 
 /// The values of `datetime` and `decimal`, and numpy's scalars, which know their Python value.
-fn other(value: &Bound<'_, PyAny>, position: &str) -> PyResult<Option<ScalarValue>> {
+fn other(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<ScalarValue>> {
     let py = value.py();
     let datetime = py.import("datetime")?;
     let is = |module: &Bound<'_, PyModule>, class: &str| value.is_instance(&module.getattr(class)?);
@@ -98,20 +99,20 @@ fn other(value: &Bound<'_, PyAny>, position: &str) -> PyResult<Option<ScalarValu
         return decimal(value).map(Some);
     }
     if value.hasattr("dtype")? && value.hasattr("item")? {
-        return numpy_scalar(value, position);
+        return numpy_scalar(value, what);
     }
     Ok(None)
 }
 
 /// numpy's scalars know their Python value, but for times finer than a microsecond, and for types that Python lacks.
-fn numpy_scalar(value: &Bound<'_, PyAny>, position: &str) -> PyResult<Option<ScalarValue>> {
+fn numpy_scalar(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<ScalarValue>> {
     let kind: String = value.getattr("dtype")?.getattr("kind")?.extract()?;
     let item = match kind.as_str() {
         "M" => value.call_method1("astype", ("datetime64[us]",))?.call_method0("item")?,
         "m" => value.call_method1("astype", ("timedelta64[us]",))?.call_method0("item")?,
         _ => value.call_method0("item")?,
     };
-    if item.hasattr("dtype")? { Ok(None) } else { scalar(&item, position).map(Some) }
+    if item.hasattr("dtype")? { Ok(None) } else { scalar(&item, what).map(Some) }
 }
 
 fn decimal(value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {

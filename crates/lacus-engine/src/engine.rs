@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{ParamValues, ScalarValue, TableReference};
-use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{AggregateUDF, LogicalPlan, ScalarUDF, WindowUDF};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use lacus_core::{
@@ -16,6 +16,7 @@ use lacus_storage::Stores;
 use crate::activity::{Activity, Recorded};
 use crate::catalog::{Catalog, Entry, Origin, TableEntry};
 use crate::copy::Target;
+use crate::functions::{BaseState, Function};
 use crate::memory::{QueryMemory, SharedMemory};
 use crate::planner::Planner;
 use crate::query::{Deadline, Fallback, Query, Ready, RowsWork, Work};
@@ -37,7 +38,7 @@ pub struct Engine {
 
 #[derive(Debug)]
 struct Shared {
-    state: SessionState,
+    base: BaseState,
     stores: Arc<Stores>,
     catalog: Arc<Catalog>,
     sinks: Vec<Arc<dyn Sink>>,
@@ -79,9 +80,7 @@ pub struct EngineBuilder {
     sinks: Vec<Arc<dyn Sink>>,
     datasets: Vec<(DatasetName, DatasetSpec)>,
     tables: Vec<(String, Arc<dyn TableProvider>)>,
-    scalars: Vec<ScalarUDF>,
-    aggregates: Vec<AggregateUDF>,
-    windows: Vec<WindowUDF>,
+    functions: Vec<Function>,
     rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
     rules_off: Vec<String>,
     lake_file: Option<(Arc<dyn LakeFile>, Vec<StoreName>)>,
@@ -150,21 +149,21 @@ impl EngineBuilder {
     /// Adds a scalar function.
     #[must_use]
     pub fn scalar_function(mut self, function: ScalarUDF) -> Self {
-        self.scalars.push(function);
+        self.functions.push(Function::Scalar(function));
         self
     }
 
     /// Adds an aggregate function.
     #[must_use]
     pub fn aggregate_function(mut self, function: AggregateUDF) -> Self {
-        self.aggregates.push(function);
+        self.functions.push(Function::Aggregate(function));
         self
     }
 
     /// Adds a window function.
     #[must_use]
     pub fn window_function(mut self, function: WindowUDF) -> Self {
-        self.windows.push(function);
+        self.functions.push(Function::Window(function));
         self
     }
 
@@ -202,16 +201,8 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine> {
         rules::check(&self.rules_off)?;
         let activity = Activity::new(self.limits.queries, self.limits.queue);
-        let mut state = session::base_state(&self.lake, &self.limits, &activity, &self.rules_off, self.rules)?;
-        for function in self.scalars {
-            state.register_udf(Arc::new(function))?;
-        }
-        for function in self.aggregates {
-            state.register_udaf(Arc::new(function))?;
-        }
-        for function in self.windows {
-            state.register_udwf(Arc::new(function))?;
-        }
+        let state = session::base_state(&self.lake, &self.limits, &activity, &self.rules_off, self.rules)?;
+        let base = BaseState::new(state, self.functions)?;
         let catalog = Catalog::new(self.lake, self.sources);
         for (name, spec) in self.datasets {
             catalog.add(name.as_str(), Entry::Dataset { spec: Arc::new(spec), origin: Origin::LakeFile }, false)?;
@@ -223,7 +214,7 @@ impl EngineBuilder {
         let catalog = Arc::new(catalog);
         let lake_file = self.lake_file.map(|(file, stores)| WatchedFile { file, stores: Mutex::new(stores) });
         let (stores, sinks, limits) = (self.stores, self.sinks, self.limits);
-        let shared = Shared { state, stores, catalog, sinks, limits, memory, activity, shares, lake_file };
+        let shared = Shared { base, stores, catalog, sinks, limits, memory, activity, shares, lake_file };
         Ok(Engine { shared: Arc::new(shared) })
     }
 }
@@ -250,9 +241,7 @@ impl Engine {
             sinks: Vec::new(),
             datasets: Vec::new(),
             tables: Vec::new(),
-            scalars: Vec::new(),
-            aggregates: Vec::new(),
-            windows: Vec::new(),
+            functions: Vec::new(),
             rules: Vec::new(),
             rules_off: Vec::new(),
             lake_file: None,
@@ -365,7 +354,7 @@ impl Engine {
         ddl::refuse_writes(&parsed.statement)?;
         let parameters = parsed.parameters;
         let (statement, target) = copy::take(parsed.statement, &self.shared.sinks)?;
-        let state = session::query_state(&self.shared.state, &Arc::new(self.shared.stores.now()), scope, memory);
+        let state = session::query_state(&self.shared.base.now(), &Arc::new(self.shared.stores.now()), scope, memory);
         let text = statement.to_string();
         let plan = Planner { state: &state, catalog: &self.shared.catalog }.plan(statement).await?;
         let is_command = ddl::is_command(&plan)?;
@@ -491,7 +480,7 @@ impl Engine {
 
     /// The session of a question that is no query: what it reads is not counted.
     fn state(&self) -> SessionState {
-        session::query_state(&self.shared.state, &self.shared.stores, &Scope::default(), &self.shared.memory.of_query(None))
+        session::query_state(&self.shared.base.now(), &self.shared.stores, &Scope::default(), &self.shared.memory.of_query(None))
     }
 
     fn indexed(&self, dataset: &str) -> Result<(Arc<DatasetSpec>, Arc<dyn Source>)> {
@@ -516,6 +505,23 @@ impl Engine {
         self.shared.catalog.add(name, Entry::Table { provider: table }, true)
     }
 
+    /// Adds a function for the queries that begin from now on, of all clones of this engine. With `replace`, what has its name is no longer
+    /// called, built-in functions included; queries that have begun keep it.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when the name is taken, `InvalidConfiguration` when it can't be a name.
+    pub fn register_function(&self, function: Function, replace: bool) -> Result<()> {
+        self.shared.base.register(function, replace)
+    }
+
+    /// The type of Arrow that SQL calls `name`, as in `CAST(x AS name)`; texts are those of [`DataType::Utf8`].
+    ///
+    /// # Errors
+    /// `InvalidQuery` when there is none.
+    pub fn data_type(&self, name: &str) -> Result<DataType> {
+        Planner { state: &self.shared.base.now(), catalog: &self.shared.catalog }.data_type(name)
+    }
+
     /// The stores behind this engine.
     pub fn stores(&self) -> &Arc<Stores> {
         &self.shared.stores
@@ -528,7 +534,7 @@ impl Engine {
 
     /// The names of the functions by kind: scalar, aggregate, window.
     pub fn functions(&self) -> [Vec<String>; 3] {
-        let state = &self.shared.state;
+        let state = self.shared.base.now();
         let mut names = [
             state.scalar_functions().keys().cloned().collect::<Vec<_>>(),
             state.aggregate_functions().keys().cloned().collect(),

@@ -16,7 +16,7 @@
 //!    `activity` holds its record, of which `system` makes a table.
 //!
 //! `settings` holds the defaults of a session, each with its reason; `information_schema` and `describe` say what there is;
-//! `explain` adds what was read to EXPLAIN.
+//! `explain` adds what was read to EXPLAIN; `functions` holds what SQL may call.
 
 mod activity;
 mod calls;
@@ -26,6 +26,7 @@ mod ddl;
 mod describe;
 mod engine;
 mod explain;
+mod functions;
 mod information_schema;
 mod lake_file;
 mod limits;
@@ -44,6 +45,7 @@ mod system;
 
 pub use catalog::{TableEntry, TableKind};
 pub use engine::{Engine, EngineBuilder, Prepared};
+pub use functions::Function;
 pub use lake_file::{LakeContent, LakeFile};
 pub use limits::Limits;
 pub use progress::{Progress, QueryProgress};

@@ -17,6 +17,9 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Token;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use lacus_core::{Error, Kind, Result};
@@ -46,6 +49,25 @@ impl Planner<'_> {
     pub(crate) async fn table(&self, reference: TableReference) -> Result<Arc<dyn TableProvider>> {
         let resolved = self.catalog.resolve(reference);
         self.open(&resolved, 0).await?.ok_or_else(|| self.catalog.unknown(&resolved))
+    }
+
+    /// The type of Arrow that SQL calls `name`.
+    pub(crate) fn data_type(&self, name: &str) -> Result<DataType> {
+        let unknown = || {
+            let error = Error::new(Kind::InvalidQuery, format!("`{name}` is no type of SQL"));
+            error.hint("write BOOLEAN, BIGINT, DOUBLE, VARCHAR, DATE, TIMESTAMP or another that CAST takes")
+        };
+        let mut parser = Parser::new(&GenericDialect {}).try_with_sql(name).map_err(|error| unknown().because(error))?;
+        let data_type = parser.parse_data_type().map_err(|error| unknown().because(error))?;
+        if parser.peek_token().token != Token::EOF {
+            return Err(unknown());
+        }
+        let column = ast::ColumnDef { name: ast::Ident::new("value"), data_type, options: Vec::new() };
+        let context = Context { state: self.state, catalog: self.catalog, tables: HashMap::new() };
+        let options = ParserOptions { map_string_types_to_utf8view: false, ..parser_options(self.state) };
+        let schema = SqlToRel::new_with_options(&context, options).build_schema(vec![column]);
+        let schema = schema.map_err(|error| unknown().because(error))?;
+        Ok(schema.field(0).data_type().clone())
     }
 
     fn plan_at(&self, mut statement: Statement, depth: usize) -> BoxFuture<'_, Result<LogicalPlan>> {

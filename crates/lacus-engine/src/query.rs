@@ -172,6 +172,19 @@ impl Query {
     /// # Errors
     /// None now: what the operators find before their first batch is the first item.
     pub fn stream(self) -> Result<ResultStream> {
+        self.started(true)
+    }
+
+    /// As [`Query::stream`], without a turn of its own: for what a function asks that a running query has called. That query has its turn
+    /// and waits for the answer, so turns that were waited for might never come.
+    ///
+    /// # Errors
+    /// As [`Query::stream`].
+    pub fn stream_within(self) -> Result<ResultStream> {
+        self.started(false)
+    }
+
+    fn started(self, takes_turn: bool) -> Result<ResultStream> {
         let Self { schema, work, deadline, recorded } = self;
         let (body, explains) = match work {
             Work::Done => (Body::Done, false),
@@ -182,8 +195,15 @@ impl Query {
             }
             Work::Rows(rows) => {
                 let explains = rows.explains;
-                let slot = Arc::clone(&recorded.activity).slot(Arc::clone(&recorded.record));
-                (Body::Waiting(Box::pin(async move { Ok((*rows, slot.await?)) })), explains)
+                let slot = takes_turn.then(|| Arc::clone(&recorded.activity).slot(Arc::clone(&recorded.record)));
+                let turn = async move {
+                    let slot = match slot {
+                        Some(slot) => Some(slot.await?),
+                        None => None,
+                    };
+                    Ok((*rows, slot))
+                };
+                (Body::Waiting(Box::pin(turn)), explains)
             }
         };
         Ok(ResultStream {
@@ -211,7 +231,7 @@ pub struct ResultStream {
 }
 
 /// A plan that waits for its turn.
-type Turn = Pin<Box<dyn Future<Output = Result<(RowsWork, OwnedSemaphorePermit)>> + Send>>;
+type Turn = Pin<Box<dyn Future<Output = Result<(RowsWork, Option<OwnedSemaphorePermit>)>> + Send>>;
 
 /// Where a stream is.
 enum Body {
@@ -261,14 +281,14 @@ impl ResultStream {
         Poll::Ready(Some(Err(error)))
     }
 
-    fn run(&mut self, rows: RowsWork, slot: OwnedSemaphorePermit) -> Result<()> {
+    fn run(&mut self, rows: RowsWork, slot: Option<OwnedSemaphorePermit>) -> Result<()> {
         let record = &self.recorded.record;
         record.reach(Stage::Running);
         if let Some(progress) = record.watch() {
             progress.replan(Arc::clone(&rows.plan));
         }
         let batches = execute_stream(rows.plan, rows.task)?;
-        self.body = Body::Running(Box::new(Running { batches, slot: Some(slot), fallback: rows.fallback }));
+        self.body = Body::Running(Box::new(Running { batches, slot, fallback: rows.fallback }));
         Ok(())
     }
 }
@@ -306,12 +326,13 @@ impl Stream for ResultStream {
                             Err(error) => this.fail(error),
                         };
                     }
-                    Some(Err(error)) => match (running.fallback.take().filter(|_| Fallback::helps(&error)), running.slot.take()) {
-                        // The slot is kept: what was begun goes on.
-                        (Some(fallback), Some(slot)) => {
+                    Some(Err(error)) => match running.fallback.take().filter(|_| Fallback::helps(&error)) {
+                        Some(fallback) => {
+                            // The slot is kept: what was begun goes on.
+                            let slot = running.slot.take();
                             this.body = Body::Waiting(Box::pin(async move { Ok((fallback.plan().await?, slot)) }))
                         }
-                        _ => return this.fail(error.into()),
+                        None => return this.fail(error.into()),
                     },
                 },
             }

@@ -48,8 +48,8 @@ pub use lacus_core::{
     unit_of,
 };
 pub use lacus_engine::{
-    Engine, EngineBuilder, LakeContent, LakeFile, Limits, Prepared, Progress, Query, QueryProgress, RULES, ResultStream, TableEntry,
-    TableKind, named_parameters, runtime, split,
+    Engine, EngineBuilder, Function, LakeContent, LakeFile, Limits, Prepared, Progress, Query, QueryProgress, RULES, ResultStream,
+    TableEntry, TableKind, named_parameters, runtime, split,
 };
 pub use lacus_storage::{
     AzureCredentials, AzureSpec, CacheSpec, CacheStatus, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Place, S3Spec,

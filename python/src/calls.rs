@@ -1,0 +1,90 @@
+//! Calls of Python by the threads of the engine.
+//!
+//! A thread that holds Python's frames when the interpreter ends can neither go on nor be ended, so the interpreter waits for the calls that
+//! run, and begins no more.
+
+use std::cell::Cell;
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use lacus::{Error, Kind, Result};
+use pyo3::prelude::*;
+
+/// How often the end of the program looks for Ctrl-C while it waits.
+const SIGNALS: Duration = Duration::from_millis(50);
+
+static CALLS: Mutex<Calls> = Mutex::new(Calls { running: 0, is_closed: false });
+static RETURNED: Condvar = Condvar::new();
+/// The process whose calls are counted: the threads of a forked one are gone, and what they held stays held.
+static PROCESS: OnceLock<u32> = OnceLock::new();
+
+thread_local! {
+    static IS_CALLING: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Calls {
+    running: usize,
+    is_closed: bool,
+}
+
+/// Runs `work` with the interpreter. Other queries go on meanwhile, on a thread that takes the place of this one.
+pub(crate) fn call<T>(work: impl FnOnce(Python<'_>) -> Result<T>) -> Result<T> {
+    let _running = Running::begin()?;
+    // A thread of the runtime that waits for the interpreter must not keep others from running.
+    tokio::task::block_in_place(|| Python::try_attach(work)).unwrap_or_else(|| Err(closed()))
+}
+
+/// Whether this thread is in a function that the engine has called.
+pub(crate) fn is_calling() -> bool {
+    IS_CALLING.get()
+}
+
+/// Begins no more calls and waits for those that run: the last thing that a program does with its interpreter.
+#[pyfunction]
+pub(crate) fn end_calls(py: Python<'_>) -> PyResult<()> {
+    if PROCESS.get() != Some(&std::process::id()) {
+        return Ok(());
+    }
+    calls().is_closed = true;
+    while py.detach(|| {
+        let (calls, _) = RETURNED.wait_timeout_while(calls(), SIGNALS, |calls| calls.running > 0).unwrap_or_else(PoisonError::into_inner);
+        calls.running > 0
+    }) {
+        py.check_signals()?;
+    }
+    Ok(())
+}
+
+/// A call that runs.
+struct Running {
+    /// Whether this thread was in a call before.
+    was_calling: bool,
+}
+
+impl Running {
+    fn begin() -> Result<Self> {
+        PROCESS.get_or_init(std::process::id);
+        let mut calls = calls();
+        if calls.is_closed {
+            return Err(closed());
+        }
+        calls.running += 1;
+        Ok(Self { was_calling: IS_CALLING.replace(true) })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        IS_CALLING.set(self.was_calling);
+        calls().running -= 1;
+        RETURNED.notify_all();
+    }
+}
+
+fn calls() -> MutexGuard<'static, Calls> {
+    CALLS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn closed() -> Error {
+    Error::new(Kind::Cancelled, "the program ends, and its functions are no longer called")
+}
