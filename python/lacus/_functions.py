@@ -116,32 +116,28 @@ def pyarrow_array() -> Any:
 
 
 def arrow_array(values: Any) -> Any:
-    """What a function has given, as something with ``__arrow_c_array__``."""
+    """What a function has given, as something with ``__arrow_c_array__``, or a frame of one column with ``__arrow_c_stream__``."""
     if hasattr(values, "__arrow_c_array__"):
         return values
+    if hasattr(values, "__arrow_c_stream__") and hasattr(values, "to_frame"):
+        # A series of polars or pandas.
+        return values.to_frame()
     kind = type(values).__name__
-    pyarrow = pyarrow_array()
-    if pyarrow is not None and hasattr(values, "__arrow_c_stream__"):
-        import pyarrow as library
-
-        return joined(library.chunked_array(values))
-    if pyarrow is not None and hasattr(values, "__array__") and getattr(values, "ndim", 0) == 1:
-        return joined(pyarrow(values))
-    if pyarrow is None and hasattr(values, "__array__"):
-        raise TypeError(f"arrays of numpy need pyarrow: pip install pyarrow; or give an object with `__arrow_c_array__` instead of a `{kind}`")
+    array = pyarrow_array()
+    if hasattr(values, "__arrow_c_stream__") or (hasattr(values, "__array__") and getattr(values, "ndim", 0) == 1):
+        if array is None:
+            raise TypeError(f"it gave a `{kind}`, which needs pyarrow: pip install pyarrow; or give anything with `__arrow_c_array__`")
+        return joined(values if hasattr(values, "combine_chunks") else array(values))
     raise TypeError(f"it gave a `{kind}`: give an Arrow array with a value for each row, or an array of numpy")
 
 
 def joined(array: Any) -> Any:
-    """One array of an array in chunks, which pyarrow makes of what is large or comes as a stream."""
-    if not hasattr(array, "combine_chunks"):
+    """One array of an array in chunks, which pyarrow makes of what is large."""
+    if not hasattr(array, "chunks"):
         return array
-    combined = array.combine_chunks()
-    if hasattr(combined, "num_chunks"):
-        import pyarrow
+    import pyarrow
 
-        return pyarrow.concat_arrays(combined.chunks)
-    return combined
+    return pyarrow.concat_arrays(array.chunks) if array.num_chunks else pyarrow.nulls(0, array.type)
 
 
 def one_value(value: Any, kind: Any) -> Any:

@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 
 use lacus::arrow::array::{Array, ArrayData, ArrayRef, RecordBatch, RecordBatchReader, StructArray, make_array};
 use lacus::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
+use lacus::arrow::compute::concat_batches;
 use lacus::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use lacus::arrow::error::ArrowError;
 use lacus::arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
@@ -66,8 +67,19 @@ pub(crate) fn read_field(object: &Bound<'_, PyAny>) -> PyResult<Option<Field>> {
     Ok(Some(field))
 }
 
-/// The values of an object that has `__arrow_c_array__`, copied: memory of Python can't be given back without the interpreter, for which no
-/// thread of the engine should have to wait.
+/// The values of an object that has `__arrow_c_array__`, or of the only column of a frame that has `__arrow_c_stream__`. They are copied:
+/// memory of Python can't be given back without the interpreter, for which no thread of the engine should have to wait.
+pub(crate) fn read_values(object: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
+    if object.hasattr("__arrow_c_array__")? {
+        return read_array(object);
+    }
+    let py = object.py();
+    let (schema, batches) = read(object)?;
+    let columns = concat_batches(&schema, &batches).and_then(|frame| copy(&frame.column(0).to_data()));
+    Ok(make_array(columns.map_err(Error::from).or_raise(py)?))
+}
+
+/// The values of an object that has `__arrow_c_array__`, copied.
 pub(crate) fn read_array(object: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
     let py = object.py();
     let (schema, array): (Bound<'_, PyAny>, Bound<'_, PyAny>) = object.call_method0("__arrow_c_array__")?.extract()?;

@@ -146,7 +146,7 @@ impl ScalarFunction {
         let arguments = pyo3::types::PyTuple::new(py, given(py, columns, self.pyarrow.as_ref())?)?;
         let values = self.callable.bind(py).call1(arguments)?;
         let values = py.import("lacus._functions")?.getattr("arrow_array")?.call1((values,))?;
-        capsule::read_array(&values)
+        capsule::read_values(&values)
     }
 }
 
