@@ -1,10 +1,11 @@
 //! Calls of Python by the threads of the engine.
 //!
-//! A thread that holds Python's frames when the interpreter ends can neither go on nor be ended, so the interpreter waits for the calls that
+//! A thread that is in Python when the interpreter ends can neither go on nor be ended well, so the interpreter waits for the calls that
 //! run, and begins no more.
 
 use std::cell::Cell;
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use lacus::{Error, Kind, Result};
@@ -13,7 +14,7 @@ use pyo3::prelude::*;
 /// How often the end of the program looks for Ctrl-C while it waits.
 const SIGNALS: Duration = Duration::from_millis(50);
 
-static CALLS: Mutex<Calls> = Mutex::new(Calls { running: 0, is_closed: false });
+static CALLS: Mutex<Calls> = Mutex::new(Calls { running: 0, closed_by: None });
 static RETURNED: Condvar = Condvar::new();
 /// The process whose calls are counted: the threads of a forked one are gone, and what they held stays held.
 static PROCESS: OnceLock<u32> = OnceLock::new();
@@ -24,7 +25,8 @@ thread_local! {
 
 struct Calls {
     running: usize,
-    is_closed: bool,
+    /// The thread that ends the program.
+    closed_by: Option<ThreadId>,
 }
 
 /// Runs `work` with the interpreter. Other queries go on meanwhile, on a thread that takes the place of this one.
@@ -45,7 +47,7 @@ pub(crate) fn end_calls(py: Python<'_>) -> PyResult<()> {
     if PROCESS.get() != Some(&std::process::id()) {
         return Ok(());
     }
-    calls().is_closed = true;
+    calls().closed_by = Some(std::thread::current().id());
     while py.detach(|| {
         let (calls, _) = RETURNED.wait_timeout_while(calls(), SIGNALS, |calls| calls.running > 0).unwrap_or_else(PoisonError::into_inner);
         calls.running > 0
@@ -53,6 +55,14 @@ pub(crate) fn end_calls(py: Python<'_>) -> PyResult<()> {
         py.check_signals()?;
     }
     Ok(())
+}
+
+/// Stops this thread when the program ends and another thread ends it: only threads that Python calls daemons are left then, for which there
+/// is no way back into Python.
+pub(crate) fn stop_daemon() {
+    while calls().closed_by.is_some_and(|thread| thread != std::thread::current().id()) {
+        std::thread::park();
+    }
 }
 
 /// A call that runs.
@@ -65,7 +75,7 @@ impl Running {
     fn begin() -> Result<Self> {
         PROCESS.get_or_init(std::process::id);
         let mut calls = calls();
-        if calls.is_closed {
+        if calls.closed_by.is_some() {
             return Err(closed());
         }
         calls.running += 1;

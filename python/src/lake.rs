@@ -195,13 +195,12 @@ impl Lake {
 
 /// Other threads may hold what registering waits for while they wait for the interpreter.
 fn register(py: Python<'_>, engine: &Engine, function: Function, replace: bool) -> PyResult<()> {
-    let name = function.name().to_owned();
-    py.detach(|| engine.register_function(function, replace))
-        .map_err(|error| match error.kind() {
-            Kind::AlreadyExists => Error::new(Kind::AlreadyExists, error.message()).hint("choose another name, or say replace=True"),
-            _ => error.with("function", name),
-        })
-        .or_raise(py)
+    let registered = py.detach(|| engine.register_function(function, replace));
+    let registered = registered.map_err(|error| match error.kind() {
+        Kind::AlreadyExists => Error::new(Kind::AlreadyExists, error.message()).hint("choose another name, or say replace=True"),
+        _ => error,
+    });
+    registered.or_raise(py)
 }
 
 fn no_index(dataset: &str) -> Error {

@@ -9,6 +9,7 @@ use lacus::{Error, Kind, QueryProgress, Result};
 use pyo3::prelude::*;
 use tokio::runtime::Runtime;
 
+use crate::calls::stop_daemon;
 use crate::error::raised;
 use crate::progress::Line;
 
@@ -79,11 +80,14 @@ fn looked_after<T>(
     let mut work = pin!(work);
     let mut looked = Instant::now();
     loop {
-        if let Poll::Ready(done) = work.as_mut().poll(&mut context) {
+        let polled = work.as_mut().poll(&mut context);
+        stop_daemon();
+        if let Poll::Ready(done) = polled {
             return done.map_err(Ended::Failed);
         }
         std::thread::park_timeout(SIGNALS.saturating_sub(looked.elapsed()));
         if looked.elapsed() >= SIGNALS {
+            stop_daemon();
             looked = Instant::now();
             Python::attach(|py| look(py).and_then(|()| py.check_signals())).map_err(Ended::Interrupted)?;
         }

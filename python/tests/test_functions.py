@@ -257,7 +257,7 @@ def test_names_are_taken_once() -> None:
             lake.register_function(name, lambda v: v, **DOUBLES)
         with pytest.raises(lacus.NameExistsError, match=name):
             lake.register_aggregate(name, Moments, **MOMENTS)
-    for name in ["Mine", "a b", "", "1st", "größe", "select", "cast", "case", "unnest", "x.y"]:
+    for name in ["Mine", "a b", "", "1st", "größe", "from", "exists", "interval", "unnest", "x.y"]:
         with pytest.raises(lacus.ConfigurationError, match="can't name a function"):
             lake.register_function(name, lambda v: v, **DOUBLES)
     planned = lake.sql("SELECT mine(value) AS m FROM generate_series(2, 2)")
@@ -439,7 +439,7 @@ print(lake.sql("SELECT 1 AS one").to_arrow().to_pylist())
 GROUPED = "SELECT value % 5 AS g, sum(slow(value)) FROM generate_series(1, 1000000000000) GROUP BY g"
 
 
-@pytest.mark.parametrize(("sql", "seconds"), [(ENDLESS, "0.01"), (ENDLESS, "30"), (GROUPED, "0.01"), (GROUPED, "5")])
+@pytest.mark.parametrize(("sql", "seconds"), [(ENDLESS, "0.01"), (ENDLESS, "6"), (GROUPED, "0.01"), (GROUPED, "5")])
 def test_ctrl_c_ends_a_query_and_the_lake_lives_on(sql: str, seconds: str) -> None:
     assert passed(INTERRUPTED, sql, seconds) == "interrupted True\n[{'one': 1}]\n"
 
