@@ -75,7 +75,9 @@ def repr_mimebundle(self: Result, include: object = None, exclude: object = None
         said = f"{type(error).__name__}: {error}"
         shell = _shell()
         if shell is not None:
-            shell.showtraceback(exception_only=True)
+            from lacus._notebook import show_briefly
+
+            show_briefly(shell, error)
             said = repr(self)
         return {"text/plain": said, "text/html": f"<pre>{escaped(said)}</pre>"}
 

@@ -134,12 +134,20 @@ class Extension:
         """Shows an error that came through these magics as one line, any other as it was shown before."""
         kinds, handler = self.errors_before
         if passed_here(trace):
-            shell.showtraceback((kind, error, trace), exception_only=True)
+            show_briefly(shell, error)
         elif isinstance(error, kinds):
             handler(kind, error, trace, tb_offset=tb_offset)
         else:
             shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
         return []
+
+
+def show_briefly(shell: Any, error: BaseException) -> None:
+    """Shows an error as one line, below the traceback of the function of one's own that has caused it, if one has."""
+    cause = error.__cause__
+    if cause is not None:
+        shell.showtraceback((type(cause), cause, cause.__traceback__))
+    shell.showtraceback((type(error), error, error.__traceback__), exception_only=True)
 
 
 def passed_here(trace: TracebackType | None) -> bool:

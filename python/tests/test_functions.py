@@ -580,3 +580,25 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_a_forked_process_ends_by_itself() -> None:
     said = passed(FORK)
     assert sorted(said.splitlines()) == ["7", "[{'one': 1}]", "told"]
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_the_examples_of_the_guide_run(part: int) -> None:
+    page = pathlib.Path(__file__).resolve().parents[2].joinpath("docs/notebook.md").read_text()
+    section = page.split("## Functions of your own", 1)[1].split("\n## ", 1)[0]
+    first, second = [block.split("```", 1)[0] for block in section.split("```python\n")[1:]]
+    names: dict = {"lacus": lacus}
+    exec(first, names)
+    asked = "SELECT kelvin(20.5)"
+    if part == 1:
+        exec(second, names)
+        asked = "SELECT sum(s) FROM (SELECT value % 3 AS g, spread(value) AS s FROM generate_series(1, 100) GROUP BY g)"
+    assert one(names["lake"], asked) == pytest.approx([293.65, 99 + 96 + 96][part])
+
+
+def test_the_examples_of_the_documentation_run() -> None:
+    import doctest
+
+    page = pathlib.Path(lacus.__file__).with_name("_lacus.pyi").read_text()
+    examples = doctest.DocTestParser().get_doctest(page.replace(chr(34) * 3, "\n"), {}, "_lacus.pyi", None, 0)
+    assert len(examples.examples) > 8 and doctest.DocTestRunner().run(examples).failed == 0

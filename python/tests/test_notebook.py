@@ -150,6 +150,26 @@ def test_what_fails_when_it_is_shown_is_told_once(kernel: Run) -> None:
     assert cell.traceback.count("QueryError") == 1 and "_html.py" not in cell.traceback and "lacus.Result" in cell.text
 
 
+FUNCTION = """
+here = %lacus
+@here.function(arguments=["DOUBLE"], returns="DOUBLE", replace=True)
+def risky(values):
+    if max(values.to_pylist()) > 5: raise ValueError("too much")
+    return values
+"""
+
+
+def test_a_function_of_ones_own_shows_where_it_fails(kernel: Run) -> None:
+    assert kernel(FUNCTION).status == kernel(FUNCTION).status == "ok"
+    assert ">4.0</td>" in kernel("%%sql\nSELECT risky(4) AS v").html
+    for code in ["%%sql\nSELECT risky(value) FROM generate_series(1, 9)", "here.sql('SELECT risky(value) FROM generate_series(1, 9)')"]:
+        cell = kernel(code)
+        assert "the function `risky` raised ValueError: too much" in cell.traceback and "_notebook.py" not in cell.traceback
+        assert 'raise ValueError("too much")' in cell.traceback and "_html.py" not in cell.traceback
+    assert kernel("%%sql\nSELECT risky(9)").status == "error"
+    kernel(f"%lacus {TESTDATA}")
+
+
 def test_notices_are_notes(kernel: Run) -> None:
     assert kernel(f"%%sql\nSELECT time FROM '{TESTDATA}/arrays/climate.nc' LIMIT 1").warned.startswith("note: ")
 
@@ -183,12 +203,15 @@ def test_unloading_takes_everything_back(kernel: Run) -> None:
 
 def test_a_notebook_runs_from_top_to_bottom_and_stops_at_what_fails(lake_environment: dict[str, str]) -> None:
     cells = ["%load_ext lacus", "year = 2024", "%%sql\nSELECT count(*) AS n FROM shots WHERE year = $year"]
-    cells += ["%%sql\nSELECT CAST(name AS INT) FROM ten"]
+    cells += ["import lacus, pyarrow.compute as pc\nlake = lacus.open('.')"]
+    cells += ["@lake.function(arguments=['BIGINT'], returns='BIGINT')\ndef doubled(ids):\n    return pc.multiply(ids, 2)"]
+    cells += ["%%sql --lake lake\nSELECT max(doubled(id)) AS most FROM ten", "%%sql\nSELECT CAST(name AS INT) FROM ten"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     client = nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(TESTDATA)}})
     with pytest.raises(nbclient.exceptions.CellExecutionError, match="QueryError"):
         client.execute()
     assert "<table>" in notebook.cells[2].outputs[0].data["text/html"]
+    assert ">18</td>" in notebook.cells[5].outputs[0].data["text/html"]
 
 
 def html_of(table: pa.Table | dict) -> str:

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use lacus::arrow::datatypes::DataType;
+use lacus::arrow::array::AsArray;
+use lacus::arrow::datatypes::{DataType, Int64Type};
 use lacus::datafusion::datasource::MemTable;
+use lacus::datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use lacus::object_store::memory::InMemory;
 use lacus::object_store::{ObjectStoreExt, PutPayload};
-use lacus::{Kind, Place, Principal, ScalarValue, StoreName, StoreSpec};
+use lacus::{Function, Kind, Place, Principal, ScalarValue, StoreName, StoreSpec, TryStreamExt};
 use lacus_testbed::S3Server;
 
 use crate::parquet_file::numbers;
@@ -89,5 +91,49 @@ async fn views_in_a_circle_are_an_error() -> TestResult {
         engine.query(sql, &[], &Principal::owner()).await?;
     }
     assert_eq!(failure(&engine, "SELECT * FROM a").await.kind(), Kind::InvalidQuery);
+    Ok(())
+}
+
+/// A function that gives `value` for each row.
+fn constant(name: &str, value: i64) -> Function {
+    let body = move |_: &[ColumnarValue]| Ok(ColumnarValue::Scalar(ScalarValue::from(value)));
+    Function::Scalar(create_udf(name, vec![DataType::Int64], DataType::Int64, Volatility::Volatile, Arc::new(body)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_are_taken_while_the_engine_runs() -> TestResult {
+    let engine = engine(Vec::new())?;
+    assert_eq!(failure(&engine, "SELECT mine(1)").await.kind(), Kind::InvalidQuery);
+    engine.clone().register_function(constant("mine", 7), false)?;
+    assert_eq!(ask(&engine, "SELECT mine(1)").await?, "7");
+    let begun = engine.query("SELECT mine(1)", &[], &Principal::owner()).await?;
+    engine.register_function(constant("mine", 8), true)?;
+    let kept: Vec<_> = begun.stream()?.try_collect().await?;
+    assert_eq!(kept[0].column(0).as_primitive::<Int64Type>().value(0), 7);
+    assert_eq!(
+        ask(&engine, "SELECT mine(1), (SELECT count(*) FROM information_schema.routines WHERE routine_name = 'mine')").await?,
+        "8,1"
+    );
+    for taken in ["mine", "sin", "sum", "row_number"] {
+        let error = engine.register_function(constant(taken, 9), false).err().ok_or("no error")?;
+        assert_eq!(error.kind(), Kind::AlreadyExists, "{taken}");
+    }
+    // What has the name as another kind of function is no longer called.
+    engine.register_function(constant("sum", 9), true)?;
+    assert_eq!(ask(&engine, "SELECT sum(x) FROM generate_series(1, 2) AS t(x)").await?, "9\n9");
+    let error = engine.register_function(constant("Mine", 9), false).err().ok_or("no error")?;
+    assert_eq!(error.kind(), Kind::InvalidConfiguration);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_have_their_names_of_sql() -> TestResult {
+    let engine = engine(Vec::new())?;
+    for (name, expected) in [("DOUBLE", DataType::Float64), ("varchar", DataType::Utf8), ("BIGINT", DataType::Int64)] {
+        assert_eq!(engine.data_type(name)?, expected);
+    }
+    for wrong in ["", "DUBLE", "DOUBLE, x", "DOUBLE DOUBLE"] {
+        assert_eq!(engine.data_type(wrong).err().map(|error| error.kind()), Some(Kind::InvalidQuery), "{wrong}");
+    }
     Ok(())
 }
