@@ -66,6 +66,7 @@ def kernel(lake_environment: dict[str, str], tmp_path_factory: pytest.TempPathFa
         cell.seconds = time.monotonic() - begin
         return cell
 
+    run("import lacus")
     run("%load_ext lacus")
     run(f"%lacus {TESTDATA}")
     yield run

@@ -20,7 +20,7 @@
 //! |---|---|
 //! | opening a lake | [`open`], [`Config`] |
 //! | asking | [`Engine::query`], [`Query`], [`ResultStream`] |
-//! | bringing tables, functions and stores of your own | [`Engine::builder`], [`register_defaults`], [`Stores::add`]; `examples/embed.rs` |
+//! | bringing tables, functions and stores of your own | [`Engine::builder`], [`Engine::register_function`], [`register_defaults`], [`Stores::add`]; `examples/embed.rs` |
 //! | adding a kind of dataset, or of kept results | [`Source`], [`Sink`] |
 //! | what went wrong | [`Error`], [`Kind`] |
 //!
