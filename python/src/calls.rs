@@ -58,9 +58,9 @@ pub(crate) fn end_calls(py: Python<'_>) -> PyResult<()> {
 }
 
 /// Stops this thread when the program ends and another thread ends it: only threads that Python calls daemons are left then, for which there
-/// is no way back into Python.
+/// is no way back into Python. Those in a function that the engine has called are waited for.
 pub(crate) fn stop_daemon() {
-    while calls().closed_by.is_some_and(|thread| thread != std::thread::current().id()) {
+    while !is_calling() && calls().closed_by.is_some_and(|thread| thread != std::thread::current().id()) {
         std::thread::park();
     }
 }
