@@ -18,6 +18,7 @@ use lacus_core::{Error, Kind, Result};
 use lacus_storage::StoreReads;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
+use tracing::{Instrument, Span};
 
 use crate::activity::{Recorded, Stage};
 use crate::progress::QueryProgress;
@@ -193,6 +194,7 @@ impl Query {
             alarm: Box::pin(tokio::time::sleep_until(deadline.at)),
             killed: Box::pin(Arc::clone(&recorded.record).killed()),
             explains,
+            span: recorded.record.scope.reads.span(),
             recorded,
         })
     }
@@ -206,6 +208,7 @@ pub struct ResultStream {
     alarm: Pin<Box<Sleep>>,
     killed: Pin<Box<dyn Future<Output = Error> + Send>>,
     explains: bool,
+    span: Span,
     // Dropped last: a query is no longer listed once nothing of it runs.
     recorded: Recorded,
 }
@@ -278,6 +281,7 @@ impl Stream for ResultStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
+        let _inside = this.span.clone().entered();
         if matches!(this.body, Body::Done) {
             return Poll::Ready(None);
         }
@@ -309,7 +313,7 @@ impl Stream for ResultStream {
                     Some(Err(error)) => match (running.fallback.take().filter(|_| Fallback::helps(&error)), running.slot.take()) {
                         // The slot is kept: what was begun goes on.
                         (Some(fallback), Some(slot)) => {
-                            this.body = Body::Waiting(Box::pin(async move { Ok((fallback.plan().await?, slot)) }))
+                            this.body = Body::Waiting(Box::pin(async move { Ok((fallback.plan().instrument(tracing::debug_span!("plan")).await?, slot)) }))
                         }
                         _ => return this.fail(error.into()),
                     },

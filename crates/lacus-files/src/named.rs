@@ -20,7 +20,7 @@ use datafusion_physical_plan::{DisplayFormatType, SortOrderPushdownResult};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use lacus_core::{Error, Kind};
-use lacus_storage::Stores;
+use lacus_storage::{Scan, Stores};
 use object_store::ObjectStore;
 
 use crate::compressed::{Compression, Decompressing};
@@ -38,6 +38,7 @@ pub(crate) struct Selection {
 pub(crate) struct NamedSource {
     inner: Arc<dyn FileSource>,
     stores: Arc<Stores>,
+    scan: Scan,
     selection: Selection,
     unpacking: Unpacking,
 }
@@ -59,8 +60,8 @@ impl Unpacking {
 }
 
 impl NamedSource {
-    pub(crate) fn new(inner: Arc<dyn FileSource>, stores: Arc<Stores>, selection: Selection, unpacking: Unpacking) -> Self {
-        Self { inner, stores, selection, unpacking }
+    pub(crate) fn new(inner: Arc<dyn FileSource>, stores: Arc<Stores>, scan: Scan, selection: Selection, unpacking: Unpacking) -> Self {
+        Self { inner, stores, scan, selection, unpacking }
     }
 
     fn around(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
@@ -70,11 +71,11 @@ impl NamedSource {
 
 impl FileSource for NamedSource {
     fn create_file_opener(&self, store: Arc<dyn ObjectStore>, config: &FileScanConfig, partition: usize) -> Result<Arc<dyn FileOpener>> {
-        self.inner.create_file_opener(self.unpacking.store(store), config, partition)
+        self.inner.create_file_opener(self.unpacking.store(self.scan.store(store)), config, partition)
     }
 
     fn create_morselizer(&self, store: Arc<dyn ObjectStore>, config: &FileScanConfig, partition: usize) -> Result<Box<dyn Morselizer>> {
-        let inner = self.inner.create_morselizer(self.unpacking.store(store), config, partition)?;
+        let inner = self.inner.create_morselizer(self.unpacking.store(self.scan.store(store)), config, partition)?;
         Ok(Box::new(NamedMorselizer { inner, stores: Arc::clone(&self.stores) }))
     }
 

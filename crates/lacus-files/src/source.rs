@@ -142,7 +142,8 @@ impl Source for FilesSource {
             .map_err(|error| error.with("dataset", &spec.name))?
             .without(&stored);
         let files = Files { objects, layouts, partitions, unpacking };
-        Ok(Arc::new(FilesTable::new(Arc::clone(&self.stores), opening.reader, stored, files, Arc::clone(&self.statistics))))
+        let stores = Arc::clone(&self.stores);
+        Ok(Arc::new(FilesTable::new(&spec.name, stores, opening.reader, stored, files, Arc::clone(&self.statistics))))
     }
 }
 

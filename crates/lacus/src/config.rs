@@ -47,6 +47,8 @@ pub struct Config {
     pub rules_off: Vec<String>,
     /// The address on which `lacus serve` listens.
     pub listen: String,
+    /// The address on which it tells of itself over HTTP.
+    pub http: Option<String>,
     /// The stores.
     pub stores: Vec<StoreSpec>,
     /// How a URL is read that no store covers.

@@ -33,6 +33,7 @@ impl Display for Config {
             writeln!(formatter, "\n[optimizer]\noff = {:?}", self.rules_off)?;
         }
         writeln!(formatter, "\n[serve]\nlisten = {:?}", self.listen)?;
+        self.http.iter().try_for_each(|http| writeln!(formatter, "http = {http:?}"))?;
         self.stores.iter().try_for_each(|store| write_store(formatter, store))?;
         self.datasets.iter().try_for_each(|(_, spec)| write_dataset(formatter, spec))
     }

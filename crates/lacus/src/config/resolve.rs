@@ -34,6 +34,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         limits: limits(&written.limits)?,
         rules_off: written.optimizer.off,
         listen: expand(&written.serve.listen, "serve.listen")?.unwrap_or_else(|| LISTEN.to_owned()),
+        http: expand(&written.serve.http, "serve.http")?,
         unnamed: store::unnamed(environment)?,
         base,
         lake,
