@@ -1,21 +1,27 @@
 """What a server tells of itself: metrics, health, logs and traces."""
 
+import http.server
 import json
 import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 
+import adbc_driver_flightsql.dbapi as flightsql
 import pyarrow
 import pyarrow.parquet
 import pytest
 from conftest import BIN, TESTDATA
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
 import lacus
@@ -254,3 +260,121 @@ def test_embedded_use_logs_nothing() -> None:
     environment = {**os.environ, "LACUS_LOG": "trace"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd="/", check=True)
     assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+class Collector:
+    """Takes spans as a collector of OpenTelemetry does, and answers with `status`."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.resources: list[dict[str, str]] = []
+        self.status = 200
+        self.requests = 0
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(handler) -> None:  # noqa: N805
+                body = handler.rfile.read(int(handler.headers["content-length"]))
+                self.requests += 1
+                if self.status == 200:
+                    assert (handler.path, handler.headers["content-type"]) == ("/v1/traces", "application/x-protobuf")
+                    self.take(ExportTraceServiceRequest.FromString(body))
+                handler.send_response(self.status)
+                handler.send_header("content-length", "0")
+                handler.end_headers()
+
+            def log_message(handler, *_: object) -> None:  # noqa: N805
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def take(self, request: ExportTraceServiceRequest) -> None:
+        for resource in request.resource_spans:
+            self.resources.append({pair.key: pair.value.string_value for pair in resource.resource.attributes})
+            self.spans += [span for scope in resource.scope_spans for span in scope.spans]
+
+    def trace(self, trace_id: bytes) -> dict[str, list[Span]]:
+        named: dict[str, list[Span]] = {}
+        for span in self.spans:
+            if span.trace_id == trace_id:
+                named.setdefault(span.name, []).append(span)
+        return named
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    collector = Collector()
+    yield collector
+    collector.server.shutdown()
+
+
+def attributes(span: Span) -> dict[str, object]:
+    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in span.attributes}
+
+
+def test_traces_follow_their_caller(serve: Callable[..., Served], collector: Collector, runs: pathlib.Path) -> None:
+    served = serve("--log", "warn", lake=runs, OTEL_EXPORTER_OTLP_ENDPOINT=collector.address)
+    trace_id, parent = bytes(range(1, 17)), bytes(range(1, 9))
+    header = f"00-{trace_id.hex()}-{parent.hex()}-01"
+    options = {"adbc.flight.sql.rpc.call_header.traceparent": header}
+    with flightsql.connect(served.uri, db_kwargs=options, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*), sum(x) FROM runs WHERE x::varchar <> 'SQLSECRET'")
+        assert cursor.fetchall()[0][0] == 400_000
+    recorded = served.ask("SELECT id, bytes_read FROM system.queries WHERE sql LIKE '%SQLSECRET%' AND sql NOT LIKE '%system%'")[0]
+    with pytest.raises(lacus.NotFoundError):
+        served.ask("SELECT * FROM nope")
+    served.stop()
+    spans = collector.trace(trace_id)
+    (query,), (plan,), (scan,) = spans["query"], spans["plan"], spans["scan"]
+    assert query.parent_span_id == parent and plan.parent_span_id == scan.parent_span_id == query.span_id
+    said = attributes(query)
+    assert (said["query_id"], said["user"], said["outcome"], said["rows"]) == (recorded["id"], "owner", "finished", 1)
+    assert (attributes(scan)["table"], attributes(scan)["files"]) == ("runs", 2)
+    requests = spans["store request"]
+    assert {request.parent_span_id for request in requests} == {plan.span_id, scan.span_id}
+    assert all(attributes(request)["store"] == "lab" for request in requests)
+    assert sum(attributes(request)["bytes"] for request in requests) == recorded["bytes_read"]  # type: ignore[misc]
+    for inner, outer in ((plan, query), (scan, query)):
+        assert outer.start_time_unix_nano <= inner.start_time_unix_nano <= inner.end_time_unix_nano <= outer.end_time_unix_nano
+    failed = [span for span in collector.spans if span.name == "query" and span.status.code == 2]
+    # A query without a caller's trace begins one.
+    assert len(failed) == 1 and failed[0].parent_span_id == b"" and failed[0].trace_id != trace_id
+    assert {(said["service.name"], said["service.version"]) for said in collector.resources} == {("lacus", lacus.__version__)}
+    assert {span.name for span in collector.spans} == {"query", "plan", "scan", "store request"}
+    assert not any("SQLSECRET" in str(span) or "lacus-test-secret" in str(span) for span in collector.spans)
+
+
+def test_a_collector_that_is_gone_costs_nothing(serve: Callable[..., Served], tmp_path: pathlib.Path) -> None:
+    # A listener that never answers.
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        (tmp_path / "lacus.toml").write_text(f'[serve]\notlp = "http://127.0.0.1:{deaf.getsockname()[1]}/"\n')
+        served = serve("--log", "warn", lake=tmp_path)
+        began = time.monotonic()
+        for number in range(200):
+            assert served.ask(f"SELECT {number} AS n") == [{"n": number}]
+        assert time.monotonic() - began < 30
+        began = time.monotonic()
+        served.stop()
+        assert time.monotonic() - began < 15
+
+
+def test_an_outage_is_told_once(serve: Callable[..., Served], collector: Collector, tmp_path: pathlib.Path) -> None:
+    collector.status = 400
+    (tmp_path / "lacus.toml").write_text(f'[serve]\notlp = "{collector.address}"\n')
+    served = serve("--log", "info", "--log-format", "json", lake=tmp_path)
+    for requests in (1, 2):
+        served.ask("SELECT 1 AS one")
+        eventually(lambda: collector.requests >= requests, "spans are sent")  # noqa: B023
+    collector.status = 200
+    served.ask("SELECT 2 AS two")
+    eventually(lambda: bool(collector.spans), "spans are taken")
+    served.stop()
+    told = [line["message"] for line in served.lines() if "collector" in line["message"]]
+    assert told == ["the collector of traces takes none: they are lost until it does", "traces lack spans: the collector was gone or too slow"]
+
+
+def test_where_traces_go_is_checked(cli: Callable[..., subprocess.CompletedProcess], tmp_path: pathlib.Path) -> None:
+    (tmp_path / "lacus.toml").write_text('[serve]\notlp = "collector:4318"\n')
+    wrong = cli("serve", "--listen", "127.0.0.1:0", lake=tmp_path)
+    assert wrong.returncode == 2 and "traces can't be sent to `collector:4318`" in wrong.stderr

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use lacus_core::{Error, Kind, Principal, Result, nearest};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use lacus_storage::{ReadScope, masked};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 
@@ -144,7 +144,6 @@ impl Record {
         if let Stage::Failed(error) = &stage {
             let error = masked(error);
             tracing::warn!(parent: &span, outcome, seconds, rows, bytes_read = bytes_read(), memory_peak, spilled, error, "query ended");
-            span.record("otel.status_code", "ERROR");
         } else {
             tracing::info!(parent: &span, outcome, seconds, rows, bytes_read = bytes_read(), memory_peak, spilled, "query ended");
         }
@@ -209,7 +208,7 @@ impl Activity {
     pub(crate) fn begin(self: &Arc<Self>, text: &str, principal: &Principal, memory: QueryMemory) -> Recorded {
         let query_id = format!("{:032x}", rand::random::<u128>());
         let user = principal.name();
-        let span = tracing::info_span!("query", query_id, user, outcome = Empty, rows = Empty, spilled = Empty, otel.status_code = Empty);
+        let span = tracing::info_span!("query", query_id, user, outcome = Empty, rows = Empty, spilled = Empty);
         tracing::debug!(parent: &span, "query began");
         let end = text.char_indices().map(|(start, _)| start).take_while(|start| *start <= LONGEST_TEXT).last().unwrap_or(0);
         let text = if text.len() <= LONGEST_TEXT { text.to_owned() } else { format!("{} ...", &text[..end]) };

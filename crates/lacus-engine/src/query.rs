@@ -313,7 +313,9 @@ impl Stream for ResultStream {
                     Some(Err(error)) => match (running.fallback.take().filter(|_| Fallback::helps(&error)), running.slot.take()) {
                         // The slot is kept: what was begun goes on.
                         (Some(fallback), Some(slot)) => {
-                            this.body = Body::Waiting(Box::pin(async move { Ok((fallback.plan().instrument(tracing::debug_span!("plan")).await?, slot)) }))
+                            this.body = Body::Waiting(Box::pin(async move {
+                                Ok((fallback.plan().instrument(tracing::debug_span!("plan")).await?, slot))
+                            }))
                         }
                         _ => return this.fail(error.into()),
                     },

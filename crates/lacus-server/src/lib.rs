@@ -2,14 +2,18 @@
 //!
 //! * [`Server`] listens and answers over Flight SQL;
 //! * `http` tells of it: `metrics`, health, readiness;
-//! * [`follow`] begins to write `logs`, by `lines` that keep nobody waiting.
+//! * [`follow`] begins to write `logs`, by `lines` that keep nobody waiting, and to send `traces` to a `collector` that speaks `otlp`.
 
+mod collector;
 mod follow;
 mod http;
 mod lines;
 mod logs;
 mod metrics;
+mod otlp;
+mod traces;
 
+pub use collector::Traces;
 pub use follow::{Following, follow};
 pub use logs::{LogFilter, LogFormat};
 
@@ -89,6 +93,7 @@ impl Server {
             let _ = stopping.send(());
         };
         let serving = tonic::transport::Server::builder()
+            .trace_fn(|request| traces::call(request.headers()))
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW * 2)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))

@@ -176,10 +176,7 @@ struct Fields(Map<String, Value>);
 
 impl Fields {
     fn add(&mut self, field: &Field, value: impl Into<Value>) {
-        // These speak to exporters of traces.
-        if !field.name().starts_with("otel.") {
-            self.0.insert(field.name().to_owned(), value.into());
-        }
+        self.0.insert(field.name().to_owned(), value.into());
     }
 }
 

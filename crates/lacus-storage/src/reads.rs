@@ -115,9 +115,9 @@ impl ScopedStore {
             None => self.scope.pin(&result.meta),
         }
         result.payload = match result.payload {
-            GetResultPayload::Stream(body) => GetResultPayload::Stream(
-                body.inspect_ok(move |bytes| request.received(bytes.len() as u64)).boxed(),
-            ),
+            GetResultPayload::Stream(body) => {
+                GetResultPayload::Stream(body.inspect_ok(move |bytes| request.received(bytes.len() as u64)).boxed())
+            }
             // What is only asked about is not read.
             file if head => file,
             file => {

@@ -49,6 +49,8 @@ pub struct Config {
     pub listen: String,
     /// The address on which it tells of itself over HTTP.
     pub http: Option<String>,
+    /// The collector that it sends traces to.
+    pub otlp: Option<String>,
     /// The stores.
     pub stores: Vec<StoreSpec>,
     /// How a URL is read that no store covers.
