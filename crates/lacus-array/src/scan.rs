@@ -233,7 +233,7 @@ impl DataSource for GridScan {
 impl GridScan {
     /// What reads chunks for one partition.
     pub(crate) fn reader(&self, context: &TaskContext) -> ChunkReader {
-        ChunkReader::new(self.scan.store(Arc::clone(&self.bytes)), Arc::clone(context.memory_pool()))
+        ChunkReader::new(self.scan.begin().store(Arc::clone(&self.bytes)), Arc::clone(context.memory_pool()))
     }
 
     /// The boxes of `work`, decoded group after group.

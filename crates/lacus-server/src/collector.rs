@@ -138,8 +138,10 @@ impl Sending {
             if !spans.is_empty() {
                 self.send(spans).await;
             }
-            // Whoever waited no longer needs not be told.
-            settled.into_iter().for_each(|done| drop(done.try_send(())));
+            for done in settled {
+                // Whoever waited no longer needs not be told.
+                let _ = done.try_send(());
+            }
         }
     }
 

@@ -57,9 +57,14 @@ impl Lines {
 fn write(mut out: impl Write, waiting: &Receiver<Message>, lost: &AtomicU64) {
     while let Ok(message) = waiting.recv() {
         match message {
-            // Nobody is left to be told of a log that can't be written.
-            Message::Line(line) => drop(out.write_all(line.as_bytes())),
-            Message::Settle(done) => drop(done.try_send(())),
+            Message::Line(line) => {
+                // Nobody is left to be told of a log that can't be written.
+                let _ = out.write_all(line.as_bytes());
+            }
+            Message::Settle(done) => {
+                // Whoever waited no longer needs not be told.
+                let _ = done.try_send(());
+            }
         }
         let missing = lost.swap(0, Ordering::Relaxed);
         if missing > 0 {

@@ -33,7 +33,7 @@ pub use known::Known;
 pub use pattern::Pattern;
 pub use reads::{ReadScope, ScopedStore, same_version};
 pub use requests::{Operation, StoreReads};
-pub use scan::Scan;
+pub use scan::{Scan, Scanning};
 pub use secret::{Secret, masked};
 pub use spec::{
     AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Place, S3Spec, SftpSpec, StoreSpec, Unnamed,

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
@@ -33,12 +34,9 @@ impl Scan {
         Self { scope, table: table.to_owned(), files, running: Arc::default() }
     }
 
-    /// The store that one partition reads.
-    pub fn store(&self, store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
-        match self.span() {
-            Some(span) => Arc::new(Followed { store, span }),
-            None => store,
-        }
+    /// Begins one partition.
+    pub fn begin(&self) -> Scanning {
+        Scanning(self.span())
     }
 
     /// The span that all partitions share; `None` when nobody follows.
@@ -55,6 +53,33 @@ impl Scan {
         let span = (!span.is_disabled()).then(|| Arc::new(span))?;
         *running = Arc::downgrade(&span);
         Some(span)
+    }
+}
+
+/// A partition of a scan that goes on until all clones of this are dropped.
+#[derive(Debug, Clone)]
+pub struct Scanning(Option<Arc<Span>>);
+
+impl Scanning {
+    /// What is done within this span is done by the scan.
+    pub fn span(&self) -> Span {
+        self.0.as_deref().cloned().unwrap_or_else(Span::none)
+    }
+
+    /// `items`, each made by the scan.
+    pub fn stream<T: 'static>(self, mut items: BoxStream<'static, T>) -> BoxStream<'static, T> {
+        match self.0 {
+            Some(span) => stream::poll_fn(move |context| span.in_scope(|| items.poll_next_unpin(context))).boxed(),
+            None => items,
+        }
+    }
+
+    /// `store`, whose requests are sent by the scan, on whatever thread.
+    pub fn store(self, store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+        match self.0 {
+            Some(span) => Arc::new(Followed { store, span }),
+            None => store,
+        }
     }
 }
 
