@@ -19,6 +19,7 @@ use datafusion_physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMet
 use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
+use lacus_storage::Scan;
 use object_store::ObjectStore;
 
 use crate::cf::Decoding;
@@ -119,6 +120,7 @@ pub(crate) struct Work {
 #[derive(Debug, Clone)]
 pub(crate) struct GridScan {
     pub(crate) bytes: Arc<dyn ObjectStore>,
+    pub(crate) scan: Scan,
     pub(crate) table: String,
     pub(crate) files: Arc<Vec<FileScan>>,
     pub(crate) of_files: usize,
@@ -231,7 +233,7 @@ impl DataSource for GridScan {
 impl GridScan {
     /// What reads chunks for one partition.
     pub(crate) fn reader(&self, context: &TaskContext) -> ChunkReader {
-        ChunkReader::new(Arc::clone(&self.bytes), Arc::clone(context.memory_pool()))
+        ChunkReader::new(self.scan.begin().store(Arc::clone(&self.bytes)), Arc::clone(context.memory_pool()))
     }
 
     /// The boxes of `work`, decoded group after group.

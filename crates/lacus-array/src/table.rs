@@ -20,7 +20,7 @@ use datafusion_pruning::PruningPredicate;
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 use lacus_core::{Error, Kind};
-use lacus_storage::{Known, ReadScope, lake_url};
+use lacus_storage::{Known, ReadScope, Scan, lake_url};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
@@ -433,7 +433,8 @@ impl TableProvider for ArrayTable {
         let passes = |place: usize| of_files.as_ref().is_none_or(|passed| passed.is_valid(place) && passed.value(place));
         let candidates = (0..self.united.len()).filter(|place| may_match[*place] && passes(*place)).map(|place| self.united.part(place));
         let candidates: Vec<Part> = candidates.collect::<lacus_core::Result<_>>()?;
-        if let Some(scope) = session.config().get_extension::<ReadScope>() {
+        let scope = session.config().get_extension::<ReadScope>();
+        if let Some(scope) = &scope {
             candidates.iter().filter(|part| part.opened.object.size > 0).for_each(|part| scope.pin(&part.opened.object));
         }
         let columns = filters.iter().flat_map(Expr::column_refs).map(|column| column.name.as_str()).collect();
@@ -460,9 +461,11 @@ impl TableProvider for ArrayTable {
         let metrics = ExecutionPlanMetricsSet::new();
         let rows: u64 = files.iter().map(|file| file.selection.rows()).sum();
         MetricBuilder::new(&metrics).global_counter("rows_selected").add(usize::try_from(rows).unwrap_or(usize::MAX));
+        let table = format!("{}.{}", self.dataset, self.united.name);
         Ok(DataSourceExec::from_data_source(GridScan {
             bytes,
-            table: format!("{}.{}", self.dataset, self.united.name),
+            scan: Scan::new(scope, &table, files.len()),
+            table,
             files: Arc::new(files),
             of_files: self.united.len(),
             schema,

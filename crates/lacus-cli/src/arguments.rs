@@ -135,6 +135,24 @@ pub(crate) struct ServeArguments {
     /// The address to listen on; loopback only [default: of the lake file, else 127.0.0.1:50051]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) listen: Option<String>,
+    /// An address that tells of the server over HTTP: /metrics, /health, /ready; loopback only [default: of the lake file, else none]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) http: Option<String>,
+    /// What is logged on standard error: off, error, warn, info, debug or trace, also as in `info,lacus_storage=debug` [default: LACUS_LOG, else info]
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// The form of log lines
+    #[arg(long, value_enum, default_value_t = LogForm::Text)]
+    pub(crate) log_format: LogForm,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogForm {
+    /// Words and name=value pairs
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 #[derive(Debug, Args)]

@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use lacus_core::{Error, Kind, Principal, Result, nearest};
+use lacus_storage::{ReadScope, masked};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
 
 use crate::memory::QueryMemory;
 use crate::progress::{Progress, QueryProgress};
 use crate::session::Scope;
+use crate::totals::Totals;
 
 /// How many queries that have ended are remembered.
 const REMEMBERED: usize = 1000;
@@ -130,6 +133,23 @@ impl Record {
         self.reach(Stage::Planned);
     }
 
+    /// Tells those who listen how the query ended. Texts of SQL may hold secrets and stay in the record.
+    fn tell(&self) {
+        let (stage, span) = (self.stage(), self.scope.reads.span());
+        let outcome = stage.name();
+        let seconds = self.elapsed().as_secs_f64();
+        let rows = self.rows.load(Ordering::Relaxed);
+        let (memory_peak, spilled) = (self.memory.peak(), self.spilled());
+        let bytes_read = || self.scope.reads.reads().iter().map(|read| read.bytes).sum::<u64>();
+        if let Stage::Failed(error) = &stage {
+            let error = masked(error);
+            tracing::warn!(parent: &span, outcome, seconds, rows, bytes_read = bytes_read(), memory_peak, spilled, error, "query ended");
+        } else {
+            tracing::info!(parent: &span, outcome, seconds, rows, bytes_read = bytes_read(), memory_peak, spilled, "query ended");
+        }
+        span.record("outcome", outcome).record("rows", rows).record("spilled", spilled);
+    }
+
     /// Keeps what was seen last, and lets go of the plan: it may hold memory.
     fn close(&self) {
         let mut seen = held(&self.seen);
@@ -173,6 +193,8 @@ pub(crate) struct Activity {
 struct Queries {
     current: BTreeMap<String, Arc<Record>>,
     ended: VecDeque<Arc<Record>>,
+    /// What those that ended did, also those that are no longer remembered.
+    totals: Totals,
 }
 
 impl Activity {
@@ -183,16 +205,20 @@ impl Activity {
     }
 
     /// Opens the record of a query. It is closed when what this gives is dropped.
-    pub(crate) fn begin(self: &Arc<Self>, text: &str, principal: &Principal, scope: &Scope, memory: QueryMemory) -> Recorded {
+    pub(crate) fn begin(self: &Arc<Self>, text: &str, principal: &Principal, memory: QueryMemory) -> Recorded {
+        let query_id = format!("{:032x}", rand::random::<u128>());
+        let user = principal.name();
+        let span = tracing::info_span!("query", query_id, user, outcome = Empty, rows = Empty, spilled = Empty);
+        tracing::debug!(parent: &span, "query began");
         let end = text.char_indices().map(|(start, _)| start).take_while(|start| *start <= LONGEST_TEXT).last().unwrap_or(0);
         let text = if text.len() <= LONGEST_TEXT { text.to_owned() } else { format!("{} ...", &text[..end]) };
         let record = Arc::new(Record {
-            id: format!("{:032x}", rand::random::<u128>()),
+            id: query_id,
             principal: principal.clone(),
             text,
             began: SystemTime::now(),
             clock: Instant::now(),
-            scope: scope.clone(),
+            scope: Scope { reads: Arc::new(ReadScope::of(span)), notices: Arc::default() },
             memory,
             seen: Mutex::new(Seen::NotYet),
             rows: AtomicU64::new(0),
@@ -210,6 +236,14 @@ impl Activity {
         all.sort_by_key(|record| record.clock);
         all.extend(queries.ended.iter().rev().cloned());
         all
+    }
+
+    /// What all queries did since the engine was built, and what they do now.
+    pub(crate) fn totals(&self) -> Totals {
+        let queries = held(&self.queries);
+        let mut totals = queries.totals.clone();
+        queries.current.values().for_each(|record| totals.add_current(record));
+        totals
     }
 
     /// Ends a running query.
@@ -299,8 +333,11 @@ impl Drop for Recorded {
         }
         self.record.reach(Stage::Cancelled);
         self.record.close();
+        self.record.tell();
+        self.record.scope.reads.leave();
         let mut queries = held(&self.activity.queries);
         queries.current.remove(&self.record.id);
+        queries.totals.add_ended(&self.record);
         if queries.ended.len() >= REMEMBERED {
             queries.ended.pop_front();
         }

@@ -12,8 +12,9 @@ use lacus_core::{
     Source, StoreName,
 };
 use lacus_storage::Stores;
+use tracing::Instrument;
 
-use crate::activity::{Activity, Recorded};
+use crate::activity::{Activity, Record, Recorded};
 use crate::catalog::{Catalog, Entry, Origin, TableEntry};
 use crate::copy::Target;
 use crate::functions::{BaseState, Function};
@@ -22,6 +23,7 @@ use crate::planner::Planner;
 use crate::query::{Deadline, Fallback, Query, Ready, RowsWork, Work};
 use crate::session::Scope;
 use crate::statement::{self, Own, Parsed};
+use crate::totals::Totals;
 use crate::{LakeContent, LakeFile, Limits, copy, ddl, describe, explain, information_schema, rules, session, summarize};
 
 /// One engine over one lake.
@@ -256,9 +258,8 @@ impl Engine {
     /// `Unsupported` for statements that change tables; what [`Sink::write`] says.
     pub async fn query(&self, sql: &str, parameters: &[ScalarValue], principal: &Principal) -> Result<Query> {
         let deadline = Deadline::after(self.shared.limits.deadline);
-        let scope = Scope::default();
         let memory = self.shared.memory.of_query(self.shared.limits.query_memory);
-        let recorded = self.shared.activity.begin(sql, principal, &scope, memory);
+        let recorded = self.shared.activity.begin(sql, principal, memory);
         let record = Arc::clone(&recorded.record);
         let planned = tokio::select! {
             planned = deadline.bound(self.query_before(sql, parameters, deadline, &recorded)) => planned,
@@ -274,7 +275,16 @@ impl Engine {
     }
 
     async fn query_before(&self, sql: &str, parameters: &[ScalarValue], deadline: Deadline, recorded: &Recorded) -> Result<Ready> {
-        let record = &recorded.record;
+        let query = recorded.record.scope.reads.span();
+        let planning = self.ready(sql, parameters, &recorded.record).instrument(tracing::debug_span!(parent: &query, "plan"));
+        match planning.await? {
+            (ready, Some((target, state))) => keep(ready, &target, &state, deadline, recorded).instrument(query).await,
+            (ready, None) => Ok(ready),
+        }
+    }
+
+    /// Plans one statement; a command has run then. What is kept comes with its target.
+    async fn ready(&self, sql: &str, parameters: &[ScalarValue], record: &Record) -> Result<(Ready, Option<(Target, SessionState)>)> {
         let scope = &record.scope;
         self.reload(&scope.notices);
         let parsed = match statement::own(sql)? {
@@ -283,19 +293,19 @@ impl Engine {
             Some(Own::Kill(id)) => {
                 statement::check_parameters(0, parameters)?;
                 self.shared.activity.kill(&id, &record.principal)?;
-                return Ok(Ready { schema: Arc::new(Schema::empty()), work: Work::Done });
+                return Ok((Ready { schema: Arc::new(Schema::empty()), work: Work::Done }, None));
             }
             Some(Own::Refresh(name)) => {
                 statement::check_parameters(0, parameters)?;
                 self.refresh(&name).await?;
-                return Ok(Ready { schema: Arc::new(Schema::empty()), work: Work::Done });
+                return Ok((Ready { schema: Arc::new(Schema::empty()), work: Work::Done }, None));
             }
         };
         statement::check_parameters(parsed.parameters, parameters)?;
         let Planned { plan, state, text, is_command, target } = self.plan(parsed, scope, &record.memory).await?;
         if is_command {
             ddl::apply(plan, &text, &self.shared.catalog, &state).await?;
-            return Ok(Ready { schema: Arc::new(Schema::empty()), work: Work::Done });
+            return Ok((Ready { schema: Arc::new(Schema::empty()), work: Work::Done }, None));
         }
         let logical = if parameters.is_empty() { plan } else { plan.with_param_values(ParamValues::from(parameters.to_vec()))? };
         if let Some(target) = &target {
@@ -305,11 +315,7 @@ impl Engine {
         let explains = explain::is_explanation(&logical);
         let plan = session::physical_plan(&state, &logical, self.shared.shares).await?;
         let rows = RowsWork { plan, task: state.task_ctx(), explains, fallback: Some(Fallback { logical, state: state.clone() }) };
-        let ready = Ready { schema, work: Work::Rows(Box::new(rows)) };
-        match target {
-            Some(target) => keep(ready, &target, &state, deadline, recorded).await,
-            None => Ok(ready),
-        }
+        Ok((Ready { schema, work: Work::Rows(Box::new(rows)) }, target.map(|target| (target, state))))
     }
 
     /// The query that tells what the columns of `from` hold.
@@ -530,6 +536,12 @@ impl Engine {
     /// Bytes of memory that queries hold now in operators that grow with their data.
     pub fn memory_held(&self) -> usize {
         self.shared.memory.reserved()
+    }
+
+    /// What the queries of this engine did since it was built, and what they do now.
+    pub fn totals(&self) -> Totals {
+        let (memory_reserved, memory_limit) = (self.shared.memory.reserved() as u64, self.shared.memory.limit() as u64);
+        Totals { memory_reserved, memory_limit, ..self.shared.activity.totals() }
     }
 
     /// The names of the functions by kind: scalar, aggregate, window.

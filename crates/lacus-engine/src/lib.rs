@@ -13,7 +13,7 @@
 //! 4. `ddl` applies `CREATE` and `DROP`; everything else becomes a [`Query`] with a known schema;
 //! 5. `copy` hands the rows of `COPY ... TO` to what keeps them;
 //! 6. `query` runs it: it waits its turn, has a deadline and a share of the memory (`memory`), and is cancelled by drop or by KILL;
-//!    `activity` holds its record, of which `system` makes a table.
+//!    `activity` holds its record, of which `system` makes a table and `totals` sums.
 //!
 //! `settings` holds the defaults of a session, each with its reason; `information_schema` and `describe` say what there is;
 //! `explain` adds what was read to EXPLAIN; `functions` holds what SQL may call.
@@ -42,6 +42,7 @@ mod spelling;
 mod statement;
 mod summarize;
 mod system;
+mod totals;
 
 pub use catalog::{TableEntry, TableKind};
 pub use engine::{Engine, EngineBuilder, Prepared};
@@ -53,3 +54,4 @@ pub use query::{Query, ResultStream};
 pub use rules::RULES;
 pub use runtime::runtime;
 pub use statement::{named_parameters, split};
+pub use totals::{Durations, Totals};

@@ -41,6 +41,11 @@ impl SharedMemory {
         self.with(|held| held.spillable + held.unspillable)
     }
 
+    /// Bytes that all queries may hold.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// The memory of one more query, which may hold at most `limit` bytes of it.
     pub(crate) fn of_query(self: &Arc<Self>, limit: Option<usize>) -> QueryMemory {
         let own = Mutex::default();

@@ -1,5 +1,6 @@
 //! How far a running query is, told by what its scans count.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::physical_plan::ExecutionPlan;
@@ -17,6 +18,8 @@ pub struct QueryProgress {
     reads: Arc<ReadScope>,
     /// What runs: another plan than at first once the query had to be planned anew.
     plan: Arc<Mutex<Option<Arc<dyn ExecutionPlan>>>>,
+    /// What was spilled by plans that ran before.
+    spilled_before: Arc<AtomicU64>,
 }
 
 /// How far a query is.
@@ -40,12 +43,12 @@ impl Progress {
 
 impl QueryProgress {
     pub(crate) fn new(reads: Arc<ReadScope>, plan: Option<Arc<dyn ExecutionPlan>>) -> Self {
-        Self { reads, plan: Arc::new(Mutex::new(plan)) }
+        Self { reads, plan: Arc::new(Mutex::new(plan)), spilled_before: Arc::default() }
     }
 
     /// The bytes that operators have written to the spill folder.
     pub(crate) fn spilled(&self) -> u64 {
-        self.plan().map_or(0, |plan| spilled(plan.as_ref()))
+        self.spilled_before.load(Ordering::Relaxed) + self.plan().map_or(0, |plan| spilled(plan.as_ref()))
     }
 
     /// Nothing runs any more.
@@ -59,7 +62,11 @@ impl QueryProgress {
 
     /// Another plan runs from now on.
     pub(crate) fn replan(&self, plan: Arc<dyn ExecutionPlan>) {
-        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan);
+        let mut running = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = running.as_ref().filter(|before| !Arc::ptr_eq(before, &plan)) {
+            self.spilled_before.fetch_add(spilled(before.as_ref()), Ordering::Relaxed);
+        }
+        *running = Some(plan);
     }
 
     /// How far the query is now.

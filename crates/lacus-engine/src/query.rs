@@ -18,6 +18,7 @@ use lacus_core::{Error, Kind, Result};
 use lacus_storage::StoreReads;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
+use tracing::{Instrument, Span};
 
 use crate::activity::{Recorded, Stage};
 use crate::progress::QueryProgress;
@@ -213,6 +214,7 @@ impl Query {
             alarm: Box::pin(tokio::time::sleep_until(deadline.at)),
             killed: Box::pin(Arc::clone(&recorded.record).killed()),
             explains,
+            span: recorded.record.scope.reads.span(),
             recorded,
         })
     }
@@ -226,6 +228,7 @@ pub struct ResultStream {
     alarm: Pin<Box<Sleep>>,
     killed: Pin<Box<dyn Future<Output = Error> + Send>>,
     explains: bool,
+    span: Span,
     // Dropped last: a query is no longer listed once nothing of it runs.
     recorded: Recorded,
 }
@@ -298,6 +301,7 @@ impl Stream for ResultStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
+        let _inside = this.span.clone().entered();
         if matches!(this.body, Body::Done) {
             return Poll::Ready(None);
         }
@@ -330,7 +334,9 @@ impl Stream for ResultStream {
                         Some(fallback) => {
                             // The slot is kept: what was begun goes on.
                             let slot = running.slot.take();
-                            this.body = Body::Waiting(Box::pin(async move { Ok((fallback.plan().await?, slot)) }))
+                            this.body = Body::Waiting(Box::pin(async move {
+                                Ok((fallback.plan().instrument(tracing::debug_span!("plan")).await?, slot))
+                            }))
                         }
                         None => return this.fail(error.into()),
                     },

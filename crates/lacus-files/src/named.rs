@@ -20,8 +20,9 @@ use datafusion_physical_plan::{DisplayFormatType, SortOrderPushdownResult};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use lacus_core::{Error, Kind};
-use lacus_storage::Stores;
+use lacus_storage::{Scan, Scanning, Stores};
 use object_store::ObjectStore;
+use tracing::Instrument;
 
 use crate::compressed::{Compression, Decompressing};
 use crate::kept::KeptColumns;
@@ -40,6 +41,7 @@ pub(crate) struct Selection {
 pub(crate) struct NamedSource {
     inner: Arc<dyn FileSource>,
     stores: Arc<Stores>,
+    scan: Scan,
     selection: Selection,
     unpacking: Unpacking,
     kept: Option<Arc<KeptColumns>>,
@@ -63,8 +65,8 @@ impl Unpacking {
 }
 
 impl NamedSource {
-    pub(crate) fn new(inner: Arc<dyn FileSource>, stores: Arc<Stores>, selection: Selection, unpacking: Unpacking) -> Self {
-        Self { inner, stores, selection, unpacking, kept: None, batch_size: None }
+    pub(crate) fn new(inner: Arc<dyn FileSource>, stores: Arc<Stores>, scan: Scan, selection: Selection, unpacking: Unpacking) -> Self {
+        Self { inner, stores, scan, selection, unpacking, kept: None, batch_size: None }
     }
 
     /// Serves decoded columns from memory.
@@ -87,7 +89,7 @@ impl FileSource for NamedSource {
         if let (Some(kept), Some(piece)) = (&self.kept, self.batch_size) {
             inner = kept_scan::around(inner, &self.inner, kept, piece, partition)?;
         }
-        Ok(Box::new(NamedMorselizer { inner, stores: Arc::clone(&self.stores) }))
+        Ok(Box::new(NamedMorselizer { inner, stores: Arc::clone(&self.stores), scanning: self.scan.begin() }))
     }
 
     fn table_schema(&self) -> &TableSchema {
@@ -171,9 +173,10 @@ impl FileSource for NamedSource {
     }
 }
 
-/// The file that an error will name.
+/// The file that an error will name, and the scan that reads it.
 #[derive(Debug, Clone)]
 struct FileName {
+    scanning: Scanning,
     shown: String,
     /// Where this part of the file begins, when a text file is read in parts: a line number in a message counts from there.
     part: Option<i64>,
@@ -208,12 +211,14 @@ fn value_error(error: Error) -> Error {
 struct NamedMorselizer {
     inner: Box<dyn Morselizer>,
     stores: Arc<Stores>,
+    scanning: Scanning,
 }
 
 impl Morselizer for NamedMorselizer {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
         let part = file.range.as_ref().map(|range| range.start).filter(|start| *start > 0);
-        let name = FileName { shown: self.stores.shown(&file.object_meta.location), part };
+        let shown = self.stores.shown(&file.object_meta.location);
+        let name = FileName { scanning: self.scanning.clone(), shown, part };
         match self.inner.plan_file(file) {
             Ok(inner) => Ok(Box::new(NamedPlanner { inner, name })),
             Err(error) => Err(name.name(error)),
@@ -237,7 +242,7 @@ impl MorselPlanner for NamedPlanner {
         let mut named = MorselPlan::new().with_morsels(morsels).with_planners(planners);
         if let Some(pending) = pending {
             named.set_pending_planner(async move {
-                match pending.await {
+                match pending.instrument(name.scanning.span()).await {
                     Ok(inner) => Ok(Box::new(Self { inner, name }) as Box<dyn MorselPlanner>),
                     Err(error) => Err(name.name(error)),
                 }
@@ -261,6 +266,6 @@ impl Debug for NamedMorsel {
 impl Morsel for NamedMorsel {
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
         let name = self.name;
-        self.inner.into_stream().map_err(move |error| name.name(error)).boxed()
+        name.scanning.clone().stream(self.inner.into_stream()).map_err(move |error| name.name(error)).boxed()
     }
 }

@@ -161,7 +161,8 @@ impl Source for FilesSource {
             .without(&stored);
         let files = Files { objects, layouts, partitions, unpacking };
         let kept = if format.keeps(spec)? { self.kept.clone() } else { None };
-        let table = FilesTable::new(Arc::clone(&self.stores), opening.reader, stored, files, Arc::clone(&self.statistics));
+        let stores = Arc::clone(&self.stores);
+        let table = FilesTable::new(&spec.name, stores, opening.reader, stored, files, Arc::clone(&self.statistics));
         Ok(Arc::new(table.keeping(kept)))
     }
 }

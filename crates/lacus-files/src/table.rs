@@ -17,7 +17,7 @@ use datafusion_physical_plan::empty::EmptyExec;
 use datafusion_physical_plan::union::UnionExec;
 use futures::{StreamExt, TryStreamExt, stream};
 use lacus_core::{Error, Partitions};
-use lacus_storage::{Known, ReadScope, Stores, lake_url};
+use lacus_storage::{Known, ReadScope, Scan, Stores, lake_url};
 use object_store::{ObjectMeta, ObjectStore};
 
 use crate::kept::KeptColumns;
@@ -41,6 +41,7 @@ pub(crate) struct Files {
 /// The files of one dataset as a table, as one query sees them.
 #[derive(Debug)]
 pub(crate) struct FilesTable {
+    name: String,
     stores: Arc<Stores>,
     reader: Arc<dyn FileFormat>,
     whole: SchemaRef,
@@ -51,6 +52,7 @@ pub(crate) struct FilesTable {
 
 impl FilesTable {
     pub(crate) fn new(
+        name: &str,
         stores: Arc<Stores>,
         reader: Arc<dyn FileFormat>,
         stored: SchemaRef,
@@ -58,7 +60,7 @@ impl FilesTable {
         statistics: Arc<Known<Key, Arc<Statistics>>>,
     ) -> Self {
         let whole = Schema::new(stored.fields().iter().chain(&files.partitions.fields).cloned().collect::<Vec<_>>());
-        Self { stores, reader, whole: Arc::new(whole), files, statistics, kept: None }
+        Self { name: name.to_owned(), stores, reader, whole: Arc::new(whole), files, statistics, kept: None }
     }
 
     /// Serves decoded columns from memory.
@@ -121,7 +123,8 @@ impl FilesTable {
             .with_projection_indices(Some(columns))?
             .with_limit(limit)
             .build();
-        aligned(self.named(self.reader.create_physical_plan(session, config).await?, selection)?, wanted)
+        let scan = Scan::new(session.config().get_extension::<ReadScope>(), &self.name, selection.matched);
+        aligned(self.named(self.reader.create_physical_plan(session, config).await?, scan, selection)?, wanted)
     }
 
     async fn with_statistics(
@@ -160,12 +163,12 @@ impl FilesTable {
     }
 
     /// Puts [`NamedSource`] around the reader that the format planned.
-    fn named(&self, plan: Arc<dyn ExecutionPlan>, selection: Selection) -> Result<Arc<dyn ExecutionPlan>> {
+    fn named(&self, plan: Arc<dyn ExecutionPlan>, scan: Scan, selection: Selection) -> Result<Arc<dyn ExecutionPlan>> {
         let config = plan
             .downcast_ref::<DataSourceExec>()
             .and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>())
             .ok_or_else(|| DataFusionError::Internal("a file format planned something else than a scan of files".to_owned()))?;
-        let source = NamedSource::new(Arc::clone(config.file_source()), Arc::clone(&self.stores), selection, self.files.unpacking);
+        let source = NamedSource::new(Arc::clone(config.file_source()), Arc::clone(&self.stores), scan, selection, self.files.unpacking);
         let source = source.keeping(self.kept.clone());
         let config = FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build();
         Ok(DataSourceExec::from_data_source(config))

@@ -1,8 +1,27 @@
 //! One process that serves a lake.
+//!
+//! * [`Server`] listens and answers over Flight SQL;
+//! * `http` tells of it: `metrics`, health, readiness;
+//! * [`follow`] begins to write `logs`, by `lines` that keep nobody waiting, and to send `traces` to a `collector` that speaks `otlp`.
+
+mod collector;
+mod follow;
+mod http;
+mod lines;
+mod logs;
+mod metrics;
+mod otlp;
+mod traces;
+
+pub use collector::Traces;
+pub use follow::{Following, follow};
+pub use logs::{LogFilter, LogFormat};
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use lacus::{Engine, Error, Kind, Result};
 use tokio::net::TcpListener;
@@ -18,6 +37,8 @@ const GRACE: Duration = Duration::from_secs(30);
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    http: Option<TcpListener>,
+    began: SystemTime,
 }
 
 impl Server {
@@ -27,22 +48,27 @@ impl Server {
     /// `PermissionDenied` for an address beyond loopback: there are no users yet, so whoever reaches the port reads the lake.
     /// `InvalidConfiguration` for what is no address, `Unavailable` when the port is taken.
     pub async fn bind(address: &str) -> Result<Self> {
-        let resolved: Vec<SocketAddr> = match tokio::net::lookup_host(address).await {
-            Ok(addresses) => addresses.collect(),
-            Err(error) => {
-                return Err(Error::new(Kind::InvalidConfiguration, format!("`{address}` is no address to listen on: {error}"))
-                    .hint("write 127.0.0.1:50051"));
-            }
-        };
-        if let Some(open) = resolved.iter().find(|address| !address.ip().is_loopback()) {
-            return Err(Error::new(Kind::PermissionDenied, format!("refusing to listen on {open}: it can be reached from other machines"))
-                .hint("users and TLS are not built yet; listen on 127.0.0.1 and reach it through `ssh -L`"));
-        }
-        let listener = TcpListener::bind(resolved.as_slice()).await.map_err(|error| {
-            Error::new(Kind::Unavailable, format!("can't listen on {address}: {error}")).hint("choose another port with --listen")
-        })?;
-        let address = listener.local_addr().map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
-        Ok(Self { listener, address })
+        let began = SystemTime::now();
+        let listener = listen(address, "127.0.0.1:50051", "--listen").await?;
+        let address = local_address(&listener)?;
+        Ok(Self { listener, address, http: None, began })
+    }
+
+    /// Listens on `address` for HTTP, too: there it tells of itself, at `/metrics`, `/health` and `/ready`.
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    pub async fn with_http(mut self, address: &str) -> Result<Self> {
+        self.http = Some(listen(address, "127.0.0.1:9090", "--http").await?);
+        Ok(self)
+    }
+
+    /// The address that tells of the server.
+    ///
+    /// # Errors
+    /// `Internal` when the system doesn't know it.
+    pub fn http_address(&self) -> Result<Option<SocketAddr>> {
+        self.http.as_ref().map(local_address).transpose()
     }
 
     /// The address that clients connect to.
@@ -57,12 +83,17 @@ impl Server {
     pub async fn serve(self, engine: Engine, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let (stopping, stopped) = tokio::sync::oneshot::channel();
+        let about = http::About { engine: engine.clone(), began: self.began, ready: Arc::new(AtomicBool::new(true)) };
+        let ready = Arc::clone(&about.ready);
         let shutdown = async move {
             shutdown.await;
+            ready.store(false, Ordering::Relaxed);
+            tracing::info!("stopping: what runs may finish");
             // The receiver is only gone when the server is.
             let _ = stopping.send(());
         };
         let serving = tonic::transport::Server::builder()
+            .trace_fn(|request| traces::call(request.headers()))
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW * 2)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
@@ -76,9 +107,39 @@ impl Server {
             }
             tokio::time::sleep(GRACE).await;
         };
+        let telling = async move {
+            match self.http {
+                Some(listener) => http::serve(listener, about).await,
+                None => std::future::pending().await,
+            }
+        };
+        tracing::info!(address = %self.address, "serving");
         tokio::select! {
+            () = telling => Ok(()),
             served = serving => served.map_err(|error| Error::new(Kind::Unavailable, "the server stopped").because(error)),
             () = overdue => Ok(()),
         }
     }
+}
+
+/// Listens on an address of this machine; `example` and `option` say how another is written and given.
+async fn listen(address: &str, example: &str, option: &str) -> Result<TcpListener> {
+    let resolved: Vec<SocketAddr> = match tokio::net::lookup_host(address).await {
+        Ok(addresses) => addresses.collect(),
+        Err(error) => {
+            return Err(Error::new(Kind::InvalidConfiguration, format!("`{address}` is no address to listen on: {error}"))
+                .hint(format!("write {example}")));
+        }
+    };
+    if let Some(open) = resolved.iter().find(|address| !address.ip().is_loopback()) {
+        return Err(Error::new(Kind::PermissionDenied, format!("refusing to listen on {open}: it can be reached from other machines"))
+            .hint("users and TLS are not built yet; listen on 127.0.0.1 and reach it through `ssh -L`"));
+    }
+    TcpListener::bind(resolved.as_slice()).await.map_err(|error| {
+        Error::new(Kind::Unavailable, format!("can't listen on {address}: {error}")).hint(format!("choose another port with {option}"))
+    })
+}
+
+fn local_address(listener: &TcpListener) -> Result<SocketAddr> {
+    listener.local_addr().map_err(|error| Error::new(Kind::Internal, error.to_string()))
 }

@@ -23,7 +23,9 @@ mod network;
 mod page;
 mod pattern;
 mod reads;
+mod requests;
 mod s3;
+mod scan;
 mod secret;
 mod sftp;
 mod spec;
@@ -34,8 +36,10 @@ mod writing;
 pub use cache::{CacheSpec, CacheStatus};
 pub use known::Known;
 pub use pattern::Pattern;
-pub use reads::{ReadScope, ScopedStore, StoreReads, same_version};
-pub use secret::Secret;
+pub use reads::{ReadScope, ScopedStore, same_version};
+pub use requests::{Operation, StoreReads};
+pub use scan::{Scan, Scanning};
+pub use secret::{Secret, masked};
 pub use spec::{
     AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Place, S3Spec, SftpSpec, StoreSpec, Unnamed,
     WebCredentials, WebSpec,

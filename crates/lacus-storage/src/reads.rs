@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -17,9 +16,12 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, coalesce_ranges,
 };
 
+use tracing::Span;
+
 use crate::Stores;
 use crate::answers::{Answer, Answers, Asked, LONGEST};
 use crate::cache;
+use crate::requests::{Counts, Operation, Request, StoreReads};
 
 /// A body longer than this is fetched in pieces of it, so that the timeout of one request bounds every wait.
 const PIECE: u64 = 16 * 1024 * 1024;
@@ -37,29 +39,26 @@ pub struct ReadScope {
     heads: Answers<Path>,
     counts: Mutex<BTreeMap<String, Arc<Counts>>>,
     warnings: Mutex<BTreeSet<String>>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    requests: AtomicU64,
-    bytes: AtomicU64,
-    cached: AtomicU64,
-}
-
-/// How much a query read from one store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreReads {
-    /// The store.
-    pub store: String,
-    /// Requests sent: reads and listings, not counting retries.
-    pub requests: u64,
-    /// Bytes of bodies received.
-    pub bytes: u64,
-    /// Bytes that the cache on local disk had.
-    pub cached: u64,
+    /// The span of the query, for as long as it runs.
+    query: Mutex<Option<Span>>,
 }
 
 impl ReadScope {
+    /// The reads of the query that `span` follows.
+    pub fn of(span: Span) -> Self {
+        Self { query: Mutex::new(Some(span)), ..Self::default() }
+    }
+
+    /// The span of the query; none once it has ended, or when nobody follows it.
+    pub fn span(&self) -> Span {
+        held(&self.query).clone().unwrap_or_else(Span::none)
+    }
+
+    /// The query has ended, and its span with it.
+    pub fn leave(&self) {
+        *held(&self.query) = None;
+    }
+
     /// Holds the query to this version of an object. The version that the query saw first stays.
     pub fn pin(&self, object: &ObjectMeta) {
         held(&self.versions).entry(object.location.clone()).or_insert_with(|| object.clone());
@@ -67,14 +66,7 @@ impl ReadScope {
 
     /// What was read so far, store by store.
     pub fn reads(&self) -> Vec<StoreReads> {
-        let counts = held(&self.counts);
-        let read = |(store, counts): (&String, &Arc<Counts>)| StoreReads {
-            store: store.clone(),
-            requests: counts.requests.load(Ordering::Relaxed),
-            bytes: counts.bytes.load(Ordering::Relaxed),
-            cached: counts.cached.load(Ordering::Relaxed),
-        };
-        counts.iter().map(read).collect()
+        held(&self.counts).iter().map(|(store, counts)| counts.now(store)).collect()
     }
 
     /// What whoever reads the result should know of how it was read.
@@ -86,9 +78,17 @@ impl ReadScope {
         held(&self.versions).get(location).cloned()
     }
 
-    fn counts(&self, location: &Path) -> Arc<Counts> {
+    /// The store of an object, and what is counted of it.
+    fn counts(&self, location: &Path) -> (String, Arc<Counts>) {
         let store = location.parts().next().map(|part| part.as_ref().to_owned()).unwrap_or_default();
-        Arc::clone(held(&self.counts).entry(store).or_default())
+        let counts = Arc::clone(held(&self.counts).entry(store.clone()).or_default());
+        (store, counts)
+    }
+
+    /// Counts one more request.
+    fn request(&self, location: &Path, operation: Operation) -> Request {
+        let (store, counts) = self.counts(location);
+        Request::begin(counts, &store, operation, || self.span())
     }
 }
 
@@ -112,14 +112,13 @@ impl ScopedStore {
 
     /// One request, held to the pinned version.
     async fn get_pinned(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let counts = self.scope.counts(location);
-        counts.requests.fetch_add(1, Ordering::Relaxed);
         self.warn(location);
         let head = options.head;
+        let mut request = self.scope.request(location, if head { Operation::Head } else { Operation::Get });
         let pinned = self.scope.pinned(location);
         let pinned_tag = pinned.as_ref().and_then(|object| object.e_tag.clone());
         let options = if options.if_match.is_none() { options.with_if_match(pinned_tag) } else { options };
-        let mut result = match self.stores.get_opts(location, options).await {
+        let mut result = match request.failed_or(self.stores.get_opts(location, options).await) {
             Err(object_store::Error::NotFound { .. }) if pinned.is_some() => return Err(self.changed(location, "is gone")),
             Err(object_store::Error::Precondition { .. }) => return Err(self.changed(location, "was replaced")),
             other => other?,
@@ -130,16 +129,13 @@ impl ScopedStore {
             None => self.scope.pin(&result.meta),
         }
         result.payload = match result.payload {
-            GetResultPayload::Stream(body) => GetResultPayload::Stream(
-                body.inspect_ok(move |bytes| {
-                    counts.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                })
-                .boxed(),
-            ),
+            GetResultPayload::Stream(body) => {
+                GetResultPayload::Stream(body.inspect_ok(move |bytes| request.received(bytes.len() as u64)).boxed())
+            }
             // What is only asked about is not read.
             file if head => file,
             file => {
-                counts.bytes.fetch_add(result.range.end - result.range.start, Ordering::Relaxed);
+                request.received(result.range.end - result.range.start);
                 file
             }
         };
@@ -173,7 +169,7 @@ impl ScopedStore {
             async move { this.get_pinned(&path, GetOptions::new().with_range(Some(range))).await?.bytes().await }
         };
         let (parts, known) = cached.read(&of, ranges, fetch).await?;
-        self.scope.counts(location).cached.fetch_add(known, Ordering::Relaxed);
+        self.scope.counts(location).1.cached(known);
         Ok(Some(parts))
     }
 
@@ -200,10 +196,10 @@ impl ScopedStore {
     }
 
     /// Counts a listing.
-    fn lists(&self, prefix: Option<&Path>) {
-        let Some(prefix) = prefix else { return };
-        self.scope.counts(prefix).requests.fetch_add(1, Ordering::Relaxed);
+    fn lists(&self, prefix: Option<&Path>) -> Option<Request> {
+        let prefix = prefix?;
         self.warn(prefix);
+        Some(self.scope.request(prefix, Operation::List))
     }
 
     /// Tells why what is read here is not kept, if it should be.
@@ -302,21 +298,29 @@ impl ObjectStore for ScopedStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.lists(prefix);
-        self.stores.list(prefix)
+        let request = self.lists(prefix);
+        let listed = self.stores.list(prefix);
+        let lasts_as_long = move |_: &Result<ObjectMeta>| {
+            let _ = &request;
+        };
+        listed.inspect(lasts_as_long).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.lists(prefix);
-        self.stores.list_with_delimiter(prefix).await
+        let request = self.lists(prefix);
+        let listed = self.stores.list_with_delimiter(prefix).await;
+        drop(request);
+        listed
     }
 
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.stores.put_opts(location, payload, options).await
+        let request = self.scope.request(location, Operation::Put);
+        request.failed_or(self.stores.put_opts(location, payload, options).await)
     }
 
     async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.stores.put_multipart_opts(location, options).await
+        let request = self.scope.request(location, Operation::Put);
+        request.failed_or(self.stores.put_multipart_opts(location, options).await)
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {

@@ -49,6 +49,10 @@ pub struct Config {
     pub listen: String,
     /// Where what is read of remote stores is kept, if it is.
     pub cache: Option<CacheSpec>,
+    /// The address on which it tells of itself over HTTP.
+    pub http: Option<String>,
+    /// The collector that it sends traces to.
+    pub otlp: Option<String>,
     /// The stores.
     pub stores: Vec<StoreSpec>,
     /// How a URL is read that no store covers.

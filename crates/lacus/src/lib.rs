@@ -48,12 +48,12 @@ pub use lacus_core::{
     unit_of,
 };
 pub use lacus_engine::{
-    Engine, EngineBuilder, Function, LakeContent, LakeFile, Limits, Prepared, Progress, Query, QueryProgress, RULES, ResultStream,
-    TableEntry, TableKind, named_parameters, runtime, split,
+    Durations, Engine, EngineBuilder, Function, LakeContent, LakeFile, Limits, Prepared, Progress, Query, QueryProgress, RULES,
+    ResultStream, TableEntry, TableKind, Totals, named_parameters, runtime, split,
 };
 pub use lacus_storage::{
-    AzureCredentials, AzureSpec, CacheSpec, CacheStatus, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Place, S3Spec,
-    Secret, SftpSpec, StoreReads, StoreSpec, Stores, Unnamed, WebCredentials, WebSpec,
+    AzureCredentials, AzureSpec, CacheSpec, CacheStatus, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Operation, Place,
+    S3Spec, Secret, SftpSpec, StoreReads, StoreSpec, Stores, Unnamed, WebCredentials, WebSpec, masked,
 };
 /// The trait of stores that a program brings.
 pub use object_store;

@@ -6,6 +6,7 @@ use std::path::Path;
 use lacus_core::DatasetSpec;
 use lacus_storage::{
     AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Place, S3Spec, StoreSpec, WebCredentials, WebSpec,
+    masked,
 };
 
 use crate::Config;
@@ -39,6 +40,8 @@ impl Display for Config {
             writeln!(formatter, "\n[optimizer]\noff = {:?}", self.rules_off)?;
         }
         writeln!(formatter, "\n[serve]\nlisten = {:?}", self.listen)?;
+        self.http.iter().try_for_each(|http| writeln!(formatter, "http = {http:?}"))?;
+        self.otlp.iter().try_for_each(|otlp| writeln!(formatter, "otlp = {:?}", masked(otlp)))?;
         self.stores.iter().try_for_each(|store| write_store(formatter, store))?;
         self.datasets.iter().try_for_each(|(_, spec)| write_dataset(formatter, spec))
     }

@@ -37,6 +37,8 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         limits: limits(&written.limits)?,
         rules_off: written.optimizer.off,
         listen: expand(&written.serve.listen, "serve.listen")?.unwrap_or_else(|| LISTEN.to_owned()),
+        http: expand(&written.serve.http, "serve.http")?,
+        otlp: expand(&written.serve.otlp, "serve.otlp")?,
         unnamed: store::unnamed(environment)?,
         base,
         lake,

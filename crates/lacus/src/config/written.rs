@@ -90,6 +90,10 @@ section! {
     ServeSection in "[serve]" {
         /// The address on which `lacus serve` listens. Only loopback addresses, until users can be told apart.
         listen: Option<String> = "`127.0.0.1:50051`",
+        /// An address that tells of the server over HTTP: `/metrics` for Prometheus, `/health`, `/ready`. Only loopback addresses, too.
+        http: Option<String> = "none",
+        /// The collector that traces are sent to, by OTLP over HTTP: `http://127.0.0.1:4318`.
+        otlp: Option<String> = "`OTEL_EXPORTER_OTLP_ENDPOINT`",
     }
 }
 
