@@ -56,5 +56,7 @@ async fn run(arguments: Arguments) -> lacus::Result<()> {
         Command::Describe(describe) => commands::describe::run(lake, &describe).await,
         Command::Index(index) => commands::index::run(lake, &index).await,
         Command::Doctor(doctor) => commands::doctor::run(lake, &doctor).await,
+        Command::Completions(completions) => commands::completions::run(&completions),
+        Command::Man(man) => commands::man::run(&man),
     }
 }
