@@ -16,7 +16,7 @@ from conftest import BIN, ROOT, TESTBED, TESTDATA
 import lacus
 
 DOCS = ROOT / "docs"
-PAGES = ["embed", "guide", "install", "serve", "stores"]
+PAGES = ["arrays", "embed", "guide", "install", "serve", "stores"]
 KINDS = {"sh", "python", "sql", "toml", "rust", "output", "text"}
 EXAMPLE = (ROOT / "crates" / "lacus" / "examples" / "embed.rs").read_text()
 
@@ -45,11 +45,14 @@ class Reader:
         shutil.copytree(TESTDATA, folder / "testdata")
         shutil.copytree(DOCS / "deploy", folder / "docs" / "deploy")
         lake = folder / "testdata" / "lacus.toml"
-        lake.write_text(self.here(f'{lake.read_text()}\n[serve]\nlisten = "127.0.0.1:50051"\n'))
+        text = lake.read_text().replace('url = "lab"', 'url = "lab"\nwritable = true')
+        text += '\n[dataset.days]\npath = "arrays/day-*.nc"\n[serve]\nlisten = "127.0.0.1:50051"\n'
+        lake.write_text(self.here(text))
         (folder / "home" / ".aws").mkdir(parents=True)
         (folder / "home" / ".aws" / "credentials").write_text("[beamline]\naws_access_key_id = x\naws_secret_access_key = y\n")
         own = {"HOME": str(folder / "home"), "TMPDIR": str(folder), "PATH": f"{self.commands()}:{os.environ['PATH']}"}
-        own |= {"BEAMLINE_ACCESS_KEY_ID": "x", "BEAMLINE_SECRET_ACCESS_KEY": "y"}
+        own |= {"LACUS_DEMO_STATE": str(folder / "state"), "BEAMLINE_ACCESS_KEY_ID": "x", "BEAMLINE_SECRET_ACCESS_KEY": "y"}
+        own |= {"AWS_ACCESS_KEY_ID": "LACUSTESTKEY", "AWS_SECRET_ACCESS_KEY": "lacus-test-secret"}
         self.environment = {**os.environ, **environment, **own}
 
     def commands(self) -> pathlib.Path:
@@ -95,7 +98,7 @@ class Reader:
 
     def sql(self, text: str) -> None:
         lake = lacus.open(self.folder / "testdata")
-        for statement in filter(str.strip, text.split(";")):
+        for statement in filter(str.strip, re.sub("--.*", "", text).split(";")):
             lake.sql(statement).to_arrow()
 
     def toml(self, text: str) -> None:
@@ -129,6 +132,7 @@ class Reader:
 def reader(tmp_path: pathlib.Path, lake_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     reader = Reader(tmp_path, lake_environment)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LACUS_DEMO_STATE", reader.environment["LACUS_DEMO_STATE"])
     yield reader
     reader.end()
 
