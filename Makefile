@@ -13,7 +13,7 @@ WHEELS := $(CARGO_TARGET_DIR)/wheels
 TPCH := $(CACHE)/tpch
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup demo test bench soak fuzz sql fmt wheel build tpch-answers docs
+.PHONY: help setup demo test bench soak fuzz sql fmt wheel build dist tpch-answers docs
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ test: build wheel ## Everything that CI runs
 	cd $(CARGO_TARGET_DIR)/debug/examples && ./add_a_format && ./embed > /dev/null
 	$(PYTHON) testdata/corpus/compare.py testdata/arrays
 	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_NPM=$(CACHE)/npm $(VENV)/bin/pytest -q -p no:cacheprovider python/tests
+
+dist: ## Build the wheel, the static command and what belongs to them, and run both on Debian 11 without a network (PROFILE=release; by root)
+	bash .ci/dist "$(CACHE)" $(or $(PROFILE),release)
 
 sql: setup ## Run one SQL test: make sql FILE=files/hive
 	LACUS_TPCH=$(TPCH)/sf0.01 cargo test --workspace --locked --quiet --test sql -- $(FILE)

@@ -42,6 +42,10 @@ pub(crate) enum Command {
     Cache(CacheCommand),
     /// Name what the files of a dataset disagree about: units, packing, calendars, types, grids, missing variables, truncated files
     Doctor(DoctorArguments),
+    /// Print what completes this command in a shell, for the shell to read
+    Completions(CompletionsArguments),
+    /// Print the manual page, or write those of all commands
+    Man(ManArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -86,6 +90,20 @@ pub(crate) struct IndexArguments {
 pub(crate) struct DoctorArguments {
     /// The dataset
     pub(crate) dataset: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArguments {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArguments {
+    /// Write the pages of all commands into this folder, which is made
+    #[arg(short, long, value_name = "FOLDER")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Args)]

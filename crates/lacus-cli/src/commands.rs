@@ -3,10 +3,12 @@
 pub(crate) mod add;
 pub(crate) mod cache;
 pub(crate) mod check;
+pub(crate) mod completions;
 pub(crate) mod datasets;
 pub(crate) mod describe;
 pub(crate) mod doctor;
 pub(crate) mod index;
+pub(crate) mod man;
 pub(crate) mod serve;
 pub(crate) mod sql;
 

@@ -23,6 +23,11 @@ pub(crate) fn print(line: &str) -> lacus::Result<()> {
     writeln!(std::io::stdout().lock(), "{line}").map_err(|error| crate::output::unwritable(&error))
 }
 
+/// A text of many lines on standard output.
+pub(crate) fn print_bytes(text: &[u8]) -> lacus::Result<()> {
+    std::io::stdout().lock().write_all(text).map_err(|error| crate::output::unwritable(&error))
+}
+
 /// Whether a person watches standard error.
 pub(crate) fn is_watched() -> bool {
     std::io::stderr().is_terminal()

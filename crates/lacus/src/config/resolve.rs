@@ -34,7 +34,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
     DatasetName::new(&lake).map_err(|error| error.with("key", "lake.name"))?;
     Ok(Config {
         file: None,
-        limits: limits(&written.limits)?,
+        limits: limits(&written.limits, environment)?,
         rules_off: written.optimizer.off,
         listen: expand(&written.serve.listen, "serve.listen")?.unwrap_or_else(|| LISTEN.to_owned()),
         http: expand(&written.serve.http, "serve.http")?,
@@ -87,10 +87,14 @@ fn write_to(name: &str, stores: &[StoreSpec]) -> Result<StoreName> {
     Err(in_key(error.hint(format!("write `writable = true` under [store.{store}]"))))
 }
 
-fn limits(written: &LimitsSection) -> Result<Limits> {
+fn limits(written: &LimitsSection, environment: Environment<'_>) -> Result<Limits> {
     let defaults = Limits::default();
-    let memory = values::memory(written.memory.as_deref().unwrap_or("60%"), "limits.memory")?;
-    let columns = written.columns.as_deref().map_or(Ok(0), |text| values::memory(text, "limits.columns"))?;
+    let expand = |text: &Option<String>, key: &str| text.as_deref().map(|text| values::expand(text, key, environment)).transpose();
+    let (memory, spill) = (expand(&written.memory, "limits.memory")?, expand(&written.spill, "limits.spill")?);
+    let (query_memory, columns) = (expand(&written.query_memory, "limits.query_memory")?, expand(&written.columns, "limits.columns")?);
+    let deadline = expand(&written.deadline, "limits.deadline")?;
+    let memory = values::memory(memory.as_deref().unwrap_or("60%"), "limits.memory")?;
+    let columns = columns.map_or(Ok(0), |text| values::memory(&text, "limits.columns"))?;
     if columns > memory / 2 {
         let message = format!("`limits.columns` is {columns} bytes, more than half of the {memory} bytes of `limits.memory`");
         return Err(Error::new(Kind::InvalidConfiguration, message).hint("operators need the rest: keep fewer columns, or raise `memory`"));
@@ -99,11 +103,11 @@ fn limits(written: &LimitsSection) -> Result<Limits> {
         memory,
         columns,
         spill_directory: None,
-        spill: written.spill.as_deref().map_or(Ok(defaults.spill), |text| values::bytes(text, "limits.spill"))?,
-        query_memory: written.query_memory.as_deref().map(|text| values::memory(text, "limits.query_memory")).transpose()?,
+        spill: spill.as_deref().map_or(Ok(defaults.spill), |text| values::bytes(text, "limits.spill"))?,
+        query_memory: query_memory.as_deref().map(|text| values::memory(text, "limits.query_memory")).transpose()?,
         queries: written.queries.map_or(Ok(defaults.queries), at_least_one)?,
         queue: written.queue.unwrap_or(defaults.queue),
-        deadline: written.deadline.as_deref().map_or(Ok(defaults.deadline), |text| values::duration(text, "limits.deadline"))?,
+        deadline: deadline.as_deref().map_or(Ok(defaults.deadline), |text| values::duration(text, "limits.deadline"))?,
     })
 }
 
