@@ -93,7 +93,7 @@ fn joined(graph: &Graph, relations: &Relations<'_>, tree: &Tree) -> Result<Arc<d
     Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), whole.plan)?))
 }
 
-fn part<'a>(graph: &Graph, relations: &Relations<'_>, tree: &Tree, filters: &mut Vec<&'a Filter>) -> Result<Part> {
+fn part(graph: &Graph, relations: &Relations<'_>, tree: &Tree, filters: &mut Vec<&Filter>) -> Result<Part> {
     let (left, right) = match tree {
         Tree::Relation(number) => {
             let relation = &graph.relations[*number];

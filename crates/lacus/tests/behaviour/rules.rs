@@ -102,7 +102,7 @@ async fn joins_begin_with_what_makes_few_rows() -> TestResult {
     let (on, off) = (made(&[])?, made(&["join_order"])?);
     let question = "SELECT r, l, f FROM large JOIN larger ON l = r JOIN few ON f = r ORDER BY r";
     // The lowest join stands last in EXPLAIN.
-    let lowest = |plan: String| plan.lines().filter(|line| line.contains("HashJoinExec")).next_back().unwrap_or_default().to_owned();
+    let lowest = |plan: String| plan.lines().rfind(|line| line.contains("HashJoinExec")).unwrap_or_default().to_owned();
     assert!(lowest(ask(&on, &format!("EXPLAIN {question}")).await?).contains("(f@0, r@0)"));
     assert!(lowest(ask(&off, &format!("EXPLAIN {question}")).await?).contains("(l@0, r@0)"));
     assert_eq!(ask(&on, question).await?, "0,0,0\n1,1,1\n2,2,2");
