@@ -2,7 +2,8 @@
 //!
 //! Operators that can spill share what the others leave: each query gets an equal part of it, and so does each of its operators, so that
 //! a query with many operators can't push out one with few. What can't spill, such as the table of a hash join, may take what is free,
-//! but beyond the query's equal part only as long as a reserve stays free for the others.
+//! but beyond the query's equal part only as long as a reserve stays free for the others. A sort that merges what it has spilled opens as
+//! many runs at once as it may, and two would do: it gets an equal part of its query's, so that sorts side by side all come to their end.
 
 use std::fmt::{self, Display, Formatter};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +15,12 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool
 
 /// The part of the memory that one query leaves to the others when it takes more than its equal part.
 const RESERVE: usize = 4;
+/// What DataFusion calls the merging of what a sort has spilled, with the number of a partition behind it.
+const MERGE: &str = "ExternalSorterMerge";
+
+fn merges(consumer: &MemoryConsumer) -> bool {
+    consumer.name().starts_with(MERGE)
+}
 
 /// The memory of an engine.
 #[derive(Debug)]
@@ -76,6 +83,8 @@ struct Own {
     held: usize,
     consumers: usize,
     spilling: usize,
+    /// Sorts that merge what they have spilled, or will.
+    merging: usize,
 }
 
 impl QueryMemory {
@@ -120,6 +129,7 @@ impl MemoryPool for QueryMemory {
             self.0.shared.with(|held| {
                 held.queries += usize::from(own.consumers == 0);
                 own.consumers += 1;
+                own.merging += usize::from(merges(consumer));
                 if consumer.can_spill() {
                     held.spilling_queries += usize::from(own.spilling == 0);
                     own.spilling += 1;
@@ -132,6 +142,7 @@ impl MemoryPool for QueryMemory {
         self.own(|own| {
             self.0.shared.with(|held| {
                 own.consumers = own.consumers.saturating_sub(1);
+                own.merging = own.merging.saturating_sub(usize::from(merges(consumer)));
                 held.queries -= usize::from(own.consumers == 0 && held.queries > 0);
                 if consumer.can_spill() {
                     own.spilling = own.spilling.saturating_sub(1);
@@ -166,6 +177,10 @@ impl MemoryPool for QueryMemory {
                 let left = if spills {
                     let shared = limit.saturating_sub(held.unspillable) / held.spilling_queries.max(1) / own.spilling.max(1);
                     shared.saturating_sub(reservation.size())
+                } else if merges(reservation.consumer()) {
+                    let part = limit / held.queries.max(1) / own.merging.max(1);
+                    let free = limit.saturating_sub(held.unspillable + held.spillable);
+                    free.min(part.saturating_sub(reservation.size()))
                 } else {
                     let free = limit.saturating_sub(held.unspillable + held.spillable);
                     let fair = (limit / held.queries.max(1)).saturating_sub(own.held);
@@ -219,6 +234,16 @@ mod tests {
         drop(sorts);
         assert_eq!((shared.reserved(), many.held(), many.peak()), (600, 0, 600));
         Ok(())
+    }
+
+    #[test]
+    fn sorts_that_merge_leave_their_parts_to_each_other() -> Result<()> {
+        let shared = SharedMemory::new(1000);
+        let query = shared.of_query(None);
+        let merges: Vec<_> = (0..2).map(|number| reservation(&query, &format!("ExternalSorterMerge[{number}]"), false)).collect();
+        assert!(merges[0].try_grow(501).is_err());
+        merges[0].try_grow(500)?;
+        merges[1].try_grow(500)
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lacus::{Error, Kind, Result};
 
@@ -12,6 +12,8 @@ use lacus::{Error, Kind, Result};
 const WAITING: usize = 4096;
 /// How long the last lines may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long to wait for room before looking again.
+const PAUSE: Duration = Duration::from_millis(1);
 
 enum Message {
     Line(String),
@@ -47,10 +49,16 @@ impl Lines {
     /// Waits a moment for the last lines.
     pub(crate) fn settle(&self) {
         let (done, settled) = sync_channel(1);
-        if self.messages.try_send(Message::Settle(done)).is_ok() {
-            // Whoever doesn't read them by then doesn't want them.
-            let _ = settled.recv_timeout(PATIENCE);
+        let (begun, mut message) = (Instant::now(), Message::Settle(done));
+        // Whoever doesn't read them by then doesn't want them.
+        while let Err(TrySendError::Full(again)) = self.messages.try_send(message) {
+            if begun.elapsed() > PATIENCE {
+                return;
+            }
+            message = again;
+            std::thread::sleep(PAUSE);
         }
+        let _ = settled.recv_timeout(PATIENCE);
     }
 }
 
@@ -101,8 +109,9 @@ mod tests {
         (0..WAITING + 10).for_each(|number| log.write(format!("{number}\n")));
         drop(go);
         log.settle();
-        let written: Vec<String> = lines.try_iter().collect();
-        assert_eq!(written[0], "0\n");
+        drop(log);
+        let written: Vec<String> = lines.iter().collect();
+        assert_eq!(written.first().map(String::as_str), Some("0\n"));
         assert!(written.iter().any(|line| line.contains("log lines were lost")), "{}", written.len());
         Ok(())
     }
