@@ -3,11 +3,15 @@
 Every engine answers every query in turn, round after round, so that a machine that drifts drifts for all. The table holds medians in
 milliseconds and ratios to the first peer; at scale factor 1 the answers are compared with DuckDB's.
 
-python benches/tpch.py DATA [--rounds N] [--engines lacus,datafusion,duckdb,polars] [--queries 1,6] [--out FILE]
+python benches/tpch.py DATA [--rounds N] [--warm N] [--engines lacus,datafusion,duckdb,polars] [--queries 1,6] [--out FILE]
+
+`lacus-kept` is Lacus with room for decoded columns, `lacus-without-RULE` without a rule of its optimizer, `lacus-without-rules` without any.
+`--warm` rounds are not measured.
 """
 
 import argparse
 import importlib.metadata
+import json
 import math
 import os
 import pathlib
@@ -17,6 +21,7 @@ import time
 from collections.abc import Callable
 
 TABLES = ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"]
+RULES = ["semi_join_below", "keys_into_aggregate", "shared_subplans", "join_order"]
 SQL = pathlib.Path(__file__).parent.parent / "sql" / "tpch"
 
 Run = Callable[[str], list[tuple]]
@@ -31,14 +36,24 @@ def rows(table) -> list[tuple]:
     return list(zip(*(column.to_pylist() for column in table.columns))) if table.num_columns else []
 
 
-def lacus_engine(data: str) -> Run:
+def lacus_engine(data: str, more: str = "") -> Run:
     import lacus
 
-    lake = lacus.open(write_lake(data))
+    lake = lacus.open(write_lake(data, more))
     return lambda sql: rows(lake.sql(sql).to_arrow())
 
 
-def write_lake(data: str) -> str:
+def engine(name: str, data: str) -> Run:
+    """The engine of a name."""
+    if name == "lacus-kept":
+        return lacus_engine(data, '[limits]\ncolumns = "6 GiB"\n')
+    if name.startswith("lacus-without-"):
+        rule = name.removeprefix("lacus-without-")
+        return lacus_engine(data, f"[optimizer]\noff = {json.dumps(RULES if rule == 'rules' else [rule])}\n")
+    return ENGINES[name](data)
+
+
+def write_lake(data: str, more: str) -> str:
     """A lake file for the tables in `data`: a folder, or `s3://bucket` with the server in LACUS_BENCH_S3."""
     import tempfile
 
@@ -51,7 +66,7 @@ def write_lake(data: str) -> str:
         store = f'url = "{pathlib.Path(data).resolve()}"\n'
     datasets = "".join(f'[dataset.{table}]\npath = "data:{table}.parquet"\n' for table in TABLES)
     path = pathlib.Path(folder) / "lacus.toml"
-    path.write_text(f"[store.data]\n{store}{datasets}")
+    path.write_text(f"[store.data]\n{store}{datasets}{more}")
     return str(path)
 
 
@@ -111,12 +126,12 @@ def same(left: list[tuple], right: list[tuple]) -> bool:
     return len(left) == len(right) and all(len(a) == len(b) and all(map(equal, a, b)) for a, b in zip(left, right))
 
 
-def measure(data: str, names: list[str], numbers: list[int], rounds: int) -> tuple[dict, dict]:
-    engines = {name: ENGINES[name](data) for name in names}
+def measure(data: str, names: list[str], numbers: list[int], rounds: int, warm: int) -> tuple[dict, dict]:
+    engines = {name: engine(name, data) for name in names}
     times: dict = {name: {number: [] for number in numbers} for name in names}
     answers: dict = {name: {} for name in names}
     failed: set = set()
-    for turn in range(rounds):
+    for turn in range(-warm, rounds):
         for number in numbers:
             order = names[turn % len(names) :] + names[: turn % len(names)]
             for name in order:
@@ -129,7 +144,8 @@ def measure(data: str, names: list[str], numbers: list[int], rounds: int) -> tup
                     failed.add((name, number))
                     print(f"{name} q{number}: {str(error)[:150]}", file=sys.stderr)
                     continue
-                times[name][number].append((time.perf_counter() - begin) * 1000)
+                if turn >= 0:
+                    times[name][number].append((time.perf_counter() - begin) * 1000)
     return times, answers
 
 
@@ -156,13 +172,15 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("data")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--warm", type=int, default=0)
     parser.add_argument("--engines", default="lacus,datafusion,duckdb,polars")
     parser.add_argument("--queries", default=",".join(str(number) for number in range(1, 23)))
     parser.add_argument("--out")
     options = parser.parse_args()
     names, numbers = options.engines.split(","), [int(number) for number in options.queries.split(",")]
-    times, answers = measure(options.data, names, numbers, options.rounds)
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    times, answers = measure(options.data, names, numbers, options.rounds, options.warm)
+    packages = dict.fromkeys(name.split("-")[0] for name in names)
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     text = f"TPC-H, {str(options.data).rstrip('/').rsplit('/', 1)[-1]}, {os.cpu_count()} cores, medians of {options.rounds} alternated rounds. {versions}.\n\n"
     text += table(times, answers, names, numbers)
     print(text)
