@@ -36,6 +36,11 @@ class Terminal:
         self.tmux("send-keys", "-l", f"{text[:-1]}\\;" if text.endswith(";") else text)
         self.keys("Enter")
 
+    def quietly(self, text: str) -> None:
+        """Types a command that says nothing, and waits for the next prompt: keys that come before it may be lost."""
+        self.type(text)
+        self.until(re.escape(text) + r"\s*\nlacus>\s*$")
+
     def screen(self, colours: bool = False) -> str:
         return self.tmux("capture-pane", "-p", "-S", "-200", *(["-e"] if colours else []))
 
@@ -122,16 +127,16 @@ def test_commands(terminal: Terminal, tmp_path: pathlib.Path) -> None:
     terminal.until("no table `ght`")
     terminal.type(".tables weat")
     terminal.until(r"\| main +\| weather")
-    terminal.type(".pager off")
+    terminal.quietly(".pager off")
     terminal.type(".summarize shots")
     terminal.until(r"\| te +\| Float64 +\| eV")
     terminal.type(".tabels")
     terminal.until("did you mean `.tables`")
-    terminal.type(".format csv")
+    terminal.quietly(".format csv")
     terminal.type("SELECT 1 AS a, 'x' AS b;")
     terminal.until("\na,b\n1,x")
-    terminal.type(".format table")
-    terminal.type(f".output {tmp_path / 'out.parquet'}")
+    terminal.quietly(".format table")
+    terminal.quietly(f".output {tmp_path / 'out.parquet'}")
     terminal.type("SELECT 1 AS a;")
     terminal.until("written to")
     assert (tmp_path / "out.parquet").stat().st_size > 0
@@ -141,7 +146,7 @@ def test_commands(terminal: Terminal, tmp_path: pathlib.Path) -> None:
 
 
 def test_plots_are_drawn_and_written(terminal: Terminal, tmp_path: pathlib.Path) -> None:
-    terminal.type(".pager off")
+    terminal.quietly(".pager off")
     terminal.type("SELECT value AS x, value * value AS y FROM generate_series(1, 100) AS t(value);")
     terminal.until("100 rows")
     terminal.type(".plot x y")
@@ -165,7 +170,7 @@ def test_long_and_wide_results_are_paged(terminal: Terminal) -> None:
     terminal.until(r"\| 300 +\| wide")
     terminal.keys("q")
     terminal.until(r"\(300 rows")
-    terminal.type(".pager off")
+    terminal.quietly(".pager off")
     terminal.type("SELECT value FROM generate_series(1, 100) AS t(value);")
     terminal.until(r"\| 100 +\|\n\+")
 

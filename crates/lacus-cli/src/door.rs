@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use lacus::arrow::array::RecordBatch;
 use lacus::arrow::datatypes::SchemaRef;
 use lacus::{Engine, Principal, QueryProgress, Result, ScalarValue};
@@ -25,6 +25,17 @@ pub(crate) struct Answer {
     pub(crate) batches: BoxStream<'static, Result<RecordBatch>>,
     /// How far it is, where that is known.
     pub(crate) progress: Option<QueryProgress>,
+}
+
+impl Answer {
+    /// The same answer once its first rows are there, or it has ended.
+    ///
+    /// A line of progress and rows on one terminal would be written into each other: it ends before they begin.
+    pub(crate) async fn begun(mut self) -> Result<Self> {
+        let first = self.batches.try_next().await?;
+        let batches = stream::iter(first.map(Ok)).chain(self.batches).boxed();
+        Ok(Self { batches, ..self })
+    }
 }
 
 impl Door {

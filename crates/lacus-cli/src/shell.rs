@@ -87,14 +87,18 @@ impl Shell {
     /// Runs one statement and shows what it gives.
     pub(crate) async fn show(&mut self, statement: &str, size: Option<page::Size>) -> Result<()> {
         let began = Instant::now();
-        let mut progress = Progress::start(false);
-        let Some(answer) = self.door.ask(statement, &[]).await? else {
+        let mut progress = Some(Progress::start(false));
+        let Some(mut answer) = self.door.ask(statement, &[]).await? else {
             drop(progress);
             return self.tell(None, began.elapsed());
         };
         notices_of(&answer.schema).for_each(|notice| terminal::say(&format!("notice: {notice}")));
-        if let Some(query) = answer.progress.clone() {
+        if let (Some(query), Some(progress)) = (answer.progress.clone(), &mut progress) {
             progress.follow(query);
+        }
+        if self.output.is_none() && self.format != Format::Table {
+            answer = answer.begun().await?;
+            progress = None;
         }
         let (output, text) = match &self.output {
             Some(path) => (Output::open(None, Some(path), &answer.schema, self.rows)?, None),
@@ -104,7 +108,7 @@ impl Shell {
             }
             None => (Output::open(Some(self.format), None, &answer.schema, self.rows)?, None),
         };
-        let written = output.write_all(answer.batches, |rows| progress.arrived(rows)).await;
+        let written = output.write_all(answer.batches, |rows| progress.iter().for_each(|progress| progress.arrived(rows))).await;
         drop(progress);
         let written = written?;
         self.last = Some(statement.to_owned());

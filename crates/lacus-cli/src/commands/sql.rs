@@ -66,7 +66,7 @@ fn value(text: &str) -> ScalarValue {
 }
 
 async fn show(door: &Door, statement: &str, parameters: &[ScalarValue], arguments: &SqlArguments, shown: &mut usize) -> Result<()> {
-    let mut progress = Progress::start(arguments.quiet);
+    let mut progress = Some(Progress::start(arguments.quiet));
     let Some(mut answer) = door.ask(statement, parameters).await? else { return Ok(()) };
     *shown += 1;
     if !arguments.quiet {
@@ -76,11 +76,15 @@ async fn show(door: &Door, statement: &str, parameters: &[ScalarValue], argument
         return Err(Error::new(Kind::InvalidConfiguration, "a file holds one result, and the text has several")
             .hint("run the statements one by one"));
     }
-    if let Some(query) = answer.progress.take() {
+    if let (Some(query), Some(progress)) = (answer.progress.take(), &mut progress) {
         progress.follow(query);
     }
+    if arguments.output.is_none() && std::io::stdout().is_terminal() {
+        answer = answer.begun().await?;
+        progress = None;
+    }
     let output = Output::open(arguments.format, arguments.output.as_deref(), &answer.schema, arguments.rows)?;
-    let written = output.write_all(answer.batches, |rows| progress.arrived(rows)).await;
+    let written = output.write_all(answer.batches, |rows| progress.iter().for_each(|progress| progress.arrived(rows))).await;
     drop(progress);
     if let Written { rows, cut: true } = written? {
         terminal::say(&format!("only the first {rows} rows are shown; --rows 0 shows all, -o FILE writes them"));
