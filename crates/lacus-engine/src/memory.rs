@@ -174,15 +174,14 @@ impl MemoryPool for QueryMemory {
             }
             self.0.shared.with(|held| {
                 let spills = reservation.consumer().can_spill();
+                let free = limit.saturating_sub(held.unspillable + held.spillable);
                 let left = if spills {
                     let shared = limit.saturating_sub(held.unspillable) / held.spilling_queries.max(1) / own.spilling.max(1);
                     shared.saturating_sub(reservation.size())
                 } else if merges(reservation.consumer()) {
                     let part = limit / held.queries.max(1) / own.merging.max(1);
-                    let free = limit.saturating_sub(held.unspillable + held.spillable);
                     free.min(part.saturating_sub(reservation.size()))
                 } else {
-                    let free = limit.saturating_sub(held.unspillable + held.spillable);
                     let fair = (limit / held.queries.max(1)).saturating_sub(own.held);
                     // A query that is alone may take all.
                     let reserve = if held.queries > 1 { limit / RESERVE } else { 0 };
