@@ -3,6 +3,8 @@
 //! A format knows its bytes and nothing of tables: it implements [`Opener`] and [`GridStore`](lacus_array::GridStore), and
 //! [`GridWriter`] when it is written too.
 
+#[cfg(any(feature = "hdf5", feature = "zarr"))]
+mod blosc;
 #[cfg(feature = "hdf5")]
 mod hdf5;
 #[cfg(feature = "netcdf")]

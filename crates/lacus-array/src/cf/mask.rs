@@ -7,6 +7,7 @@ use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast_with_options, concat, nullif};
 use arrow::datatypes::{ArrowNativeTypeOp, DataType, Int64Type};
 use lacus_core::{Error, Kind, Result};
+use multiversion::multiversion;
 
 use crate::container::{ArrayMeta, Attributes, Missing};
 use crate::element::{nulls, repeated};
@@ -85,8 +86,9 @@ impl Mask {
         }
         Ok(match (fills.as_slice(), nan_is_missing.is_empty(), low, high) {
             ([], true, None, None) => None,
-            // The commonest case by far, without the others' branches.
+            // The commonest cases by far, without the others' branches.
             ([fill], true, None, None) => nulls(bits(values, |value| !same(value, *fill))),
+            ([], false, None, None) => nulls(bits(values, |value| same(value, value))),
             _ => nulls(bits(values, valid)),
         })
     }
@@ -102,7 +104,8 @@ impl Mask {
 }
 
 /// A bit for each value. Sixty-four are compared at once, and eight flags become eight bits by a product: written so that the compiler
-/// can vectorise it.
+/// can vectorise it, for the instructions that a machine has.
+#[multiversion(targets("x86_64+avx2"))]
 fn bits<N: Copy>(values: &[N], of: impl Fn(N) -> bool) -> BooleanBuffer {
     const TO_BITS: u64 = 0x0102_0408_1020_4080;
     let mut packed: Vec<u8> = vec![0; values.len().div_ceil(8)];

@@ -10,9 +10,8 @@ use hdf5_reader::error::Error;
 use hdf5_reader::filters::{FILTER_DEFLATE, FILTER_FLETCHER32, FILTER_SHUFFLE, FilterRegistry};
 use hdf5_reader::messages::filter_pipeline::FilterDescription;
 use serde_json::json;
-use zarrs::array::codec::bytes_to_bytes::blosc::BloscCodec;
-use zarrs::array::codec::bytes_to_bytes::blosc::{BloscCompressionLevel, BloscCompressor, BloscShuffleMode};
-use zarrs::array::{BytesRepresentation, BytesToBytesCodecTraits, CodecOptions};
+
+use crate::blosc;
 
 const LZF: u16 = 32_000;
 const BZIP2: u16 = 307;
@@ -140,16 +139,11 @@ fn lzf(filter: &FilterDescription, data: &[u8]) -> Result<Vec<u8>, Error> {
 /// Blosc: a frame that says itself how it is compressed. The fourth client value is the decoded size of a chunk.
 fn blosc(filter: &FilterDescription, data: &[u8]) -> Result<Vec<u8>, Error> {
     let corrupt = |what: &str| Error::InvalidData(format!("a Blosc chunk {what}"));
-    let size = data.get(4..8).map(|size| u32::from_le_bytes([size[0], size[1], size[2], size[3]]));
-    let size = size.ok_or_else(|| corrupt("ends too early"))?;
-    if filter.client_data.get(3).is_some_and(|expected| *expected > 0 && size > *expected) {
+    let size = blosc::decoded_bytes(data).ok_or_else(|| corrupt("ends too early"))?;
+    if filter.client_data.get(3).is_some_and(|expected| *expected > 0 && size > *expected as usize) {
         return Err(corrupt("is larger than the chunks of its dataset"));
     }
-    let level = BloscCompressionLevel::try_from(0).map_err(|_| corrupt("can't be set up"))?;
-    let codec = BloscCodec::new(BloscCompressor::BloscLZ, level, None, BloscShuffleMode::NoShuffle, None);
-    let codec = codec.map_err(|error| corrupt(&format!("can't be set up: {error}")))?;
-    let decoded = codec.decode(data.to_vec().into(), &BytesRepresentation::FixedSize(u64::from(size)), &CodecOptions::default());
-    Ok(decoded.map_err(|error| corrupt(&format!("can't be decoded: {error}")))?.into_owned())
+    blosc::decode(data).map_err(|error| corrupt(&format!("can't be decoded: {error}")))
 }
 
 /// Bitshuffle: blocks of elements whose bits are transposed, each compressed with LZ4 or Zstandard or not at all. Client values: two of

@@ -12,10 +12,19 @@ use zarrs::array::{ArrayBytes, CodecChain, DataType, FillValue};
 use zarrs::array::{ArrayToBytesCodecTraits, CodecOptions};
 use zarrs::metadata::v3::MetadataV3;
 
+use crate::blosc;
+
+/// The names of Blosc in metadata.
+const BLOSC: [&str; 2] = ["blosc", "numcodecs.blosc"];
+
 /// How bytes become elements.
 #[derive(Debug)]
 pub(super) struct Codecs {
     chain: CodecChain,
+    /// Whether what `chain` wrote was put into a Blosc frame.
+    blosc: bool,
+    /// The bytes of an element, unless what `chain` writes is of another size than the elements.
+    width: Option<usize>,
     data_type: DataType,
     fill: FillValue,
 }
@@ -24,9 +33,14 @@ impl Codecs {
     /// The codecs that `codecs` names, over elements that `zarrs` knows as `data_type`.
     pub(super) fn new(codecs: &[MetadataV3], data_type: &MetadataV3, width: usize) -> Result<Self> {
         let unsupported = |error: &dyn std::fmt::Display| Error::new(Kind::Unsupported, format!("the codecs can't be read: {error}"));
+        let (codecs, blosc) = match codecs {
+            [inner @ .., last] if BLOSC.contains(&last.name()) => (inner, true),
+            all => (all, false),
+        };
         let chain = CodecChain::from_metadata(codecs).map_err(|error| unsupported(&error))?;
         let data_type = DataType::from_metadata(data_type).map_err(|error| unsupported(&error))?;
-        Ok(Self { chain, data_type, fill: FillValue::new(vec![0; width]) })
+        let plain = codecs.last().is_some_and(|codec| codec.name() == "bytes");
+        Ok(Self { chain, blosc, width: plain.then_some(width), data_type, fill: FillValue::new(vec![0; width]) })
     }
 
     /// The elements of one chunk.
@@ -34,7 +48,8 @@ impl Codecs {
         let corrupt = |error: &dyn std::fmt::Display| Error::new(Kind::CorruptData, format!("a chunk can't be decoded: {error}"));
         let shape: Vec<NonZeroU64> = chunk.iter().filter_map(|extent| NonZeroU64::new(*extent)).collect();
         let options = CodecOptions::default();
-        let decoded = self.chain.decode(Vec::from(bytes).into(), &shape, &self.data_type, &self.fill, &options);
+        let bytes = if self.blosc { self.frame(&bytes, chunk).map_err(|error| corrupt(&error))? } else { Vec::from(bytes) };
+        let decoded = self.chain.decode(bytes.into(), &shape, &self.data_type, &self.fill, &options);
         match decoded.map_err(|error| corrupt(&error))? {
             ArrayBytes::Fixed(bytes) => element.decode(bytes.into_owned(), &NoHeap),
             ArrayBytes::Variable(values) => {
@@ -52,6 +67,14 @@ impl Codecs {
                 }
             }
             ArrayBytes::Optional(_) => Err(Error::new(Kind::Unsupported, "arrays with a mask can't be read")),
+        }
+    }
+    /// What a Blosc frame holds. One that is larger than its chunk is refused before memory is taken for it.
+    fn frame(&self, frame: &[u8], chunk: &[u64]) -> std::result::Result<Vec<u8>, String> {
+        let most = self.width.map(|width| chunk.iter().fold(width as u64, |bytes, extent| bytes.saturating_mul(*extent)));
+        match (blosc::decoded_bytes(frame), most) {
+            (Some(bytes), Some(most)) if bytes as u64 > most => Err(format!("a Blosc frame holds {bytes} bytes, not {most}")),
+            _ => blosc::decode(frame).map_err(|error| format!("a Blosc frame: {error}")),
         }
     }
 }
