@@ -2,6 +2,7 @@
 //!
 //! Rules change plans, not answers. `benches/README.md` says what each gained or lost.
 
+mod conjuncts;
 mod join_order;
 mod keys_into_aggregate;
 mod semi_join_below;
@@ -20,7 +21,7 @@ use lacus_core::{Error, Kind, Result, nearest};
 pub(crate) use shared_subplans::share;
 
 /// The names of the rules, as the lake file switches them off.
-pub const RULES: [&str; 4] = [semi_join_below::NAME, keys_into_aggregate::NAME, shared_subplans::NAME, join_order::NAME];
+pub const RULES: [&str; 5] = [semi_join_below::NAME, keys_into_aggregate::NAME, shared_subplans::NAME, join_order::NAME, conjuncts::NAME];
 
 /// The rules on logical plans, without those that are switched off.
 pub(crate) fn logical(off: &[String]) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
@@ -29,10 +30,12 @@ pub(crate) fn logical(off: &[String]) -> Vec<Arc<dyn OptimizerRule + Send + Sync
     all.into_iter().filter(|rule| is_on(off, rule.name())).collect()
 }
 
-/// All rules on physical plans: DataFusion's behind ours, without those that are switched off.
+/// All rules on physical plans: DataFusion's between ours, without those that are switched off.
 pub(crate) fn physical(off: &[String]) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let first: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 1] = [Arc::new(join_order::JoinOrder)];
-    first.into_iter().filter(|rule| is_on(off, rule.name())).chain(PhysicalOptimizer::new().rules).collect()
+    let first: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(join_order::JoinOrder);
+    let last: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(conjuncts::Conjuncts);
+    let own = |rule: Arc<dyn PhysicalOptimizerRule + Send + Sync>| Some(rule).filter(|rule| is_on(off, rule.name()));
+    own(first).into_iter().chain(PhysicalOptimizer::new().rules).chain(own(last)).collect()
 }
 
 /// Whether equal parts of a plan are shared.

@@ -104,13 +104,14 @@ fn part(graph: &Graph, relations: &Relations<'_>, tree: &Tree, filters: &mut Vec
     // The table of a join is made of its left side.
     let (build, probe) = if relations.rows_of(left) <= relations.rows_of(right) { (left, right) } else { (right, left) };
     let (left, right) = (part(graph, relations, build, filters)?, part(graph, relations, probe, filters)?);
-    let pairs = graph.equalities.iter().flat_map(|(one, other)| [(*one, *other), (*other, *one)]);
-    let on = pairs.filter_map(|(one, other)| Some((left.column(one)?, right.column(other)?))).collect();
+    // Columns that are equal are so within each side already: one of each stands for them.
+    let of = |part: &Part, class: &[usize]| class.iter().find_map(|column| part.column(*column));
+    let on = graph.classes.iter().filter_map(|class| Some((of(&left, class)?, of(&right, class)?))).collect();
     let both: Vec<usize> = left.columns.iter().chain(&right.columns).copied().collect();
     // A filter belongs to the first join that has all of its columns.
     let (now, later): (Vec<_>, Vec<_>) = filters.drain(..).partition(|filter| filter.columns.iter().all(|column| both.contains(column)));
     *filters = later;
-    let kept: Vec<usize> = (0..both.len()).filter(|place| is_needed(graph, filters, &both, both[*place])).collect();
+    let kept: Vec<usize> = (0..both.len()).filter(|place| is_needed(graph, filters, &both, *place)).collect();
     let columns = kept.iter().map(|place| both[*place]).collect();
     let builder = HashJoinExecBuilder::new(Arc::clone(&left.plan), Arc::clone(&right.plan), on, JoinType::Inner)
         .with_filter(filter(&now, &left, &right))
@@ -118,12 +119,17 @@ fn part(graph: &Graph, relations: &Relations<'_>, tree: &Tree, filters: &mut Vec
     Ok(Part { plan: Arc::new(builder.build()?), columns })
 }
 
-/// Whether anything above a join of `both` asks for one of its columns.
-fn is_needed(graph: &Graph, filters: &[&Filter], both: &[usize], column: usize) -> bool {
-    let outside = |other: &usize| !both.contains(other);
+/// Whether anything above a join of `both` asks for the column at `place` there. Of columns that are equal the first stands for all in
+/// the joins to come.
+fn is_needed(graph: &Graph, filters: &[&Filter], both: &[usize], place: usize) -> bool {
+    let column = both[place];
+    let joined_later = |class: &&Vec<usize>| {
+        let first = both.iter().find(|other| class.contains(other));
+        first == Some(&column) && class.iter().any(|other| !both.contains(other))
+    };
     graph.output.iter().any(|(output, _)| *output == column)
         || filters.iter().any(|filter| filter.columns.contains(&column))
-        || graph.equalities.iter().any(|(one, other)| (*one == column && outside(other)) || (*other == column && outside(one)))
+        || graph.classes.iter().any(|class| joined_later(&class))
 }
 
 /// Filters as the one filter of a join.

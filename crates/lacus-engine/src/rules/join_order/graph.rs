@@ -17,8 +17,8 @@ use super::search::Tree;
 /// Relations whose rows are combined, and what must hold of a combination. Columns are numbered through all relations.
 pub(super) struct Graph {
     pub(super) relations: Vec<Relation>,
-    /// Columns of different relations that are equal.
-    pub(super) equalities: Vec<(usize, usize)>,
+    /// Columns that are equal, each set once: of `a = b` and `b = c` follows `a = c`.
+    pub(super) classes: Vec<Vec<usize>>,
     pub(super) filters: Vec<Filter>,
     /// The columns of the result, and what they are called there.
     pub(super) output: Vec<(usize, String)>,
@@ -68,7 +68,7 @@ impl Graph {
             return Ok(None);
         }
         let mut graph =
-            Self { relations: Vec::new(), equalities: Vec::new(), filters: Vec::new(), output: Vec::new(), written: Tree::Relation(0) };
+            Self { relations: Vec::new(), classes: Vec::new(), filters: Vec::new(), output: Vec::new(), written: Tree::Relation(0) };
         let (tree, columns) = graph.take(plan);
         let schema = plan.schema();
         graph.output = columns.into_iter().zip(schema.fields()).map(|(column, field)| (column, field.name().clone())).collect();
@@ -111,11 +111,22 @@ impl Graph {
         (Tree::Relation(self.relations.len() - 1), (first..first + plan.schema().fields().len()).collect())
     }
 
+    fn equate(&mut self, one: usize, other: usize) {
+        let (with, without): (Vec<Vec<usize>>, Vec<_>) =
+            std::mem::take(&mut self.classes).into_iter().partition(|class| class.contains(&one) || class.contains(&other));
+        self.classes = without;
+        let mut merged: Vec<usize> = with.concat();
+        merged.extend([one, other]);
+        merged.sort_unstable();
+        merged.dedup();
+        self.classes.push(merged);
+    }
+
     fn take_join(&mut self, join: &HashJoinExec) -> (Tree, Vec<usize>) {
         let ((left_tree, left), (right_tree, right)) = (self.take(join.left()), self.take(join.right()));
         for (one, other) in join.on() {
             if let (Some(one), Some(other)) = (one.downcast_ref::<Column>(), other.downcast_ref::<Column>()) {
-                self.equalities.push((left[one.index()], right[other.index()]));
+                self.equate(left[one.index()], right[other.index()]);
             }
         }
         if let Some(filter) = join.filter() {

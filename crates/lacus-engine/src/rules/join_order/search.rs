@@ -1,7 +1,7 @@
 //! The cheapest order of joins.
 //!
-//! The rows of a join are the product of those of its relations, divided for each equality by the number of distinct values of the side
-//! that has more. How many values a column has is bounded by its rows and, of whole numbers and dates, by its range. The cost of a join is
+//! The rows of a join are the product of those of its relations, divided for each set of equal columns by the number of distinct values
+//! of all but the one that has fewest. How many values a column has is bounded by its rows and, of whole numbers and dates, by its range. The cost of a join is
 //! the rows that go into its table, those that look into it, and those that come out.
 
 use std::collections::HashMap;
@@ -34,10 +34,10 @@ pub(super) enum Tree {
 /// A set of relations, a bit each.
 type Set = u32;
 
-/// An equality between two relations.
-struct Edge {
-    ends: [usize; 2],
-    /// The distinct values of the side that has more.
+/// A column that is equal to others, and how many values it may have.
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    relation: usize,
     distinct: f64,
 }
 
@@ -47,12 +47,15 @@ pub(super) struct Relations<'a> {
     rows: Vec<f64>,
     /// Rows before their filters.
     unfiltered: Vec<f64>,
-    edges: Vec<Edge>,
+    /// Columns that are equal; of each relation at most one.
+    classes: Vec<Vec<Member>>,
     filters: Vec<Set>,
+    /// The rows of the join of each set, which are the same in whatever order it is joined.
+    joined: Vec<f64>,
 }
 
 impl<'a> Relations<'a> {
-    /// `None` where too little is known, where there are too many, or where an equality or a filter isn't between relations.
+    /// `None` where too little is known, where there are too many, or where a filter or equal columns are of one relation.
     pub(super) fn of(graph: &'a Graph) -> Result<Option<Self>> {
         if graph.relations.len() > MOST {
             return Ok(None);
@@ -66,22 +69,26 @@ impl<'a> Relations<'a> {
             known.push(statistics);
         }
         let owner = |column: usize| graph.relations.iter().position(|relation| relation.columns().contains(&column));
-        let mut edges = Vec::new();
-        for (one, other) in &graph.equalities {
-            let (Some(left), Some(right)) = (owner(*one), owner(*other)) else { return Ok(None) };
-            if left == right {
-                return Ok(None);
-            }
-            let distinct = |relation: usize, column: usize| {
+        let mut classes = Vec::new();
+        for class in &graph.classes {
+            let mut members: Vec<Member> = Vec::new();
+            for column in class {
+                let Some(relation) = owner(*column) else { return Ok(None) };
+                if members.iter().any(|member| member.relation == relation) {
+                    return Ok(None);
+                }
                 let place = column - graph.relations[relation].first;
-                known[relation].column_statistics.get(place).map_or(rows[relation], |column| distinct(column, rows[relation]))
-            };
-            edges.push(Edge { ends: [left, right], distinct: distinct(left, *one).max(distinct(right, *other)) });
+                let values = known[relation].column_statistics.get(place).map_or(rows[relation], |column| distinct(column, rows[relation]));
+                members.push(Member { relation, distinct: values });
+            }
+            classes.push(members);
         }
         let set = |columns: &[usize]| columns.iter().try_fold(0, |set: Set, column| Some(set | 1 << owner(*column)?));
         let filters: Option<Vec<Set>> = graph.filters.iter().map(|filter| set(&filter.columns)).collect();
         let Some(filters) = filters.filter(|filters| filters.iter().all(|filter| filter.count_ones() > 1)) else { return Ok(None) };
-        Ok(Some(Self { graph, rows, unfiltered, edges, filters }))
+        let mut relations = Self { graph, rows, unfiltered, classes, filters, joined: Vec::new() };
+        relations.joined = (0..1 << graph.relations.len()).map(|set| relations.estimate(set)).collect();
+        Ok(Some(relations))
     }
 
     /// The cheapest order without products of unrelated relations; `None` when there is none.
@@ -127,10 +134,8 @@ impl<'a> Relations<'a> {
     }
 
     fn touch(&self, one: Set, other: Set) -> bool {
-        self.edges.iter().any(|edge| {
-            let [left, right] = edge.ends.map(|end| 1 << end);
-            (one & left != 0 && other & right != 0) || (one & right != 0 && other & left != 0)
-        })
+        let reaches = |class: &[Member], set: Set| class.iter().any(|member| set & (1 << member.relation) != 0);
+        self.classes.iter().any(|class| reaches(class, one) && reaches(class, other))
     }
 
     fn cost(&self, one: Set, other: Set) -> f64 {
@@ -138,25 +143,47 @@ impl<'a> Relations<'a> {
         BUILD * one_rows.min(other_rows) + one_rows.max(other_rows) + self.rows_in(one | other)
     }
 
-    /// The rows of the join of a set, which are the same in whatever order it is joined.
     fn rows_in(&self, set: Set) -> f64 {
-        let inside = |relation: &usize| set & (1 << relation) != 0;
-        let product: f64 = (0..self.rows.len()).filter(inside).map(|relation| self.rows[relation]).product();
+        self.joined[set as usize]
+    }
+
+    fn estimate(&self, set: Set) -> f64 {
+        let inside = |relation: usize| set & (1 << relation) != 0;
+        let all: Vec<usize> = (0..self.rows.len()).filter(|relation| inside(*relation)).collect();
+        let mut rows: f64 = all.iter().map(|relation| self.rows[*relation]).product();
+        // Of each class the parts that are not yet equal to each other: their relations, and how many values they have.
+        let part = |member: &Member| (1 << member.relation, member.distinct);
+        let parts = |class: &Vec<Member>| class.iter().filter(|member| inside(member.relation)).map(part).collect();
+        let mut parts: Vec<Vec<(Set, f64)>> = self.classes.iter().map(parts).collect();
         // Several equalities of the same two relations are one key, which has no more values than the smaller of them has rows.
-        let mut keys: HashMap<[usize; 2], f64> = HashMap::new();
-        for edge in self.edges.iter().filter(|edge| edge.ends.iter().all(inside)) {
-            let mut ends = edge.ends;
-            ends.sort_unstable();
-            let key = keys.entry(ends).or_insert(1.0);
-            *key *= edge.distinct.max(1.0);
+        for (place, left) in all.iter().enumerate() {
+            for right in &all[place + 1..] {
+                let pair = |class: &Vec<(Set, f64)>| {
+                    let of = |relation: &usize| class.iter().position(|(set, _)| set & (1 << relation) != 0);
+                    Some((of(left)?, of(right)?)).filter(|(left, right)| left != right)
+                };
+                let pairs: Vec<(usize, (usize, usize))> =
+                    parts.iter().enumerate().filter_map(|(class, parts)| Some((class, pair(parts)?))).collect();
+                if pairs.len() < 2 {
+                    continue;
+                }
+                let mut key = 1.0;
+                for (class, (one, other)) in pairs {
+                    let (set, distinct) = parts[class][other];
+                    let kept = &mut parts[class][one];
+                    *kept = (kept.0 | set, kept.1.max(distinct));
+                    key *= kept.1.max(1.0);
+                    parts[class].swap_remove(other);
+                }
+                rows /= key.min(self.unfiltered[*left].min(self.unfiltered[*right]).max(1.0));
+            }
         }
-        let selected = keys.iter().fold(product, |rows, ([left, right], distinct)| {
-            let bound = self.unfiltered[*left].min(self.unfiltered[*right]).max(1.0);
-            let several = self.edges.iter().filter(|edge| edge.ends == [*left, *right] || edge.ends == [*right, *left]).count() > 1;
-            rows / if several { distinct.min(bound) } else { *distinct }
-        });
+        for class in &mut parts {
+            class.sort_by(|(_, one), (_, other)| one.total_cmp(other));
+            rows = class.iter().skip(1).fold(rows, |rows, (_, distinct)| rows / distinct.max(1.0));
+        }
         let filters = self.filters.iter().filter(|filter| set & *filter == **filter).count();
-        (selected * PASSES.powi(i32::try_from(filters).unwrap_or(i32::MAX))).max(1.0)
+        (rows * PASSES.powi(i32::try_from(filters).unwrap_or(i32::MAX))).max(1.0)
     }
 }
 
