@@ -13,7 +13,7 @@ WHEELS := $(CARGO_TARGET_DIR)/wheels
 TPCH := $(CACHE)/tpch
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup demo test bench soak fuzz sql fmt wheel build dist tpch-answers docs
+.PHONY: help setup demo test bench soak fuzz sql fmt wheel build dist tpch-answers docs screenshots
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -55,6 +55,9 @@ sql: setup ## Run one SQL test: make sql FILE=files/hive
 
 docs: ## Write the reference pages that are generated from the code
 	LACUS_WRITE_REFERENCE=1 cargo test --workspace --locked --quiet --test reference
+
+screenshots: build wheel ## Make the pictures of the guide from the shell and a notebook; a browser draws the latter (apt-get install chromium)
+	PATH="$(VENV)/bin:$$PATH" LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed $(PYTHON) docs/screenshots.py docs/images
 
 tpch-answers: setup ## Write DuckDB's answers into sql/tpch
 	$(PYTHON) sql/tpch/answers.py $(TPCH)/sf0.01

@@ -1,10 +1,12 @@
 """The shell, driven as a person drives it: in a terminal, by keys."""
 
+import html
 import os
 import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -200,6 +202,19 @@ def test_a_server_is_asked_alike(server: str, tmp_path: pathlib.Path) -> None:
         terminal.until(r"\| main +\| shots")
     finally:
         terminal.end()
+
+
+def test_the_picture_of_the_guide_is_made(lake_environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    environment = {**os.environ, **lake_environment, "LACUS_BIN": BIN}
+    command = [sys.executable, str(TESTDATA.parent / "docs" / "screenshots.py"), str(tmp_path), "--only", "shell"]
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+
+    def words(picture: pathlib.Path) -> set[str]:
+        text = html.unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", picture.read_text(), flags=re.DOTALL))
+        # Times differ from run to run.
+        return {word for word in text.split() if not re.fullmatch(r"\d+\.\d{3}", word)}
+
+    assert words(tmp_path / "shell.svg") == words(TESTDATA.parent / "docs" / "images" / "shell.svg")
 
 
 def test_what_is_piped_in_is_run(cli: Callable[..., subprocess.CompletedProcess]) -> None:
