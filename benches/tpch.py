@@ -5,8 +5,8 @@ milliseconds and ratios to the first peer; at scale factor 1 the answers are com
 
 python benches/tpch.py DATA [--rounds N] [--warm N] [--engines lacus,datafusion,duckdb,polars] [--queries 1,6] [--out FILE]
 
-`lacus-kept` is Lacus with room for decoded columns, `lacus-without-RULE` without a rule of its optimizer, `lacus-without-rules` without any.
-`--warm` rounds are not measured.
+`lacus-cached` is Lacus with a cache of blocks on local disk, `lacus-kept` with room for decoded columns, `lacus-without-RULE` without a rule of its optimizer, `lacus-without-rules` without any.
+`duckdb-httpfs` is DuckDB 1 with its extension for S3, in the Python of LACUS_BENCH_DUCKDB1. `--warm` rounds are not measured.
 """
 
 import argparse
@@ -15,8 +15,11 @@ import json
 import math
 import os
 import pathlib
+import pickle
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -47,6 +50,9 @@ def engine(name: str, data: str) -> Run:
     """The engine of a name."""
     if name == "lacus-kept":
         return lacus_engine(data, '[limits]\ncolumns = "6 GiB"\n')
+    if name == "lacus-cached":
+        folder = tempfile.mkdtemp(prefix="lacus-bench-cache-")
+        return lacus_engine(data, f'[cache]\ndisk = "4 GiB"\nfolder = "{folder}"\n')
     if name.startswith("lacus-without-"):
         rule = name.removeprefix("lacus-without-")
         return lacus_engine(data, f"[optimizer]\noff = {json.dumps(RULES if rule == 'rules' else [rule])}\n")
@@ -55,8 +61,6 @@ def engine(name: str, data: str) -> Run:
 
 def write_lake(data: str, more: str) -> str:
     """A lake file for the tables in `data`: a folder, or `s3://bucket` with the server in LACUS_BENCH_S3."""
-    import tempfile
-
     folder = tempfile.mkdtemp(prefix="lacus-bench-")
     if data.startswith("s3://"):
         server = os.environ["LACUS_BENCH_S3"]
@@ -107,6 +111,45 @@ def duckdb_engine(data: str) -> Run:
     return lambda sql: con.execute(sql).fetchall()
 
 
+# What answers in a Python with another version of DuckDB: pickled SQL in, pickled rows out.
+HTTPFS = """
+import os, pickle, sys, duckdb, duckdb_extension_httpfs
+data, tables = sys.argv[1], sys.argv[2].split(",")
+# DuckDB draws its progress where the answers go.
+out = os.fdopen(os.dup(1), "wb")
+os.dup2(2, 1)
+con = duckdb.connect()
+folder = os.path.dirname(duckdb_extension_httpfs.__file__)
+con.execute(f"LOAD '{folder}/extensions/v{duckdb.__version__}/httpfs.duckdb_extension'")
+server = os.environ["LACUS_BENCH_S3"].removeprefix("http://")
+key, secret = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+con.execute(f"CREATE SECRET (TYPE s3, KEY_ID '{key}', SECRET '{secret}', ENDPOINT '{server}', USE_SSL false, URL_STYLE 'path')")
+for table in tables:
+    con.execute(f"CREATE VIEW {table} AS SELECT * FROM '{data}/{table}.parquet'")
+while True:
+    try:
+        sql = pickle.load(sys.stdin.buffer)
+    except EOFError:
+        break
+    pickle.dump(con.execute(sql).fetchall(), out)
+    out.flush()
+"""
+
+
+def duckdb_httpfs_engine(data: str) -> Run:
+    command = [os.environ["LACUS_BENCH_DUCKDB1"], "-c", HTTPFS, data, ",".join(TABLES)]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    asked, answered = worker.stdin, worker.stdout
+    assert asked and answered
+
+    def run(sql: str) -> list[tuple]:
+        pickle.dump(sql, asked)
+        asked.flush()
+        return pickle.load(answered)
+
+    return run
+
+
 def polars_engine(data: str) -> Run:
     import polars
 
@@ -114,7 +157,7 @@ def polars_engine(data: str) -> Run:
     return lambda sql: context.execute(sql).collect(engine="streaming").rows()
 
 
-ENGINES = {"lacus": lacus_engine, "datafusion": datafusion_engine, "duckdb": duckdb_engine, "polars": polars_engine}
+ENGINES = {"lacus": lacus_engine, "datafusion": datafusion_engine, "duckdb": duckdb_engine, "duckdb-httpfs": duckdb_httpfs_engine, "polars": polars_engine}
 
 
 def same(left: list[tuple], right: list[tuple]) -> bool:

@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -5,11 +6,13 @@ use async_trait::async_trait;
 use datafusion_catalog::{Session, TableProvider};
 use datafusion_common::stats::Precision;
 use datafusion_common::{ColumnStatistics, DataFusionError, Result, ScalarValue, Statistics, project_schema};
+use datafusion_datasource::file::FileSource;
 use datafusion_datasource::file_format::FileFormat;
 use datafusion_datasource::file_groups::FileGroup;
 use datafusion_datasource::file_scan_config::{FileScanConfig, FileScanConfigBuilder};
 use datafusion_datasource::source::DataSourceExec;
 use datafusion_datasource::{PartitionedFile, TableSchema, compute_all_files_statistics};
+use datafusion_datasource_parquet::source::ParquetSource;
 use datafusion_execution::object_store::ObjectStoreUrl;
 use datafusion_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion_physical_plan::ExecutionPlan;
@@ -20,6 +23,7 @@ use lacus_core::{Error, Partitions};
 use lacus_storage::{Known, ReadScope, Scan, Stores, lake_url};
 use object_store::{ObjectMeta, ObjectStore};
 
+use crate::ahead::AheadFactory;
 use crate::kept::KeptColumns;
 use crate::layout::{Layouts, aligned, columns_to_read};
 use crate::named::{NamedSource, Selection, Unpacking};
@@ -162,13 +166,27 @@ impl FilesTable {
         Error::from(error).with("file", self.stores.shown(&object.location)).into()
     }
 
+    /// Parquet of stores beyond this machine is read ahead.
+    fn ahead(&self, source: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
+        let any: &dyn Any = source.as_ref();
+        let Some(parquet) = any.downcast_ref::<ParquetSource>() else { return source };
+        let Some(factory) = parquet.parquet_file_reader_factory().cloned() else { return source };
+        match self.files.objects.first() {
+            Some(first) if !self.stores.is_local(&first.location) => {
+                Arc::new(parquet.clone().with_parquet_file_reader_factory(Arc::new(AheadFactory(factory))))
+            }
+            _ => source,
+        }
+    }
+
     /// Puts [`NamedSource`] around the reader that the format planned.
     fn named(&self, plan: Arc<dyn ExecutionPlan>, scan: Scan, selection: Selection) -> Result<Arc<dyn ExecutionPlan>> {
         let config = plan
             .downcast_ref::<DataSourceExec>()
             .and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>())
             .ok_or_else(|| DataFusionError::Internal("a file format planned something else than a scan of files".to_owned()))?;
-        let source = NamedSource::new(Arc::clone(config.file_source()), Arc::clone(&self.stores), scan, selection, self.files.unpacking);
+        let source = self.ahead(Arc::clone(config.file_source()));
+        let source = NamedSource::new(source, Arc::clone(&self.stores), scan, selection, self.files.unpacking);
         let source = source.keeping(self.kept.clone());
         let config = FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build();
         Ok(DataSourceExec::from_data_source(config))

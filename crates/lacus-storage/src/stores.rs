@@ -328,7 +328,7 @@ impl Stores {
     }
 
     /// Whether reading `location` is reading a file of this machine.
-    pub(crate) fn is_local(&self, location: &Path) -> bool {
+    pub fn is_local(&self, location: &Path) -> bool {
         self.route(location).is_ok_and(|route| matches!(route.mount.spec.place, Place::Folder(_)))
     }
 

@@ -1,26 +1,32 @@
+use std::io::SeekFrom;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{ETAG, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use hyper::http::response::Parts;
 use hyper::server::conn::http1;
 use hyper::service::Service;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStoreExt, PutPayload};
+use percent_encoding::percent_decode_str;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_util::io::ReaderStream;
 
 use crate::{Fault, Faults};
 
@@ -32,6 +38,10 @@ pub const SECRET_KEY: &str = "lacus-test-secret";
 /// Whatever keeps a test server from its work.
 pub type TestbedError = Box<dyn std::error::Error + Send + Sync>;
 
+/// How much of an object is read and sent at once.
+const PIECE: usize = 256 * 1024;
+
+type Pieces = BoxStream<'static, Result<Bytes, TestbedError>>;
 type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, TestbedError>;
 
 /// A real S3 server on a loopback port, with faults on request. Dropping it stops it.
@@ -65,7 +75,7 @@ impl S3Server {
         let mut builder = S3ServiceBuilder::new(files);
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let faults = Arc::new(Faults::default());
-        let service = FaultyService { inner: builder.build(), faults: Arc::clone(&faults) };
+        let service = FaultyService { inner: builder.build(), faults: Arc::clone(&faults), root: Arc::from(root) };
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let accepting = tokio::spawn(accept(listener, service));
@@ -149,6 +159,7 @@ async fn serve(socket: TcpStream, service: FaultyService) {
 struct FaultyService {
     inner: S3Service,
     faults: Arc<Faults>,
+    root: Arc<Path>,
 }
 
 impl Service<Request<Incoming>> for FaultyService {
@@ -160,7 +171,10 @@ impl Service<Request<Incoming>> for FaultyService {
         let this = self.clone();
         Box::pin(async move {
             this.faults.count_request();
-            tokio::time::sleep(this.faults.delay()).await;
+            let delay = this.faults.delay();
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
             let reading = request.method() == Method::GET;
             let fault = if reading { this.faults.meet(&request.uri().to_string()) } else { None };
             match fault {
@@ -170,18 +184,29 @@ impl Service<Request<Incoming>> for FaultyService {
                 _ => {}
             }
             let conditions = [IF_MATCH, IF_NONE_MATCH].map(|name| request.headers().get(name).filter(|_| reading).cloned());
+            let object = reading.then(|| this.object(request.uri())).flatten();
             let response = Service::call(&this.inner, request).await.map_err(|error| TestbedError::from(format!("{error:?}")))?;
             Ok(match refused(&response, &conditions) {
                 Some(status) => Response::builder().status(status).body(empty())?,
-                None => this.disturb(response, fault),
+                None => {
+                    let (parts, body) = response.into_parts();
+                    let pieces = pieces(object, &parts, body).await?;
+                    this.disturb(parts, pieces, fault)
+                }
             })
         })
     }
 }
 
 impl FaultyService {
-    fn disturb(&self, response: Response<s3s::Body>, fault: Option<Fault>) -> Response<Body> {
-        let (mut parts, body) = response.into_parts();
+    /// The file of the object that a request names.
+    fn object(&self, uri: &Uri) -> Option<PathBuf> {
+        let path = percent_decode_str(uri.path()).decode_utf8().ok()?;
+        let path = self.root.join(path.trim_start_matches('/'));
+        (uri.query().is_none() && path.is_file()).then_some(path)
+    }
+
+    fn disturb(&self, mut parts: Parts, pieces: Pieces, fault: Option<Fault>) -> Response<Body> {
         if matches!(fault, Some(Fault::ChangedTag)) {
             parts.headers.insert(ETAG, HeaderValue::from_static("\"another-version\""));
         }
@@ -194,9 +219,8 @@ impl FaultyService {
             Some(Fault::Trickle(pause)) => pause,
             _ => std::time::Duration::ZERO,
         };
-        let frames = BodyStream::new(body).map(move |frame| {
-            let frame = frame.map_err(|error| TestbedError::from(error.to_string()))?;
-            let Ok(data) = frame.into_data() else { return Ok(Frame::data(Bytes::new())) };
+        let frames = pieces.map(move |data| {
+            let data = data?;
             let data = match &mut left {
                 None => data,
                 Some(0) => return Err("truncated on request".into()),
@@ -210,11 +234,35 @@ impl FaultyService {
             Ok(Frame::data(data))
         });
         let paced = frames.then(move |frame| async move {
-            tokio::time::sleep(pause).await;
+            // Even a sleep of no length lasts until the clock's next tick, which for each frame of 4 KiB would make a slow network.
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
             frame
         });
         Response::from_parts(parts, StreamBody::new(paced).boxed_unsync())
     }
+}
+
+/// The bytes of an answer. Those of an object are read here: `s3s-fs` reads 4 KiB at once, each by another thread, which would take more of
+/// this machine than what is measured on it.
+async fn pieces(object: Option<PathBuf>, parts: &Parts, body: s3s::Body) -> Result<Pieces, TestbedError> {
+    let header = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let length = header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    let first = match header(CONTENT_RANGE) {
+        Some(range) => range.strip_prefix("bytes ").and_then(|range| range.split_once('-')).and_then(|(first, _)| first.parse().ok()),
+        None => Some(0),
+    };
+    if let (Some(object), Some(length), Some(first), true) = (object, length, first, parts.status.is_success()) {
+        let mut file = tokio::fs::File::open(object).await?;
+        file.seek(SeekFrom::Start(first)).await?;
+        return Ok(ReaderStream::with_capacity(file.take(length), PIECE).map_err(TestbedError::from).boxed());
+    }
+    let frames = BodyStream::new(body).map(|frame| match frame {
+        Ok(frame) => Ok(frame.into_data().unwrap_or_default()),
+        Err(error) => Err(TestbedError::from(error.to_string())),
+    });
+    Ok(frames.boxed())
 }
 
 /// The status by which S3 answers a read whose condition does not hold; `s3s-fs` knows conditions of writes alone.
