@@ -20,8 +20,8 @@ use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use lacus_core::{Error, Kind, Result};
 
 use crate::activity::Activity;
@@ -30,6 +30,8 @@ use crate::information_schema::{self, INFORMATION_SCHEMA};
 use crate::settings::{MAIN, SYSTEM};
 use crate::{calls, spelling, statement, system};
 
+/// How many tables of a statement are opened at once.
+const OPENED_AT_ONCE: usize = 8;
 /// How many views may stand on one another: a view that names itself ends here.
 const VIEW_DEPTH: usize = 32;
 
@@ -73,19 +75,21 @@ impl Planner<'_> {
     fn plan_at(&self, mut statement: Statement, depth: usize) -> BoxFuture<'_, Result<LogicalPlan>> {
         async move {
             let formats: Vec<&str> = self.catalog.sources().iter().flat_map(|source| source.formats()).copied().collect();
-            let mut tables = HashMap::new();
-            for call in calls::replace(&mut statement, &formats)? {
+            // Each may wait for a store, so they are opened side by side; the first that fails in the order of the statement is the error.
+            let calls = calls::replace(&mut statement, &formats)?;
+            let opened = calls.into_iter().map(|call| async move {
                 let provider = self.catalog.open(&call.spec, self.state).await?;
-                tables.insert(self.catalog.resolve(TableReference::bare(call.name)), provider_as_source(provider));
-            }
-            for resolved in self.references(&statement)? {
-                // A name that means nothing may be one that the statement makes; the planner says when it isn't.
-                if !tables.contains_key(&resolved)
-                    && let Some(provider) = self.open(&resolved, depth).await?
-                {
-                    tables.insert(resolved, provider_as_source(provider));
-                }
-            }
+                Ok::<_, Error>((self.catalog.resolve(TableReference::bare(call.name)), provider_as_source(provider)))
+            });
+            let mut tables: HashMap<_, _> = stream::iter(opened).buffered(OPENED_AT_ONCE).try_collect().await?;
+            let references = self.references(&statement)?.into_iter().filter(|resolved| !tables.contains_key(resolved));
+            // A name that means nothing may be one that the statement makes; the planner says when it isn't.
+            let opened = references.map(|resolved| async move {
+                let provider = self.open(&resolved, depth).await?;
+                Ok::<_, Error>(provider.map(|provider| (resolved, provider_as_source(provider))))
+            });
+            let opened: Vec<Option<_>> = stream::iter(opened.collect::<Vec<_>>()).buffered(OPENED_AT_ONCE).try_collect().await?;
+            tables.extend(opened.into_iter().flatten());
             let columns =
                 tables.values().flat_map(|table| table.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>());
             spelling::quote(&mut statement, &columns.collect());
