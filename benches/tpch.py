@@ -5,7 +5,8 @@ milliseconds and ratios to the first peer; at scale factor 1 the answers are com
 
 python benches/tpch.py DATA [--rounds N] [--warm N] [--engines lacus,datafusion,duckdb,polars] [--queries 1,6] [--out FILE]
 
-`lacus-cached` is Lacus with a cache of blocks on local disk, `lacus-kept` with room for decoded columns, `lacus-without-RULE` without a rule of its optimizer, `lacus-without-rules` without any.
+`lacus-cached` is Lacus with a cache of blocks on local disk, `lacus-kept` with room for decoded columns, `lacus-without-RULE` without a rule
+of its optimizer, `lacus-without-rules` without any.
 `duckdb-httpfs` is DuckDB 1 with its extension for S3, in the Python of LACUS_BENCH_DUCKDB1. `--warm` rounds are not measured.
 """
 
@@ -157,7 +158,13 @@ def polars_engine(data: str) -> Run:
     return lambda sql: context.execute(sql).collect(engine="streaming").rows()
 
 
-ENGINES = {"lacus": lacus_engine, "datafusion": datafusion_engine, "duckdb": duckdb_engine, "duckdb-httpfs": duckdb_httpfs_engine, "polars": polars_engine}
+ENGINES = {
+    "lacus": lacus_engine,
+    "datafusion": datafusion_engine,
+    "duckdb": duckdb_engine,
+    "duckdb-httpfs": duckdb_httpfs_engine,
+    "polars": polars_engine,
+}
 
 
 def same(left: list[tuple], right: list[tuple]) -> bool:
@@ -222,8 +229,13 @@ def main() -> int:
     options = parser.parse_args()
     names, numbers = options.engines.split(","), [int(number) for number in options.queries.split(",")]
     times, answers = measure(options.data, names, numbers, options.rounds, options.warm)
-    packages = dict.fromkeys(name.split("-")[0] for name in names)
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    packages = dict.fromkeys(name.split("-")[0] for name in names if name != "duckdb-httpfs")
+    found = [f"{name} {importlib.metadata.version(name)}" for name in packages]
+    if "duckdb-httpfs" in names:
+        ask = "import importlib.metadata as m; print(m.version('duckdb'), end='')"
+        told = subprocess.run([os.environ["LACUS_BENCH_DUCKDB1"], "-c", ask], capture_output=True, text=True, check=True)
+        found.append(f"duckdb-httpfs {told.stdout}")
+    versions = ", ".join(found)
     text = f"TPC-H, {str(options.data).rstrip('/').rsplit('/', 1)[-1]}, {os.cpu_count()} cores, medians of {options.rounds} alternated rounds. {versions}.\n\n"
     text += table(times, answers, names, numbers)
     print(text)

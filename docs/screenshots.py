@@ -2,7 +2,8 @@
 
 The shell runs in a terminal of tmux and is driven by keys; the notebook runs in a kernel, and a browser draws what its cells gave.
 
-The lake is that of the demo, so the variables of its lake file say where the bucket is (`LACUS_DEMO_S3`); without them a test server is started.
+The lake is that of the demo, so the variables of its lake file say where the bucket is (`LACUS_DEMO_S3`); without them a test server is
+started.
 
 python docs/screenshots.py FOLDER [--only shell|notebook]
 """

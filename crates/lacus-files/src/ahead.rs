@@ -28,7 +28,7 @@ use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 /// Row groups that are ahead at most: a store that answers after 20 ms is so kept busy by decoding that takes 3 ms for each.
 const MOST: usize = 8;
 /// Bytes that are ahead at most: what waits for its turn is memory.
-const MOST_BYTES: u64 = 32 * 1024 * 1024;
+const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
 type Reader = Box<dyn AsyncFileReader + Send>;
 
