@@ -1,6 +1,6 @@
 //! A statement to a logical plan, over the tables that it names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -82,7 +82,9 @@ impl Planner<'_> {
                 Ok::<_, Error>((self.catalog.resolve(TableReference::bare(call.name)), provider_as_source(provider)))
             });
             let mut tables: HashMap<_, _> = stream::iter(opened).buffered(OPENED_AT_ONCE).try_collect().await?;
-            let references = self.references(&statement)?.into_iter().filter(|resolved| !tables.contains_key(resolved));
+            let mut seen = HashSet::new();
+            let references = self.references(&statement)?.into_iter();
+            let references = references.filter(|resolved| !tables.contains_key(resolved) && seen.insert(resolved.clone()));
             // A name that means nothing may be one that the statement makes; the planner says when it isn't.
             let opened = references.map(|resolved| async move {
                 let provider = self.open(&resolved, depth).await?;

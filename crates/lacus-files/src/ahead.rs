@@ -117,7 +117,7 @@ impl AheadReader {
     /// Sets out for the row groups behind the one of `ranges`, if one after the other is asked for.
     fn look_ahead(&mut self, ranges: &[Range<u64>]) -> Result<()> {
         let Some(metadata) = self.metadata.clone() else { return Ok(()) };
-        let asked = asked(&metadata, ranges);
+        let asked = asked(&metadata, ranges, self.before.as_ref().map_or(0, |before| before.row_group));
         let before = std::mem::replace(&mut self.before, asked.clone());
         let (Some(asked), Some(before)) = (asked, before) else { return Ok(()) };
         if before.columns != asked.columns || before.row_group + 1 != asked.row_group {
@@ -128,7 +128,7 @@ impl AheadReader {
         while self.ahead.len() < self.depth {
             let next = metadata.row_groups().get(asked.row_group + 1 + self.ahead.len());
             let Some(next) = next.filter(|next| self.is_own(next)) else { break };
-            let ranges: Vec<Range<u64>> = asked.columns.iter().map(|column| chunk(next, *column)).collect();
+            let Some(ranges) = asked.columns.iter().map(|column| chunk(next, *column)).collect::<Option<Vec<_>>>() else { break };
             bytes += size(&ranges);
             if bytes > MOST_BYTES {
                 break;
@@ -154,17 +154,20 @@ impl AheadReader {
     }
 }
 
-fn chunk(row_group: &RowGroupMetaData, column: usize) -> Range<u64> {
-    let (start, length) = row_group.column(column).byte_range();
-    start..start + length
+/// Where a column of a row group lies; `None` where the footer says nonsense, which whoever reads the column complains about.
+fn chunk(row_group: &RowGroupMetaData, column: usize) -> Option<Range<u64>> {
+    let column = row_group.columns().get(column)?;
+    let start = u64::try_from(column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset())).ok()?;
+    Some(start..start.checked_add(u64::try_from(column.compressed_size()).ok()?)?)
 }
 
-/// The row group of which `ranges` are whole columns.
-fn asked(metadata: &ParquetMetaData, ranges: &[Range<u64>]) -> Option<Asked> {
+/// The row group of which `ranges` are whole columns, at or behind row group `from`.
+fn asked(metadata: &ParquetMetaData, ranges: &[Range<u64>], from: usize) -> Option<Asked> {
     let first = ranges.first()?;
-    let of =
-        |row_group: &RowGroupMetaData, range: &Range<u64>| (0..row_group.num_columns()).find(|column| chunk(row_group, *column) == *range);
-    let row_group = metadata.row_groups().iter().position(|row_group| of(row_group, first).is_some())?;
+    let of = |row_group: &RowGroupMetaData, range: &Range<u64>| {
+        (0..row_group.num_columns()).find(|column| chunk(row_group, *column).as_ref() == Some(range))
+    };
+    let row_group = from + metadata.row_groups().iter().skip(from).position(|row_group| of(row_group, first).is_some())?;
     let columns = ranges.iter().map(|range| of(metadata.row_group(row_group), range)).collect::<Option<_>>()?;
     Some(Asked { row_group, columns })
 }
@@ -309,7 +312,7 @@ mod tests {
     async fn row_groups_of_other_partitions_are_not_fetched() -> datafusion_common::Result<()> {
         let memory = memory()?;
         let metadata = ParquetMetaDataReader::new().parse_and_finish(&memory.file)?;
-        let end = chunk(metadata.row_group(3), 0).start as i64;
+        let end = chunk(metadata.row_group(3), 0).map_or(0, |range| range.start as i64);
         let (reader, log) = reader(memory, Some(FileRange { start: 0, end }))?;
         assert_eq!(rows(reader, Some(vec![0, 1, 2])).await?, 300);
         assert_eq!(ahead(&log), (3, 1));

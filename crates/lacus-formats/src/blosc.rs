@@ -20,6 +20,8 @@ const VERSION: u8 = 2;
 const SHUFFLED: u8 = 1;
 const COPIED: u8 = 1 << 1;
 const BIT_SHUFFLED: u8 = 1 << 2;
+/// No writer sets it.
+const UNKNOWN: u8 = 1 << 3;
 const NOT_SPLIT: u8 = 1 << 4;
 const ZSTD: u8 = 4;
 /// Blocks of elements wider than this, or of fewer elements, are never split.
@@ -60,13 +62,25 @@ pub(crate) fn decoded_bytes(frame: &[u8]) -> Option<usize> {
 /// What is wrong with it.
 pub(crate) fn decode(frame: &[u8]) -> Result<Vec<u8>, String> {
     let header = header(frame).ok_or("it has no valid header")?;
-    if header.flags & COPIED != 0 || header.bytes == 0 {
-        return Ok(frame.get(HEADER..HEADER + header.bytes).ok_or_else(early)?.to_vec());
+    if header.version != VERSION || header.flags & UNKNOWN != 0 {
+        return Err(format!("its format is {}, with flags {:#04x}; {VERSION} is read", header.version, header.flags));
     }
-    if header.version != VERSION || header.flags & BIT_SHUFFLED != 0 || header.flags >> 5 != ZSTD {
+    if header.flags & COPIED != 0 || header.bytes == 0 {
+        return match frame.get(HEADER..) {
+            Some(copied) if header.bytes == 0 || copied.len() == header.bytes => Ok(copied[..header.bytes].to_vec()),
+            _ => Err(format!("it says that it holds {} bytes as they are, and has {}", header.bytes, frame.len())),
+        };
+    }
+    if header.flags & BIT_SHUFFLED != 0 || header.flags >> 5 != ZSTD {
         return by_library(frame, header.bytes);
     }
-    SCRATCH.with_borrow_mut(|scratch| blocks(frame, &header, scratch))
+    SCRATCH.with_borrow_mut(|scratch| {
+        let decoded = blocks(frame, &header, scratch);
+        if scratch.block.capacity().max(scratch.part.capacity()) > KEPT_BYTES {
+            (scratch.part, scratch.block) = (Vec::new(), Vec::new());
+        }
+        decoded
+    })
 }
 
 fn number(frame: &[u8], place: usize) -> Option<usize> {
@@ -92,7 +106,8 @@ fn by_library(frame: &[u8], bytes: usize) -> Result<Vec<u8>, String> {
 }
 
 fn blocks(frame: &[u8], header: &Header, scratch: &mut Scratch) -> Result<Vec<u8>, String> {
-    let mut out = Vec::with_capacity(header.bytes);
+    let mut out = Vec::new();
+    out.try_reserve_exact(header.bytes).map_err(|error| error.to_string())?;
     let of_whole = if header.flags & NOT_SPLIT == 0 && header.width <= MOST_SPLITS && header.block / header.width >= LEAST_SPLIT {
         header.width
     } else {
@@ -111,9 +126,6 @@ fn blocks(frame: &[u8], header: &Header, scratch: &mut Scratch) -> Result<Vec<u8
             8 => unshuffle(&scratch.block, &mut out, join_eight),
             width => unshuffle_any(&scratch.block, width, &mut out),
         }
-    }
-    if scratch.block.capacity() > KEPT_BYTES {
-        (scratch.part, scratch.block) = (Vec::new(), Vec::new());
     }
     Ok(out)
 }
@@ -143,7 +155,7 @@ impl Scratch {
             }
             let into = if splits == 1 { &mut *block } else { &mut *part };
             into.clear();
-            into.reserve(expected);
+            into.try_reserve(expected).map_err(|error| error.to_string())?;
             let found = zstd.decompress_to_buffer(stored, into).map_err(|error| error.to_string())?;
             if found != expected {
                 return Err(format!("a block holds {found} bytes, not {expected}"));

@@ -40,6 +40,7 @@ pub type TestbedError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How much of an object is read and sent at once.
 const PIECE: usize = 256 * 1024;
+const TRICKLE: usize = 4 * 1024;
 
 type Pieces = BoxStream<'static, Result<Bytes, TestbedError>>;
 type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, TestbedError>;
@@ -190,7 +191,9 @@ impl Service<Request<Incoming>> for FaultyService {
                 Some(status) => Response::builder().status(status).body(empty())?,
                 None => {
                     let (parts, body) = response.into_parts();
-                    let pieces = pieces(object, &parts, body).await?;
+                    // A network that trickles sends little at once.
+                    let at_once = if matches!(fault, Some(Fault::Trickle(_))) { TRICKLE } else { PIECE };
+                    let pieces = pieces(object, at_once, &parts, body).await?;
                     this.disturb(parts, pieces, fault)
                 }
             })
@@ -246,7 +249,7 @@ impl FaultyService {
 
 /// The bytes of an answer. Those of an object are read here: `s3s-fs` reads 4 KiB at once, each by another thread, which would take more of
 /// this machine than what is measured on it.
-async fn pieces(object: Option<PathBuf>, parts: &Parts, body: s3s::Body) -> Result<Pieces, TestbedError> {
+async fn pieces(object: Option<PathBuf>, at_once: usize, parts: &Parts, body: s3s::Body) -> Result<Pieces, TestbedError> {
     let header = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let length = header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     let first = match header(CONTENT_RANGE) {
@@ -256,7 +259,7 @@ async fn pieces(object: Option<PathBuf>, parts: &Parts, body: s3s::Body) -> Resu
     if let (Some(object), Some(length), Some(first), true) = (object, length, first, parts.status.is_success()) {
         let mut file = tokio::fs::File::open(object).await?;
         file.seek(SeekFrom::Start(first)).await?;
-        return Ok(ReaderStream::with_capacity(file.take(length), PIECE).map_err(TestbedError::from).boxed());
+        return Ok(ReaderStream::with_capacity(file.take(length), at_once).map_err(TestbedError::from).boxed());
     }
     let frames = BodyStream::new(body).map(|frame| match frame {
         Ok(frame) => Ok(frame.into_data().unwrap_or_default()),

@@ -2,7 +2,8 @@
 //! rows that are left once they are few.
 //!
 //! Comparisons of numbers come first and see whole batches: they take less time than a copy of the rows. What takes more, such as LIKE,
-//! sees the rows that are left. It comes behind all other rules on physical plans, which look into conditions.
+//! sees the rows that are left. It comes behind all other rules on physical plans, which look into conditions, and leaves filters alone that
+//! hold a column constant or two equal.
 
 use std::fmt::{self, Display, Formatter};
 use std::hash::{Hash, Hasher};
@@ -50,8 +51,13 @@ fn combined(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn Executio
         return Ok(Transformed::no(plan));
     }
     let predicate = All::of(&conjuncts, &filter.input().schema())?;
-    let builder = FilterExecBuilder::from(filter).with_predicate(Arc::new(predicate));
-    Ok(Transformed::yes(Arc::new(builder.build()?)))
+    let combined = FilterExecBuilder::from(filter).with_predicate(Arc::new(predicate)).build()?;
+    // What stands above may rely on columns that a condition makes constant or equal, which only conditions of DataFusion's own tell.
+    let known = |filter: &FilterExec| filter.properties().equivalence_properties().to_string();
+    if known(filter) != known(&combined) {
+        return Ok(Transformed::no(plan));
+    }
+    Ok(Transformed::yes(Arc::new(combined)))
 }
 
 /// Whether all of some conditions hold; one that is NULL does not.

@@ -111,7 +111,7 @@ fn part(graph: &Graph, relations: &Relations<'_>, tree: &Tree, filters: &mut Vec
     // A filter belongs to the first join that has all of its columns.
     let (now, later): (Vec<_>, Vec<_>) = filters.drain(..).partition(|filter| filter.columns.iter().all(|column| both.contains(column)));
     *filters = later;
-    let kept: Vec<usize> = (0..both.len()).filter(|place| is_needed(graph, filters, &both, *place)).collect();
+    let kept: Vec<usize> = (0..both.len()).filter(|place| is_needed(graph, tree, filters, &both, *place)).collect();
     let columns = kept.iter().map(|place| both[*place]).collect();
     let builder = HashJoinExecBuilder::new(Arc::clone(&left.plan), Arc::clone(&right.plan), on, JoinType::Inner)
         .with_filter(filter(&now, &left, &right))
@@ -119,17 +119,17 @@ fn part(graph: &Graph, relations: &Relations<'_>, tree: &Tree, filters: &mut Vec
     Ok(Part { plan: Arc::new(builder.build()?), columns })
 }
 
-/// Whether anything above a join of `both` asks for the column at `place` there. Of columns that are equal the first stands for all in
+/// Whether anything above a join of `tree` asks for the column at `place` of `both`. Of columns that are equal the first stands for all in
 /// the joins to come.
-fn is_needed(graph: &Graph, filters: &[&Filter], both: &[usize], place: usize) -> bool {
+fn is_needed(graph: &Graph, tree: &Tree, filters: &[&Filter], both: &[usize], place: usize) -> bool {
     let column = both[place];
-    let joined_later = |class: &&Vec<usize>| {
+    let joined_later = |class: &Vec<usize>| {
         let first = both.iter().find(|other| class.contains(other));
-        first == Some(&column) && class.iter().any(|other| !both.contains(other))
+        first == Some(&column) && class.iter().any(|other| !graph.holds(tree, *other))
     };
     graph.output.iter().any(|(output, _)| *output == column)
         || filters.iter().any(|filter| filter.columns.contains(&column))
-        || graph.classes.iter().any(|class| joined_later(&class))
+        || graph.classes.iter().any(joined_later)
 }
 
 /// Filters as the one filter of a join.

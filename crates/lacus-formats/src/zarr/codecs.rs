@@ -39,7 +39,9 @@ impl Codecs {
         };
         let chain = CodecChain::from_metadata(codecs).map_err(|error| unsupported(&error))?;
         let data_type = DataType::from_metadata(data_type).map_err(|error| unsupported(&error))?;
-        let plain = codecs.last().is_some_and(|codec| codec.name() == "bytes");
+        // Other codecs may write elements of another width.
+        let plain =
+            matches!(codecs, [before @ .., last] if last.name() == "bytes" && before.iter().all(|codec| codec.name() == "transpose"));
         Ok(Self { chain, blosc, width: plain.then_some(width), data_type, fill: FillValue::new(vec![0; width]) })
     }
 

@@ -76,6 +76,14 @@ impl Graph {
         Ok((graph.relations.len() > 2).then_some(graph))
     }
 
+    /// Whether a column is of a relation in `tree`.
+    pub(super) fn holds(&self, tree: &Tree, column: usize) -> bool {
+        match tree {
+            Tree::Relation(number) => self.relations[*number].columns().contains(&column),
+            Tree::Join(left, right) => self.holds(left, column) || self.holds(right, column),
+        }
+    }
+
     /// The plan in its order, with its relations as they are now.
     pub(super) fn unchanged(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         self.with_relations(plan, &mut self.relations.iter())
