@@ -2,8 +2,8 @@
 //! rows that are left once they are few.
 //!
 //! Comparisons of numbers come first and see whole batches: they take less time than a copy of the rows. What takes more, such as LIKE,
-//! sees the rows that are left. It comes behind all other rules on physical plans, which look into conditions, and leaves filters alone that
-//! hold a column constant or two equal.
+//! sees the rows that are left. It comes behind all other rules on physical plans, which look into conditions, and leaves filters alone
+//! that hold a column constant or two equal.
 
 use std::fmt::{self, Display, Formatter};
 use std::hash::{Hash, Hasher};

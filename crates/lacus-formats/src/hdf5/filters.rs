@@ -136,14 +136,10 @@ fn lzf(filter: &FilterDescription, data: &[u8]) -> Result<Vec<u8>, Error> {
     Ok(out)
 }
 
-/// Blosc: a frame that says itself how it is compressed. The fourth client value is the decoded size of a chunk.
+/// Blosc: a frame that says itself how it is compressed. The fourth client value is the decoded size of a chunk, if it is known.
 fn blosc(filter: &FilterDescription, data: &[u8]) -> Result<Vec<u8>, Error> {
-    let corrupt = |what: &str| Error::InvalidData(format!("a Blosc chunk {what}"));
-    let size = blosc::decoded_bytes(data).ok_or_else(|| corrupt("ends too early"))?;
-    if filter.client_data.get(3).is_some_and(|expected| *expected > 0 && size > *expected as usize) {
-        return Err(corrupt("is larger than the chunks of its dataset"));
-    }
-    blosc::decode(data).map_err(|error| corrupt(&format!("can't be decoded: {error}")))
+    let most = filter.client_data.get(3).filter(|most| **most > 0).map(|most| *most as usize);
+    blosc::decode(data, most).map_err(|error| Error::InvalidData(format!("a Blosc chunk can't be decoded: {error}")))
 }
 
 /// Bitshuffle: blocks of elements whose bits are transposed, each compressed with LZ4 or Zstandard or not at all. Client values: two of

@@ -71,12 +71,11 @@ impl Codecs {
             ArrayBytes::Optional(_) => Err(Error::new(Kind::Unsupported, "arrays with a mask can't be read")),
         }
     }
-    /// What a Blosc frame holds. One that is larger than its chunk is refused before memory is taken for it.
+
+    /// What a Blosc frame holds: no more than its chunk.
     fn frame(&self, frame: &[u8], chunk: &[u64]) -> std::result::Result<Vec<u8>, String> {
         let most = self.width.map(|width| chunk.iter().fold(width as u64, |bytes, extent| bytes.saturating_mul(*extent)));
-        match (blosc::decoded_bytes(frame), most) {
-            (Some(bytes), Some(most)) if bytes as u64 > most => Err(format!("a Blosc frame holds {bytes} bytes, not {most}")),
-            _ => blosc::decode(frame).map_err(|error| format!("a Blosc frame: {error}")),
-        }
+        let most = most.map(|most| usize::try_from(most).unwrap_or(usize::MAX));
+        blosc::decode(frame, most).map_err(|error| format!("a Blosc frame: {error}"))
     }
 }
