@@ -19,7 +19,7 @@ use lacus_core::{
     DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Notices, OptionValue, ReferenceFiles, ReferenceForm, Result,
     Source as DatasetSource, TableInfo, describe_field, nearest,
 };
-use lacus_storage::{Known, Pattern, ReadScope, Stores, lake_url};
+use lacus_storage::{Known, ReadScope, Stores, lake_url};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 
@@ -108,8 +108,19 @@ impl ArraySource {
     async fn objects(&self, spec: &DatasetSpec, format: &Format, session: &dyn Session) -> Result<(Vec<ObjectMeta>, Arc<dyn ObjectStore>)> {
         let pattern = self.stores.resolve(&spec.location)?;
         let store = session.runtime_env().object_store(ObjectStoreUrl::parse(lake_url())?)?;
-        let objects = if format.folder { folders(&pattern, &store).await? } else { pattern.list(store.as_ref()).await? };
-        Ok((objects, store))
+        if !format.folder {
+            return Ok((Arc::unwrap_or_clone(self.stores.objects(&pattern, store.as_ref()).await?), store));
+        }
+        // Each as an object of no size: a container of many objects has no version of its own.
+        let object = |location: &Path| ObjectMeta {
+            location: location.clone(),
+            last_modified: Default::default(),
+            size: 0,
+            e_tag: None,
+            version: None,
+        };
+        let folders = self.stores.folders(&pattern, store.as_ref()).await?;
+        Ok((folders.iter().map(object).collect(), store))
     }
 
     /// All containers of a dataset, in the order of their paths: those that its index knows are only described, the others are opened.
@@ -397,13 +408,6 @@ fn text<'a>(name: &str, value: &'a OptionValue) -> Result<&'a str> {
         OptionValue::Text(text) => Ok(text),
         other => Err(Error::new(Kind::InvalidConfiguration, format!("option `{name}` is {other}, but must be a text"))),
     }
-}
-
-/// The folders that a pattern names, each as an object of no size: a container of many objects has no version of its own.
-async fn folders(pattern: &Pattern, store: &Arc<dyn ObjectStore>) -> Result<Vec<ObjectMeta>> {
-    let folders = pattern.folders(store.as_ref()).await?;
-    let object = |location: Path| ObjectMeta { location, last_modified: Default::default(), size: 0, e_tag: None, version: None };
-    Ok(folders.into_iter().map(object).collect())
 }
 
 /// The table that the dataset's name alone means: the one with the most data; one of a single row only if there is no other.

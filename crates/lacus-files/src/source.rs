@@ -135,7 +135,7 @@ impl Source for FilesSource {
     async fn open(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
         let pattern = self.stores.resolve(&spec.location)?;
         let store = session.runtime_env().object_store(ObjectStoreUrl::parse(lake_url())?)?;
-        let mut objects = pattern.list(store.as_ref()).await?;
+        let mut objects = Arc::unwrap_or_clone(self.stores.objects(&pattern, store.as_ref()).await?);
         if objects.len() > 1 {
             // Tools leave empty objects behind as marks of folders; a lone empty file is a mistake worth an error.
             objects.retain(|object| object.size > 0);

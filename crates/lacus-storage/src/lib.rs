@@ -17,6 +17,7 @@ mod azure;
 mod cache;
 mod google;
 mod known;
+mod listings;
 mod local;
 mod mount;
 mod network;

@@ -177,10 +177,15 @@ impl ScopedStore {
     async fn get_remembered(&self, asked: Asked, location: &Path, options: GetOptions) -> Result<GetResult> {
         let remembered = self.stores.remembered();
         let known = remembered.get(&asked);
+        if let Some(known) = known.as_ref().filter(|known| known.is_within(self.stores.listing_ttl(location))) {
+            self.scope.pin(&known.meta);
+            return Ok(known.clone().result());
+        }
         let tag = known.as_ref().and_then(|known| known.meta.e_tag.clone());
         let result = match (self.get_pinned(location, options.with_if_none_match(tag)).await, known) {
             (Err(object_store::Error::NotModified { .. }), Some(known)) => {
                 self.scope.pin(&known.meta);
+                remembered.put(asked, known.clone().again());
                 return Ok(known.result());
             }
             (result, _) => result?,
@@ -209,6 +214,7 @@ impl ScopedStore {
     }
 
     fn changed(&self, location: &Path, how: &str) -> object_store::Error {
+        self.stores.was_changed(location);
         let shown = self.stores.shown(location);
         let error = Error::new(Kind::ObjectChanged, format!("`{shown}` {how} while it was read")).hint("run the query again");
         object_store::Error::Generic { store: "lake", source: Box::new(error) }

@@ -24,6 +24,8 @@ pub struct StoreSpec {
     pub network: Network,
     /// Whether blocks of its objects may be kept in the cache of the lake, if that has one. Folders have no need of it.
     pub cache: bool,
+    /// How long what it listed is taken for true; none asks it for every query.
+    pub listing_ttl: Duration,
 }
 
 /// How requests to a server travel.
@@ -43,7 +45,8 @@ impl StoreSpec {
 
     /// A store with the default timeout and retries, which can be read only, and cached.
     pub fn new(name: StoreName, place: Place) -> Self {
-        Self { name, place, timeout: Self::TIMEOUT, retries: Self::RETRIES, writable: false, network: Network::default(), cache: true }
+        let (timeout, retries, listing_ttl) = (Self::TIMEOUT, Self::RETRIES, Duration::ZERO);
+        Self { name, place, timeout, retries, writable: false, network: Network::default(), cache: true, listing_ttl }
     }
 }
 

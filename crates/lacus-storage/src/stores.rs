@@ -20,6 +20,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::answers::{Answers, Asked};
 use crate::cache::BlockCache;
+use crate::listings::Listings;
 use crate::mount::Mount;
 use crate::writing::Targets;
 use crate::{CacheSpec, Pattern, Place, StoreSpec, Unnamed, Writing, local};
@@ -51,7 +52,28 @@ pub struct Stores {
     write_to: RwLock<Option<StoreName>>,
     targets: Targets,
     remembered: Arc<Answers<Asked>>,
+    listed: Listed,
     cache: Option<Arc<BlockCache>>,
+}
+
+/// What stores listed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Listed {
+    objects: Arc<Listings<ObjectMeta>>,
+    folders: Arc<Listings<Path>>,
+}
+
+impl Listed {
+    /// Forgets what names anything at or below `place`, or what it is a part of.
+    pub(crate) fn forget(&self, place: &Path) {
+        self.objects.forget(place);
+        self.folders.forget(place);
+    }
+
+    fn clear(&self) {
+        self.objects.clear();
+        self.folders.clear();
+    }
 }
 
 /// Where a virtual path leads.
@@ -77,6 +99,7 @@ impl Stores {
             write_to: RwLock::default(),
             targets: Targets::default(),
             remembered: Arc::default(),
+            listed: Listed::default(),
             cache: None,
         }
     }
@@ -105,6 +128,7 @@ impl Stores {
             write_to: RwLock::new(self.write_to.read().unwrap_or_else(PoisonError::into_inner).clone()),
             targets: self.targets.clone(),
             remembered: Arc::clone(&self.remembered),
+            listed: self.listed.clone(),
             cache: self.cache.clone(),
         }
     }
@@ -115,6 +139,7 @@ impl Stores {
         let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
         before.iter().for_each(|name| drop(mounts.remove(name.as_str())));
         mounts.extend(opened);
+        self.listed.clear();
         *self.write_to.write().unwrap_or_else(PoisonError::into_inner) = write_to;
     }
 
@@ -136,6 +161,7 @@ impl Stores {
     pub async fn forget(&self, location: &Location) -> lacus_core::Result<()> {
         let pattern = self.resolve(location)?;
         self.remembered.forget(|asked| asked.is_below(pattern.prefix()));
+        self.listed.forget(pattern.prefix());
         if let Some((cache, folder)) = self.cache(pattern.prefix()) {
             cache.forget(folder).await;
         }
@@ -151,6 +177,35 @@ impl Stores {
     pub fn add(&self, spec: StoreSpec) {
         let name = spec.name.as_str().to_owned();
         self.mounts.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::new(Mount::open(spec)));
+        self.listed.clear();
+    }
+
+    /// The objects that match `pattern`, as [`Pattern::list`] finds them through `store`, these stores as a query sees them; or as it found
+    /// them within the `listing_ttl` of the store.
+    ///
+    /// # Errors
+    /// As [`Pattern::list`].
+    pub async fn objects(&self, pattern: &Pattern, store: &dyn ObjectStore) -> lacus_core::Result<Arc<Vec<ObjectMeta>>> {
+        self.listed.objects.get(pattern, self.listing_ttl(pattern.prefix()), pattern.list(store)).await
+    }
+
+    /// The folders that match `pattern`, as [`Pattern::folders`] finds them, or found them within the `listing_ttl` of the store.
+    ///
+    /// # Errors
+    /// As [`Pattern::folders`].
+    pub async fn folders(&self, pattern: &Pattern, store: &dyn ObjectStore) -> lacus_core::Result<Arc<Vec<Path>>> {
+        self.listed.folders.get(pattern, self.listing_ttl(pattern.prefix()), pattern.folders(store)).await
+    }
+
+    /// How long what the store of `location` tells of its objects is taken for true.
+    pub(crate) fn listing_ttl(&self, location: &Path) -> Duration {
+        self.route(location).map_or(Duration::ZERO, |route| route.mount.spec.listing_ttl)
+    }
+
+    /// A query saw that the object at `location` is not what it was taken for.
+    pub(crate) fn was_changed(&self, location: &Path) {
+        self.remembered.forget(|asked| asked.is_below(location));
+        self.listed.forget(location);
     }
 
     /// The objects that `location` names.
@@ -217,7 +272,7 @@ impl Stores {
     pub async fn write(&self, location: &Location, store: Arc<dyn ObjectStore>) -> lacus_core::Result<Writing> {
         let target = self.target(location)?;
         let shown = self.shown(&target);
-        Writing::begin(store, target, &shown, &self.targets).await
+        Writing::begin(store, target, &shown, &self.targets, self.listed.clone()).await
     }
 
     /// Refuses what would change a store that can be read only.

@@ -11,6 +11,8 @@ use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use crate::stores::Listed;
+
 /// How many requests that write are under way at once.
 const CONCURRENT_WRITES: usize = 4;
 
@@ -29,6 +31,7 @@ pub struct Writing {
     upload: Option<Box<dyn MultipartUpload>>,
     /// The target is taken until everything is kept, or deleted again.
     taken: Option<Taken>,
+    listed: Listed,
 }
 
 impl Writing {
@@ -36,7 +39,7 @@ impl Writing {
     ///
     /// # Errors
     /// `AlreadyExists` when something is there, or another query of this engine writes it.
-    pub(crate) async fn begin(store: Arc<dyn ObjectStore>, target: Path, shown: &str, targets: &Targets) -> Result<Self> {
+    pub(crate) async fn begin(store: Arc<dyn ObjectStore>, target: Path, shown: &str, targets: &Targets, listed: Listed) -> Result<Self> {
         let exists = |what: &str| {
             let error = Error::new(Kind::AlreadyExists, format!("`{shown}` {what}"));
             error.hint("COPY overwrites nothing: choose another name, or delete it first")
@@ -51,7 +54,7 @@ impl Writing {
             return Err(exists("exists"));
         }
         let under_way = JoinSet::new();
-        Ok(Self { store, target, runtime: Handle::current(), under_way, written: Vec::new(), upload: None, taken: Some(taken) })
+        Ok(Self { store, target, runtime: Handle::current(), under_way, written: Vec::new(), upload: None, taken: Some(taken), listed })
     }
 
     /// The target.
@@ -116,6 +119,7 @@ impl Writing {
             self.settle().await?;
         }
         self.written.clear();
+        self.listed.forget(&self.target);
         Ok(())
     }
 
@@ -135,7 +139,7 @@ impl Drop for Writing {
             return;
         }
         let mut under_way = std::mem::take(&mut self.under_way);
-        let store = Arc::clone(&self.store);
+        let (store, target, listed) = (Arc::clone(&self.store), self.target.clone(), self.listed.clone());
         self.runtime.spawn(async move {
             while under_way.join_next().await.is_some() {}
             if let Some(upload) = &mut upload {
@@ -145,6 +149,7 @@ impl Drop for Writing {
             let deletions = stream::iter(written.into_iter().rev().map(Ok)).boxed();
             // What was never written can't be deleted, and nobody is left to be told of the rest.
             let _: Vec<_> = store.delete_stream(deletions).collect().await;
+            listed.forget(&target);
             drop(taken);
         });
     }

@@ -16,6 +16,8 @@ mod index;
 mod kept;
 #[path = "behaviour/limits.rs"]
 mod limits;
+#[path = "behaviour/listing.rs"]
+mod listing;
 #[path = "behaviour/parquet_file.rs"]
 mod parquet_file;
 #[path = "behaviour/queries.rs"]

@@ -66,6 +66,9 @@ fn write_store(formatter: &mut Formatter<'_>, store: &StoreSpec) -> fmt::Result 
     store.network.ca.iter().try_for_each(|ca| writeln!(formatter, "ca = {}", quoted(ca.display().to_string())))?;
     store.network.proxy.iter().try_for_each(|proxy| writeln!(formatter, "proxy = {}", quoted(without_user(proxy))))?;
     writeln!(formatter, "timeout = \"{}s\"\nretries = {}", store.timeout.as_secs_f64(), store.retries)?;
+    if !store.listing_ttl.is_zero() {
+        writeln!(formatter, "listing_ttl = \"{}s\"", store.listing_ttl.as_secs_f64())?;
+    }
     if store.writable {
         writeln!(formatter, "writable = true")?;
     }

@@ -1,6 +1,7 @@
 //! A `[store.NAME]` section -> where bytes lie and who asks for them.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lacus_core::{Error, Kind, Location, Result, StoreName, nearest};
 use lacus_storage::{
@@ -35,6 +36,7 @@ pub(crate) fn store(name: &str, section: &StoreSection, base: &Path, environment
     };
     written.check_keys(&place)?;
     let timeout = written.text(&section.timeout, "timeout")?;
+    let listing_ttl = written.text(&section.listing_ttl, "listing_ttl")?;
     Ok(StoreSpec {
         name: store_name,
         place,
@@ -42,6 +44,7 @@ pub(crate) fn store(name: &str, section: &StoreSection, base: &Path, environment
         retries: section.retries.unwrap_or(StoreSpec::RETRIES),
         writable: section.writable.unwrap_or(false),
         cache: section.cache.unwrap_or(true),
+        listing_ttl: listing_ttl.map_or(Ok(Duration::ZERO), |text| values::duration(&text, &written.key("listing_ttl")))?,
         network: Network {
             ca: written.text(&section.ca, "ca")?.map(|file| base.join(file)),
             proxy: written.text(&section.proxy, "proxy")?,

@@ -134,6 +134,8 @@ section! {
         retries: Option<usize> = "`6`",
         /// Whether `COPY ... TO 'NAME:...'` may write into it. It never overwrites.
         writable: Option<bool> = "`false`",
+        /// How long what it told of its objects is taken for true: `60s`. A new or changed object is seen later by so much, or after REFRESH.
+        listing_ttl: Option<String> = "none: every query asks",
         /// Whether what is read of it may be kept on local disk, where the lake says `disk` under [cache]. Folders never are.
         cache: Option<bool> = "`true`",
     }
