@@ -1,4 +1,5 @@
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use datafusion_datasource::file_format::FileFormat;
 use datafusion_execution::object_store::ObjectStoreUrl;
 use futures::{StreamExt, TryStreamExt, stream};
 use lacus_core::{DatasetSpec, Error, Kind, Partitions, Result, Source, describe_field};
-use lacus_storage::{Known, Stores, lake_url};
+use lacus_storage::{Known, Pattern, Stores, lake_url, same_version};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
@@ -24,27 +25,50 @@ use crate::union::{declared_fits, unite};
 const CONCURRENT_OPENS: usize = 32;
 /// Enough for every dataset of a large lake.
 const MOST: usize = 500_000;
+/// How many tables are kept as they were opened.
+const MOST_TABLES: usize = 1000;
 
 /// A file, and the options with which it was looked at.
-pub(crate) type Key = (Path, String);
+pub(crate) type Key = (Path, Arc<str>);
 
 /// Single files in folders and buckets as datasets.
 ///
-/// A dataset is opened anew by every query: its files are listed, so new and changed files are seen at once. What was learned about a
-/// file (schema, statistics) is kept for as long as the file has the same version.
+/// A dataset is opened anew by every query: its files are listed, so new and changed files are seen at once. If they are those of the last
+/// time, the table is that of the last time. What was learned about a file (schema, statistics) is kept for as long as the file has the same
+/// version.
 #[derive(Debug)]
 pub struct FilesSource {
     stores: Arc<Stores>,
     schemas: Known<Key, SchemaRef>,
     statistics: Arc<Known<Key, Arc<Statistics>>>,
     versions: Known<Key, ()>,
+    tables: Mutex<HashMap<(String, String), Opened>>,
     kept: Option<Arc<KeptColumns>>,
+}
+
+/// A dataset as it was opened last.
+#[derive(Debug)]
+struct Opened {
+    spec: DatasetSpec,
+    prefix: Path,
+    listed: Arc<Vec<ObjectMeta>>,
+    table: Arc<FilesTable>,
+}
+
+impl Opened {
+    /// Whether `listed` are the same versions of the same objects.
+    fn is_of(&self, spec: &DatasetSpec, listed: &Arc<Vec<ObjectMeta>>) -> bool {
+        let same = |(before, now): (&ObjectMeta, &ObjectMeta)| before.location == now.location && same_version(before, now);
+        let unchanged = || self.listed.len() == listed.len() && self.listed.iter().zip(listed.iter()).all(same);
+        self.spec == *spec && (Arc::ptr_eq(&self.listed, listed) || unchanged())
+    }
 }
 
 impl FilesSource {
     /// A source over `stores`.
     pub fn new(stores: Arc<Stores>) -> Self {
-        Self { stores, schemas: Known::new(MOST), statistics: Arc::new(Known::new(MOST)), versions: Known::new(MOST), kept: None }
+        let (schemas, statistics, versions) = (Known::new(MOST), Arc::new(Known::new(MOST)), Known::new(MOST));
+        Self { stores, schemas, statistics, versions, tables: Mutex::default(), kept: None }
     }
 
     /// Keeps decoded columns of Parquet files in so many bytes of memory; none in 0.
@@ -57,13 +81,28 @@ impl FilesSource {
     /// object all the same, as its entity tag says: its footer is forgotten.
     fn forget_replaced(&self, session: &dyn Session, objects: &[ObjectMeta]) {
         let footers = session.runtime_env().cache_manager.get_file_metadata_cache();
+        let none: Arc<str> = "".into();
         for object in objects {
-            let key = (object.location.clone(), String::new());
+            let key = (object.location.clone(), Arc::clone(&none));
             if self.versions.get(&key, object).is_none() {
                 footers.remove(&object.location);
                 self.versions.put(key, object, ());
             }
         }
+    }
+
+    /// A poisoned lock only means that another thread panicked; the map is valid at every instant.
+    fn tables(&self) -> MutexGuard<'_, HashMap<(String, String), Opened>> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, opened: Opened) {
+        let mut tables = self.tables();
+        let files: usize = tables.values().map(|known| known.listed.len()).sum();
+        if files + opened.listed.len() > MOST || tables.len() >= MOST_TABLES {
+            tables.clear();
+        }
+        tables.insert((opened.spec.name.clone(), opened.spec.location.to_string()), opened);
     }
 
     async fn schemas(&self, opening: &Opening<'_>, objects: &[ObjectMeta]) -> Result<Vec<SchemaRef>> {
@@ -87,12 +126,12 @@ struct Opening<'a> {
     store: Arc<dyn ObjectStore>,
     reader: Arc<dyn FileFormat>,
     /// The options with which schemas are inferred: the same file has another schema with another delimiter.
-    options: String,
+    options: Arc<str>,
 }
 
 impl Opening<'_> {
-    fn key(&self, object: &ObjectMeta) -> (Path, String) {
-        (object.location.clone(), self.options.clone())
+    fn key(&self, object: &ObjectMeta) -> Key {
+        (object.location.clone(), Arc::clone(&self.options))
     }
 }
 
@@ -117,6 +156,8 @@ impl Source for FilesSource {
         self.statistics.forget(below);
         // An object of no known version is taken for one that was replaced: its footer is forgotten when it is opened.
         self.versions.forget(below);
+        self.tables()
+            .retain(|_, opened| !(opened.prefix.prefix_matches(pattern.prefix()) || pattern.prefix().prefix_matches(&opened.prefix)));
         Ok(())
     }
 
@@ -135,23 +176,45 @@ impl Source for FilesSource {
     async fn open(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
         let pattern = self.stores.resolve(&spec.location)?;
         let store = session.runtime_env().object_store(ObjectStoreUrl::parse(lake_url())?)?;
-        let mut objects = Arc::unwrap_or_clone(self.stores.objects(&pattern, store.as_ref()).await?);
-        if objects.len() > 1 {
-            // Tools leave empty objects behind as marks of folders; a lone empty file is a mistake worth an error.
-            objects.retain(|object| object.size > 0);
+        let listed = self.stores.objects(&pattern, store.as_ref()).await?;
+        let key = (spec.name.clone(), spec.location.to_string());
+        if let Some(known) = self.tables().get(&key).filter(|known| known.is_of(spec, &listed)) {
+            return Ok(Arc::clone(&known.table) as Arc<dyn TableProvider>);
         }
+        let table = Arc::new(self.table(spec, session, &pattern, &store, &listed).await?);
+        self.remember(Opened { spec: spec.clone(), prefix: pattern.prefix().clone(), listed, table: Arc::clone(&table) });
+        Ok(table)
+    }
+}
+
+impl FilesSource {
+    /// The table of a dataset whose files were `listed`.
+    async fn table(
+        &self,
+        spec: &DatasetSpec,
+        session: &dyn Session,
+        pattern: &Pattern,
+        store: &Arc<dyn ObjectStore>,
+        listed: &Arc<Vec<ObjectMeta>>,
+    ) -> Result<FilesTable> {
+        // Tools leave empty objects behind as marks of folders; a lone empty file is a mistake worth an error.
+        let marks = listed.len() > 1 && listed.iter().any(|object| object.size == 0);
+        let objects = match marks {
+            true => Arc::new(listed.iter().filter(|object| object.size > 0).cloned().collect::<Vec<_>>()),
+            false => Arc::clone(listed),
+        };
         if objects.is_empty() {
             return Err(Error::new(Kind::NotFound, format!("only empty files match `{}`", pattern.shown())));
         }
         self.forget_replaced(session, &objects);
         let format = format::choose(spec, &objects, &|path| self.stores.shown(path))?;
         let reader = format.reader(spec)?;
-        let options = format!("{} {:?}", format.name(), spec.options);
+        let options = format!("{} {:?}", format.name(), spec.options).into();
         let declared = format.compression(spec)?;
         let packed = |object: &ObjectMeta| Compression::of(object.location.as_ref()).0 != Compression::None;
         let needed = format.is_written() && declared.map_or_else(|| objects.iter().any(packed), |declared| declared != Compression::None);
         let unpacking = Unpacking { needed, declared };
-        let opening = Opening { session, store: unpacking.store(store), reader, options };
+        let opening = Opening { session, store: unpacking.store(Arc::clone(store)), reader, options };
         let schemas = self.schemas(&opening, &objects).await?;
         let shown: Vec<String> = objects.iter().map(|object| self.stores.shown(&object.location)).collect();
         let (stored, layouts) = table_schema(spec, format, &shown, &schemas)?;
@@ -159,11 +222,11 @@ impl Source for FilesSource {
         let partitions = Partitions::find(pattern.prefix(), &paths, spec.partitions.as_deref())
             .map_err(|error| error.with("dataset", &spec.name))?
             .without(&stored);
-        let files = Files { objects, layouts, partitions, unpacking };
+        let files = Files::new(objects, layouts, partitions, unpacking);
         let kept = if format.keeps(spec)? { self.kept.clone() } else { None };
         let stores = Arc::clone(&self.stores);
         let table = FilesTable::new(&spec.name, stores, opening.reader, stored, files, Arc::clone(&self.statistics));
-        Ok(Arc::new(table.keeping(kept)))
+        Ok(table.keeping(kept))
     }
 }
 

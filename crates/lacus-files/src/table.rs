@@ -1,5 +1,5 @@
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
@@ -36,10 +36,27 @@ const CONCURRENT_FOOTERS: usize = 32;
 /// The files of one dataset, each with its layout and its partition values.
 #[derive(Debug)]
 pub(crate) struct Files {
-    pub(crate) objects: Vec<ObjectMeta>,
-    pub(crate) layouts: Layouts,
-    pub(crate) partitions: Partitions,
-    pub(crate) unpacking: Unpacking,
+    objects: Arc<Vec<ObjectMeta>>,
+    layouts: Layouts,
+    partitions: Partitions,
+    unpacking: Unpacking,
+    /// What is known of each file's columns, those of its path among them.
+    statistics: Vec<OnceLock<Arc<Statistics>>>,
+}
+
+impl Files {
+    pub(crate) fn new(objects: Arc<Vec<ObjectMeta>>, layouts: Layouts, partitions: Partitions, unpacking: Unpacking) -> Self {
+        let statistics = objects.iter().map(|_| OnceLock::new()).collect();
+        Self { objects, layouts, partitions, unpacking, statistics }
+    }
+
+    /// A file for a scan.
+    fn file(&self, place: usize) -> PartitionedFile {
+        let mut file = PartitionedFile::from(self.objects[place].clone());
+        file.partition_values.clone_from(&self.partitions.rows[place]);
+        file.statistics = self.statistics[place].get().cloned();
+        file
+    }
 }
 
 /// The files of one dataset as a table, as one query sees them.
@@ -72,39 +89,39 @@ impl FilesTable {
         Self { kept, ..self }
     }
 
-    /// The files whose partition values pass `filters`, by layout, each pinned to the version that was listed.
-    fn select(&self, session: &dyn Session, filters: &[Expr]) -> Result<Vec<Vec<PartitionedFile>>> {
+    /// The places of the files whose partition values pass `filters`, by layout. The query is held to the versions that were listed.
+    fn select(&self, session: &dyn Session, filters: &[Expr]) -> Result<Vec<Vec<usize>>> {
         let Files { objects, layouts, partitions, .. } = &self.files;
         let deciding: Vec<Expr> = filters.iter().filter(|filter| decides(partitions, filter)).cloned().collect();
         let passed = select(partitions, &deciding)?;
-        let scope = session.config().get_extension::<ReadScope>();
+        if let Some(scope) = session.config().get_extension::<ReadScope>() {
+            scope.pin_all(objects);
+        }
         let mut selected = vec![Vec::new(); layouts.schemas.len()];
-        let all = objects.iter().zip(&partitions.rows).zip(&layouts.of_file).zip(passed);
-        for (((object, values), layout), _) in all.filter(|(_, passed)| *passed) {
-            if let Some(scope) = &scope {
-                scope.pin(object);
-            }
-            let mut file = PartitionedFile::from(object.clone());
-            file.partition_values.clone_from(values);
-            selected[*layout].push(file);
+        let all = layouts.of_file.iter().zip(passed).enumerate();
+        for (place, (layout, _)) in all.filter(|(_, (_, passed))| *passed) {
+            selected[*layout].push(place);
         }
         Ok(selected)
     }
 
-    /// A scan of `files`, which have one layout, that gives the `wanted` columns.
+    /// A scan of the files at `places`, which have one layout, that gives the `wanted` columns.
     async fn scan_layout(
         &self,
         session: &dyn Session,
         layout: &SchemaRef,
-        files: Vec<PartitionedFile>,
+        places: Vec<usize>,
         wanted: &SchemaRef,
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let url = ObjectStoreUrl::parse(lake_url())?;
         let store = session.runtime_env().object_store(&url)?;
-        let bytes = files.iter().map(|file| file.object_meta.size).sum();
-        let selection = Selection { matched: files.len(), total: self.files.objects.len(), bytes };
-        let files = self.with_statistics(session, &store, layout, files).await?;
+        let bytes = places.iter().map(|place| self.files.objects[*place].size).sum();
+        let selection = Selection { matched: places.len(), total: self.files.objects.len(), bytes };
+        if session.config().collect_statistics() {
+            self.learn(session, &store, layout, &places).await?;
+        }
+        let files: Vec<PartitionedFile> = places.into_iter().map(|place| self.files.file(place)).collect();
         // A scan of no file is still a scan, so that EXPLAIN can say that none of so many matched.
         let groups = match files.is_empty() {
             true => vec![FileGroup::new(files)],
@@ -121,45 +138,48 @@ impl FilesTable {
             }
             _ => columns_to_read(layout, partitions, wanted),
         };
+        // A format needs at most one file to plan: a plan of all would be copied.
+        let one = groups.iter().flat_map(FileGroup::iter).take(1).cloned().collect();
         let config = FileScanConfigBuilder::new(url, self.reader.file_source(schema))
-            .with_file_groups(groups)
+            .with_file_groups(vec![FileGroup::new(one)])
             .with_statistics(statistics)
             .with_projection_indices(Some(columns))?
             .with_limit(limit)
             .build();
         let scan = Scan::new(session.config().get_extension::<ReadScope>(), &self.name, selection.matched);
-        aligned(self.named(self.reader.create_physical_plan(session, config).await?, scan, selection)?, wanted)
+        aligned(self.named(self.reader.create_physical_plan(session, config).await?, groups, scan, selection)?, wanted)
     }
 
-    async fn with_statistics(
-        &self,
-        session: &dyn Session,
-        store: &Arc<dyn ObjectStore>,
-        layout: &SchemaRef,
-        files: Vec<PartitionedFile>,
-    ) -> Result<Vec<PartitionedFile>> {
-        if !session.config().collect_statistics() {
-            return Ok(files);
+    /// Learns the statistics of the files at `places` that are not known yet.
+    async fn learn(&self, session: &dyn Session, store: &Arc<dyn ObjectStore>, layout: &SchemaRef, places: &[usize]) -> Result<()> {
+        let unknown: Vec<usize> = places.iter().copied().filter(|place| self.files.statistics[*place].get().is_none()).collect();
+        if unknown.is_empty() {
+            return Ok(());
         }
-        let schema = format!("{:?}", layout.fields());
-        let learn = |file: PartitionedFile| {
-            let key = (file.object_meta.location.clone(), schema.clone());
+        let schema: Arc<str> = format!("{:?}", layout.fields()).into();
+        let learn = |place: usize| {
+            let (object, schema) = (&self.files.objects[place], Arc::clone(&schema));
             async move {
-                let known = self.statistics.get(&key, &file.object_meta);
-                let statistics = match known {
-                    Some(statistics) => statistics,
+                let key = (object.location.clone(), schema);
+                let stored = match self.statistics.get(&key, object) {
+                    Some(stored) => stored,
                     None => {
-                        let learned = self.reader.infer_stats(session, store, Arc::clone(layout), &file.object_meta).await;
-                        let learned = learned.map_err(|error| self.name(error, &file.object_meta))?;
+                        let learned = self.reader.infer_stats(session, store, Arc::clone(layout), object).await;
+                        let learned = learned.map_err(|error| self.name(error, object))?;
                         let learned = Arc::new(without_lost_bounds(learned));
-                        self.statistics.put(key, &file.object_meta, Arc::clone(&learned));
+                        self.statistics.put(key, object, Arc::clone(&learned));
                         learned
                     }
                 };
-                Ok::<_, DataFusionError>(with_partition_statistics(file, statistics, layout.fields().len()))
+                let file = with_partition_statistics(self.files.file(place), stored, layout.fields().len());
+                // Another query may have learned the same.
+                if let Some(learned) = file.statistics {
+                    let _ = self.files.statistics[place].set(learned);
+                }
+                Ok::<_, DataFusionError>(())
             }
         };
-        stream::iter(files).map(learn).buffered(CONCURRENT_FOOTERS).try_collect().await
+        stream::iter(unknown).map(learn).buffer_unordered(CONCURRENT_FOOTERS).try_collect().await
     }
 
     fn name(&self, error: DataFusionError, object: &ObjectMeta) -> DataFusionError {
@@ -179,8 +199,14 @@ impl FilesTable {
         }
     }
 
-    /// Puts [`NamedSource`] around the reader that the format planned.
-    fn named(&self, plan: Arc<dyn ExecutionPlan>, scan: Scan, selection: Selection) -> Result<Arc<dyn ExecutionPlan>> {
+    /// Puts [`NamedSource`] around the reader that the format planned, for the files in `groups`.
+    fn named(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        groups: Vec<FileGroup>,
+        scan: Scan,
+        selection: Selection,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let config = plan
             .downcast_ref::<DataSourceExec>()
             .and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>())
@@ -188,7 +214,7 @@ impl FilesTable {
         let source = self.ahead(Arc::clone(config.file_source()));
         let source = NamedSource::new(source, Arc::clone(&self.stores), scan, selection, self.files.unpacking);
         let source = source.keeping(self.kept.clone());
-        let config = FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build();
+        let config = FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).with_file_groups(groups).build();
         Ok(DataSourceExec::from_data_source(config))
     }
 }

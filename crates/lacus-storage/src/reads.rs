@@ -35,6 +35,8 @@ const HEAD: u64 = 64 * 1024;
 #[derive(Debug, Default)]
 pub struct ReadScope {
     versions: Mutex<HashMap<Path, ObjectMeta>>,
+    /// Objects that were listed, in the order of their paths.
+    listed: Mutex<Vec<Arc<Vec<ObjectMeta>>>>,
     /// The first bytes of objects.
     heads: Answers<Path>,
     counts: Mutex<BTreeMap<String, Arc<Counts>>>,
@@ -61,7 +63,17 @@ impl ReadScope {
 
     /// Holds the query to this version of an object. The version that the query saw first stays.
     pub fn pin(&self, object: &ObjectMeta) {
-        held(&self.versions).entry(object.location.clone()).or_insert_with(|| object.clone());
+        if self.pinned(&object.location).is_none() {
+            held(&self.versions).entry(object.location.clone()).or_insert_with(|| object.clone());
+        }
+    }
+
+    /// Holds the query to the versions of `objects`, which stand in the order of their paths, unless it saw others of them before.
+    pub fn pin_all(&self, objects: &Arc<Vec<ObjectMeta>>) {
+        let mut listed = held(&self.listed);
+        if !listed.iter().any(|known| Arc::ptr_eq(known, objects)) {
+            listed.push(Arc::clone(objects));
+        }
     }
 
     /// What was read so far, store by store.
@@ -75,7 +87,15 @@ impl ReadScope {
     }
 
     fn pinned(&self, location: &Path) -> Option<ObjectMeta> {
-        held(&self.versions).get(location).cloned()
+        if let Some(single) = held(&self.versions).get(location) {
+            return Some(single.clone());
+        }
+        let listed = held(&self.listed);
+        let find = |objects: &Arc<Vec<ObjectMeta>>| {
+            let place = objects.binary_search_by(|object| object.location.cmp(location)).ok()?;
+            Some(objects[place].clone())
+        };
+        listed.iter().find_map(find)
     }
 
     /// The store of an object, and what is counted of it.
