@@ -59,7 +59,7 @@ def main() -> int:
     seconds = time.perf_counter() - begin
     spilled = lake.sql("SELECT coalesce(sum(spilled), 0) AS spilled FROM system.queries").to_arrow().to_pylist()[0]["spilled"]
     held = lake.sql("SELECT coalesce(sum(memory), 0) AS held FROM system.queries WHERE sql NOT LIKE '%system.queries%'").to_arrow().to_pylist()[0]["held"]
-    left = [str(path) for path in (file.parent / ".lacus").rglob("*") if path.is_file() and "spill" in str(path)]
+    left = [str(path) for path in (file.parent / ".lacus").rglob("*") if path.is_file() and path.suffix != ".lock" and path.name != "lock"]
     lines = [f"{options.clients} clients x {len(NUMBERS)} queries of TPC-H, {options.memory} for all: {seconds:.0f} s, {spilled:,} bytes spilled.", ""]
     lines += ["| outcome | queries |", "|---|---|"] + [f"| {what} | {count} |" for what, count in sorted(found.items())]
     lines += ["", f"Afterwards {held} bytes are held, and {len(left)} files lie in the spill folder."]

@@ -182,3 +182,44 @@ def test_an_index_and_a_doctor(cli, tmp_path: pathlib.Path) -> None:
     assert failed.returncode == 6 and "day-3.nc is not indexed" in failed.stderr, failed
     assert "has no index" in cli("index", "build", "none", lake=lake).stderr
     assert "did you mean `days`" in cli("index", "build", "dais", lake=lake).stderr
+
+
+FULL = """
+mount -t tmpfs -o size=8m tmpfs "$1/.lacus" || exit 99
+"$2" --lake "$1" sql "$3"
+status=$?
+ls -R "$1/.lacus"
+exit $status
+"""
+
+
+def test_a_full_disk_is_an_error_and_nothing_stays_on_it(tmp_path: pathlib.Path) -> None:
+    if subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("a small disk can't be mounted here")
+    (tmp_path / ".lacus").mkdir()
+    (tmp_path / "lacus.toml").write_text('[lake]\nname = "lab"\n[limits]\nmemory = "24 MiB"\n')
+    rows = "SELECT lpad(CAST(value AS VARCHAR), 60, 'x') AS t FROM generate_series(1, 600000)"
+    sql = f"SELECT count(*) FROM (SELECT t, row_number() OVER (ORDER BY t) AS n FROM ({rows})) WHERE n > 3"
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", FULL, "sh", str(tmp_path), str(BIN), sql]
+    failed = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert failed.returncode == 7 and "no room on the disk" in failed.stderr, failed
+    assert "set `state` under [lake]" in failed.stderr and "datafusion" not in failed.stdout, failed
+
+
+def test_what_a_killed_process_spilled_is_removed_by_the_next(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "lacus.toml").write_text('[lake]\nname = "lab"\n[limits]\nmemory = "24 MiB"\n')
+    rows = "SELECT lpad(CAST(value AS VARCHAR), 60, 'x') AS t FROM generate_series(1, 100000000)"
+    spilling = [str(BIN), "--lake", str(tmp_path), "sql", f"SELECT count(*) FROM (SELECT row_number() OVER (ORDER BY t) AS n FROM ({rows})) WHERE n > 3"]
+    spill = tmp_path / ".lacus" / "spill"
+    process = subprocess.Popen(spilling, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not [path for path in spill.rglob("*") if path.is_file() and path.name.startswith(".tmp")]:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    assert list(spill.glob("spill-*"))
+    subprocess.run([str(BIN), "--lake", str(tmp_path), "sql", "SELECT 1"], check=True, capture_output=True)
+    assert [path.name for path in spill.iterdir()] == ["lock"]

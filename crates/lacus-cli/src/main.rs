@@ -19,6 +19,9 @@ use crate::arguments::{Arguments, Command, ROWS, SqlArguments};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// How long the end of a command waits for tasks that are under way.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = match lacus::runtime() {
@@ -26,8 +29,8 @@ fn main() -> ExitCode {
         Err(error) => return terminal::fail(&error),
     };
     let outcome = runtime.block_on(run(arguments));
-    // A read that hangs must not keep the process.
-    runtime.shutdown_background();
+    // Tasks end and remove what they spilled; a read that hangs must not keep the process.
+    runtime.shutdown_timeout(PATIENCE);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => terminal::fail(&error),

@@ -183,10 +183,13 @@ fn io_error(error: &std::io::Error) -> Error {
     if message.contains("disk space during the spilling") {
         return resources_exhausted(&message);
     }
+    if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
+        return Error::new(Kind::LimitExceeded, format!("no room on the disk for what the query spills or writes: {message}"))
+            .hint("free space, set `state` under [lake] to a folder on a larger disk, or narrow the query");
+    }
     let kind = match error.kind() {
         std::io::ErrorKind::NotFound => Kind::NotFound,
         std::io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
-        std::io::ErrorKind::StorageFull => Kind::LimitExceeded,
         std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidData => Kind::CorruptData,
         _ => Kind::Unavailable,
     };

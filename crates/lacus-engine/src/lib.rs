@@ -39,6 +39,7 @@ mod runtime;
 mod session;
 mod settings;
 mod spelling;
+mod spill;
 mod statement;
 mod summarize;
 mod system;

@@ -23,6 +23,7 @@ use object_store::ObjectStore;
 
 use crate::activity::Activity;
 use crate::memory::QueryMemory;
+use crate::spill::SpillFolder;
 use crate::{Limits, rules, settings};
 
 /// How many consumers an error of the memory pool names.
@@ -38,15 +39,9 @@ pub(crate) fn base_state(
     off: &[String],
     physical_rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
 ) -> Result<SessionState> {
-    let mode = match &limits.spill_directory {
-        Some(directory) => {
-            std::fs::create_dir_all(directory).map_err(|error| {
-                Error::new(Kind::InvalidConfiguration, format!("the spill folder can't be made: {error}"))
-                    .with("folder", directory.display())
-                    .hint("set `state` under [lake] to a folder that can be written")
-            })?;
-            DiskManagerMode::Directories(vec![directory.clone()])
-        }
+    let spill = limits.spill_directory.as_deref().map(SpillFolder::below).transpose()?;
+    let mode = match &spill {
+        Some(spill) => DiskManagerMode::Directories(vec![spill.path().to_owned()]),
         None => DiskManagerMode::OsTmpDirectory,
     };
     let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(limits.spill);
@@ -56,7 +51,8 @@ pub(crate) fn base_state(
         // Listings are made by every query anew; DataFusion's own cache of them never expires.
         .with_object_list_cache_limit(0)
         .build_arc()?;
-    let config = settings::session_config(lake, limits.memory).with_extension(Arc::clone(activity));
+    // Every session and every task has the configuration, and with it the folder.
+    let config = settings::session_config(lake, limits.memory).with_extension(Arc::clone(activity)).with_extension(Arc::new(spill));
     let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
     let builder = builder.with_query_planner(Arc::new(Planner));
     let builder = builder.with_physical_optimizer_rules(rules::physical(off));
