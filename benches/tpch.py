@@ -3,9 +3,11 @@
 Every engine answers every query in turn, round after round, so that a machine that drifts drifts for all. The table holds medians in
 milliseconds and ratios to the first peer; at scale factor 1 the answers are compared with DuckDB's.
 
-python benches/tpch.py DATA [--rounds N] [--warm N] [--engines lacus,datafusion,duckdb,polars] [--queries 1,6] [--out FILE]
+python benches/tpch.py DATA [--rounds N] [--warm N] [--engines lacus,datafusion,duckdb,polars] [--queries 1,6] [--memory 4GiB] [--out FILE]
+python benches/tpch.py DATA --copy FOLDER
 
-`lacus-cached` is Lacus with a cache of blocks on local disk, `lacus-kept` with room for decoded columns, `lacus-without-RULE` without a rule
+`--memory` limits Lacus and DuckDB; `--copy` writes the tables anew, as pyarrow writes Parquet by default. `lacus-cached` is Lacus with a cache
+of blocks on local disk and listings trusted for an hour, `lacus-kept` with room for decoded columns, `lacus-without-RULE` without a rule
 of its optimizer, `lacus-without-rules` without any.
 `duckdb-httpfs` is DuckDB 1 with its extension for S3, in the Python of LACUS_BENCH_DUCKDB1. `--warm` rounds are not measured.
 """
@@ -40,27 +42,31 @@ def rows(table) -> list[tuple]:
     return list(zip(*(column.to_pylist() for column in table.columns))) if table.num_columns else []
 
 
-def lacus_engine(data: str, more: str = "") -> Run:
+def lacus_engine(data: str, more: str = "", of_store: str = "") -> Run:
     import lacus
 
-    lake = lacus.open(write_lake(data, more))
+    lake = lacus.open(write_lake(data, more, of_store))
     return lambda sql: rows(lake.sql(sql).to_arrow())
 
 
-def engine(name: str, data: str) -> Run:
-    """The engine of a name."""
+def engine(name: str, data: str, memory: str | None) -> Run:
+    """The engine of a name; Lacus and DuckDB may use so much memory."""
+    if name == "lacus" and memory:
+        return lacus_engine(data, f'[limits]\nmemory = "{memory}"\n')
+    if name == "duckdb":
+        return duckdb_engine(data, memory)
     if name == "lacus-kept":
         return lacus_engine(data, '[limits]\ncolumns = "6 GiB"\n')
     if name == "lacus-cached":
         folder = tempfile.mkdtemp(prefix="lacus-bench-cache-")
-        return lacus_engine(data, f'[cache]\ndisk = "4 GiB"\nfolder = "{folder}"\n')
+        return lacus_engine(data, f'[cache]\ndisk = "4 GiB"\nfolder = "{folder}"\n', 'listing_ttl = "1h"\n')
     if name.startswith("lacus-without-"):
         rule = name.removeprefix("lacus-without-")
         return lacus_engine(data, f"[optimizer]\noff = {json.dumps(RULES if rule == 'rules' else [rule])}\n")
     return ENGINES[name](data)
 
 
-def write_lake(data: str, more: str) -> str:
+def write_lake(data: str, more: str, of_store: str = "") -> str:
     """A lake file for the tables in `data`: a folder, or `s3://bucket` with the server in LACUS_BENCH_S3."""
     folder = tempfile.mkdtemp(prefix="lacus-bench-")
     if data.startswith("s3://"):
@@ -71,7 +77,7 @@ def write_lake(data: str, more: str) -> str:
         store = f'url = "{pathlib.Path(data).resolve()}"\n'
     datasets = "".join(f'[dataset.{table}]\npath = "data:{table}.parquet"\n' for table in TABLES)
     path = pathlib.Path(folder) / "lacus.toml"
-    path.write_text(f"[store.data]\n{store}{datasets}{more}")
+    path.write_text(f"[store.data]\n{store}{of_store}{datasets}{more}")
     return str(path)
 
 
@@ -103,10 +109,12 @@ def datafusion_engine(data: str) -> Run:
     return run
 
 
-def duckdb_engine(data: str) -> Run:
+def duckdb_engine(data: str, memory: str | None) -> Run:
     import duckdb
 
     con = duckdb.connect()
+    if memory:
+        con.execute(f"SET memory_limit = '{memory}'")
     for table in TABLES:
         con.execute(f"CREATE VIEW {table} AS SELECT * FROM '{data}/{table}.parquet'")
     return lambda sql: con.execute(sql).fetchall()
@@ -161,7 +169,6 @@ def polars_engine(data: str) -> Run:
 ENGINES = {
     "lacus": lacus_engine,
     "datafusion": datafusion_engine,
-    "duckdb": duckdb_engine,
     "duckdb-httpfs": duckdb_httpfs_engine,
     "polars": polars_engine,
 }
@@ -176,8 +183,17 @@ def same(left: list[tuple], right: list[tuple]) -> bool:
     return len(left) == len(right) and all(len(a) == len(b) and all(map(equal, a, b)) for a, b in zip(left, right))
 
 
-def measure(data: str, names: list[str], numbers: list[int], rounds: int, warm: int) -> tuple[dict, dict]:
-    engines = {name: engine(name, data) for name in names}
+def copy(data: str, folder: str) -> None:
+    """Writes the tables as pyarrow does if it is told nothing."""
+    import pyarrow.parquet as parquet
+
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    for name in TABLES:
+        parquet.write_table(parquet.read_table(f"{data}/{name}.parquet"), f"{folder}/{name}.parquet")
+
+
+def measure(data: str, names: list[str], numbers: list[int], rounds: int, warm: int, memory: str | None) -> tuple[dict, dict]:
+    engines = {name: engine(name, data, memory) for name in names}
     times: dict = {name: {number: [] for number in numbers} for name in names}
     answers: dict = {name: {} for name in names}
     failed: set = set()
@@ -225,10 +241,15 @@ def main() -> int:
     parser.add_argument("--warm", type=int, default=0)
     parser.add_argument("--engines", default="lacus,datafusion,duckdb,polars")
     parser.add_argument("--queries", default=",".join(str(number) for number in range(1, 23)))
+    parser.add_argument("--memory")
+    parser.add_argument("--copy")
     parser.add_argument("--out")
     options = parser.parse_args()
+    if options.copy:
+        copy(options.data, options.copy)
+        return 0
     names, numbers = options.engines.split(","), [int(number) for number in options.queries.split(",")]
-    times, answers = measure(options.data, names, numbers, options.rounds, options.warm)
+    times, answers = measure(options.data, names, numbers, options.rounds, options.warm, options.memory)
     packages = dict.fromkeys(name.split("-")[0] for name in names if name != "duckdb-httpfs")
     found = [f"{name} {importlib.metadata.version(name)}" for name in packages]
     if "duckdb-httpfs" in names:
@@ -236,7 +257,8 @@ def main() -> int:
         told = subprocess.run([os.environ["LACUS_BENCH_DUCKDB1"], "-c", ask], capture_output=True, text=True, check=True)
         found.append(f"duckdb-httpfs {told.stdout}")
     versions = ", ".join(found)
-    text = f"TPC-H, {str(options.data).rstrip('/').rsplit('/', 1)[-1]}, {os.cpu_count()} cores, medians of {options.rounds} alternated rounds. {versions}.\n\n"
+    limit = f", {options.memory} of memory" if options.memory else ""
+    text = f"TPC-H, {str(options.data).rstrip('/').rsplit('/', 1)[-1]}, {os.cpu_count()} cores{limit}, medians of {options.rounds} alternated rounds. {versions}.\n\n"
     text += table(times, answers, names, numbers)
     print(text)
     if options.out:

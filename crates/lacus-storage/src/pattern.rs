@@ -3,7 +3,7 @@
 use futures::TryStreamExt;
 use globset::{GlobBuilder, GlobMatcher};
 use lacus_core::{Error, Kind, Result};
-use object_store::path::{Path, PathPart};
+use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 /// How deep `**` reaches for folders.
@@ -122,11 +122,12 @@ impl Pattern {
 
     /// Whether the object at `path` is named by this pattern.
     pub fn matches(&self, path: &Path) -> bool {
-        let Some(rest) = path.prefix_match(&self.prefix) else { return false };
-        let rest: Vec<PathPart<'_>> = rest.collect();
-        let hidden = rest.iter().any(|part| is_hidden(part.as_ref()));
-        let relative = rest.iter().map(AsRef::as_ref).collect::<Vec<_>>().join("/");
-        !hidden && !rest.is_empty() && self.glob.as_ref().is_none_or(|glob| glob.is_match(&relative))
+        if !path.prefix_matches(&self.prefix) {
+            return false;
+        }
+        let rest = path.as_ref()[self.prefix.as_ref().len()..].trim_start_matches('/');
+        let hidden = rest.split('/').any(is_hidden);
+        !hidden && !rest.is_empty() && self.glob.as_ref().is_none_or(|glob| glob.is_match(rest))
     }
 }
 

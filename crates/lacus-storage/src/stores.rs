@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use lacus_core::{Error, Kind, Location, StoreName, nearest};
 use object_store::path::Path;
 use object_store::{
@@ -433,6 +433,10 @@ impl Route {
 
     /// A path of the store as a path of the lake.
     fn outward(mount: &Mount, outside: &Path, path: &Path) -> Path {
+        // Both are paths already: joined as texts they are one, and need not be taken apart.
+        if let Some(Ok(whole)) = mount.inside.is_root().then(|| Path::parse(format!("{outside}/{path}"))) {
+            return whole;
+        }
         match path.prefix_match(&mount.inside) {
             Some(rest) => Path::from_iter(outside.parts().chain(rest)),
             None => Path::from_iter(outside.parts().chain(path.parts())),
@@ -512,7 +516,11 @@ fn each_within<T: Send + 'static>(
     items: BoxStream<'static, Result<T>>,
 ) -> BoxStream<'static, Result<T>> {
     stream::try_unfold((items, shown), move |(mut items, shown)| async move {
-        let item = within(patience, &shown, items.try_next()).await?;
+        // What is there already needs no timer: a listing has a hundred thousand items.
+        let item = match items.try_next().now_or_never() {
+            Some(item) => item.map_err(|error| explain(error, &shown))?,
+            None => within(patience, &shown, items.try_next()).await?,
+        };
         Ok(item.map(|item| (item, (items, shown))))
     })
     .boxed()
