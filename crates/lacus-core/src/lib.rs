@@ -37,5 +37,5 @@ pub use principal::Principal;
 pub use references::{ReferenceFiles, ReferenceForm};
 pub use sink::{Rows, Sink, WriteSpec};
 pub use source::{IndexProgress, IndexStatus, Source, TableInfo};
-pub use spec::{ColumnSpec, DatasetSpec, OptionValue};
+pub use spec::{ColumnSpec, DatasetSpec, ForeignKey, OptionValue};
 pub use types::{wider_field, wider_type};

@@ -30,6 +30,10 @@ pub struct DatasetSpec {
     pub contact: Option<String>,
     /// What single columns mean.
     pub columns: BTreeMap<String, ColumnSpec>,
+    /// The columns whose values together are of one row alone. Nobody checks it.
+    pub primary_key: Vec<String>,
+    /// The columns that refer to rows of other datasets, by the name of the key. Nobody checks it.
+    pub foreign_keys: BTreeMap<String, ForeignKey>,
 }
 
 impl DatasetSpec {
@@ -47,6 +51,8 @@ impl DatasetSpec {
             doi: None,
             contact: None,
             columns: BTreeMap::new(),
+            primary_key: Vec::new(),
+            foreign_keys: BTreeMap::new(),
         }
     }
 }
@@ -58,6 +64,17 @@ pub struct ColumnSpec {
     pub description: Option<String>,
     /// The unit, in the notation of UDUNITS.
     pub unit: Option<String>,
+}
+
+/// Columns that refer to the rows of a dataset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignKey {
+    /// The columns.
+    pub columns: Vec<String>,
+    /// The dataset that they refer to.
+    pub references: String,
+    /// The columns there, in the same order; `None` for its primary key.
+    pub referenced: Option<Vec<String>>,
 }
 
 /// The value of an option, as TOML and SQL can say it.

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +18,7 @@ use tracing::Instrument;
 use crate::activity::{Activity, Record, Recorded};
 use crate::catalog::{Catalog, Entry, Origin, TableEntry};
 use crate::copy::Target;
-use crate::functions::{BaseState, Function};
+use crate::functions::{BaseState, Function, FunctionKind};
 use crate::memory::{QueryMemory, SharedMemory};
 use crate::planner::Planner;
 use crate::query::{Deadline, Fallback, Query, Ready, RowsWork, Work};
@@ -69,6 +70,8 @@ pub struct Prepared {
     pub parameters: Vec<Option<DataType>>,
     /// Whether it is a command (`CREATE`, `DROP`), which has no rows.
     pub is_command: bool,
+    /// Whether it changes anything: commands do, and what writes rows.
+    pub is_update: bool,
 }
 
 /// Builds an [`Engine`].
@@ -385,7 +388,7 @@ impl Engine {
             None => statement::parse(sql)?,
             Some(Own::Summarize(from)) => deadline.bound(self.summary(&from, &scope, &memory)).await?,
             Some(Own::Kill(_) | Own::Refresh(_)) => {
-                return Ok(Prepared { schema: Arc::new(Schema::empty()), parameters: Vec::new(), is_command: true });
+                return Ok(Prepared { schema: Arc::new(Schema::empty()), parameters: Vec::new(), is_command: true, is_update: true });
             }
         };
         let count = parsed.parameters;
@@ -396,12 +399,13 @@ impl Engine {
         if let Some(target) = target.as_ref().filter(|_| count == 0) {
             target.sink.check(&target.spec, plan.schema().inner())?;
         }
+        let is_update = is_command || target.is_some();
         let schema = match target {
             Some(_) => copy::count_schema(),
             None if is_command => Arc::new(Schema::empty()),
             None => Arc::clone(plan.schema().inner()),
         };
-        Ok(Prepared { schema, parameters, is_command })
+        Ok(Prepared { schema, parameters, is_command, is_update })
     }
 
     /// The name of the lake.
@@ -554,6 +558,42 @@ impl Engine {
         ];
         names.iter_mut().for_each(|names| names.sort());
         names
+    }
+
+    /// The names of scalar functions of one kind, in order.
+    pub fn scalar_functions_of(&self, kind: FunctionKind) -> Vec<String> {
+        let state = self.shared.base.now();
+        let of_kind = state.scalar_functions().iter().filter(|(_, function)| FunctionKind::of(function) == kind);
+        let mut names: Vec<String> = of_kind.map(|(name, _)| name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    /// The words that SQL gives a meaning of their own.
+    pub fn keywords() -> &'static [&'static str] {
+        datafusion::sql::sqlparser::keywords::ALL_KEYWORDS
+    }
+
+    /// Ends a query of this engine, as `KILL` does.
+    ///
+    /// # Errors
+    /// `NotFound` when no query of this id runs.
+    pub fn cancel(&self, id: &str, principal: &Principal) -> Result<()> {
+        self.shared.activity.kill(id, principal)
+    }
+
+    /// What queries may use.
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// All datasets by name: those of the lake file, and those that SQL declared.
+    pub fn datasets(&self) -> BTreeMap<String, Arc<DatasetSpec>> {
+        let datasets = self.shared.catalog.entries().into_iter().filter_map(|(name, entry)| match entry {
+            Entry::Dataset { spec, .. } => Some((name, spec)),
+            Entry::View { .. } | Entry::Table { .. } => None,
+        });
+        datasets.collect()
     }
 
     /// The version of this engine.

@@ -13,6 +13,31 @@ use crate::statement;
 /// What looks like a call, and is none: the planner never asks for a function of this name.
 const UNNEST: &str = "unnest";
 
+/// What scalar functions are about, as drivers ask for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FunctionKind {
+    /// Numbers.
+    Numeric,
+    /// Texts, regular expressions among them.
+    Text,
+    /// Dates and times.
+    Time,
+    /// All else.
+    Other,
+}
+
+impl FunctionKind {
+    /// What a function's own documentation says.
+    pub(crate) fn of(function: &ScalarUDF) -> Self {
+        match function.documentation().map_or("", |documentation| documentation.doc_section.label) {
+            "Math Functions" => Self::Numeric,
+            "String Functions" | "Regular Expression Functions" => Self::Text,
+            "Time and Date Functions" => Self::Time,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// A function of SQL.
 #[derive(Debug, Clone)]
 pub enum Function {

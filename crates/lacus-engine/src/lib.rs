@@ -47,12 +47,13 @@ mod totals;
 
 pub use catalog::{TableEntry, TableKind};
 pub use engine::{Engine, EngineBuilder, Prepared};
-pub use functions::Function;
+pub use functions::{Function, FunctionKind};
 pub use lake_file::{LakeContent, LakeFile};
 pub use limits::Limits;
 pub use progress::{Progress, QueryProgress};
 pub use query::{Query, ResultStream};
 pub use rules::RULES;
 pub use runtime::runtime;
+pub use settings::MAIN;
 pub use statement::{named_parameters, split};
 pub use totals::{Durations, Totals};

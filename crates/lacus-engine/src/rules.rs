@@ -3,6 +3,7 @@
 //! Rules change plans, not answers. `benches/README.md` says what each gained or lost.
 
 mod conjuncts;
+mod cooperative;
 mod join_order;
 mod keys_into_aggregate;
 mod semi_join_below;
@@ -35,7 +36,8 @@ pub(crate) fn physical(off: &[String]) -> Vec<Arc<dyn PhysicalOptimizerRule + Se
     let first: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(join_order::JoinOrder);
     let last: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(conjuncts::Conjuncts);
     let own = |rule: Arc<dyn PhysicalOptimizerRule + Send + Sync>| Some(rule).filter(|rule| is_on(off, rule.name()));
-    own(first).into_iter().chain(PhysicalOptimizer::new().rules).chain(own(last)).collect()
+    let cooperative: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(cooperative::Cooperative);
+    own(first).into_iter().chain(PhysicalOptimizer::new().rules).chain(own(last)).chain([cooperative]).collect()
 }
 
 /// Whether equal parts of a plan are shared.

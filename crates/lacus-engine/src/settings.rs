@@ -3,7 +3,7 @@
 use datafusion::prelude::SessionConfig;
 
 /// The default schema of a lake.
-pub(crate) const MAIN: &str = "main";
+pub const MAIN: &str = "main";
 /// The schema of tables about the lake itself.
 pub(crate) const SYSTEM: &str = "system";
 

@@ -17,7 +17,7 @@ pub(crate) fn schema(types: &[Option<DataType>]) -> Schema {
     let field = |(position, data_type): (usize, &Option<DataType>)| {
         Field::new(format!("${}", position + 1), data_type.clone().unwrap_or(DataType::Null), true)
     };
-    crate::wire::schema(&Schema::new(types.iter().enumerate().map(field).collect::<Vec<_>>())).as_ref().clone()
+    crate::wire::Wire::Compat.schema(&Schema::new(types.iter().enumerate().map(field).collect::<Vec<_>>())).as_ref().clone()
 }
 
 /// The rows that a client binds.

@@ -78,7 +78,7 @@ mod tests {
 
     fn sent(batch: &RecordBatch) -> Result<Vec<usize>> {
         let mut messages = Vec::new();
-        let batch = wire::batch(batch, &wire::schema(batch.schema_ref()))?;
+        let batch = wire::batch(batch, &wire::Wire::Compat.schema(batch.schema_ref()))?;
         split(&batch, &IpcWriteOptions::default(), &mut messages)?;
         Ok(messages.iter().map(|message| message.data_body.len()).collect())
     }

@@ -11,11 +11,15 @@
 mod bind;
 mod encode;
 mod handles;
+mod keys;
 mod metadata;
+mod running;
 mod service;
+mod sql_info;
 mod status;
 mod wire;
 mod wrapper;
+mod xdbc;
 
 pub use status::{ERROR_CODE_HEADER, to_status};
 pub use wrapper::{LacusFlight, flight_service};

@@ -1,23 +1,13 @@
-//! What the server says about its tables and itself.
+//! What the server says about its tables.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema};
-use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder};
-use arrow_flight::sql::{
-    CommandGetCatalogs, CommandGetDbSchemas, CommandGetTableTypes, CommandGetTables, SqlInfo, SqlNullOrdering, SqlSupportedCaseSensitivity,
-    SqlSupportedTransaction,
-};
+use arrow_flight::sql::{CommandGetCatalogs, CommandGetDbSchemas, CommandGetTableTypes, CommandGetTables};
 use futures::{StreamExt, stream};
 use lacus_core::{Error, Principal, Result, description_of, unit_of};
 use lacus_engine::{Engine, TableEntry, TableKind};
 
-use crate::wire;
-
-/// The functions that clients ask for by kind; those that the engine has are told.
-const NUMERIC: [&str; 16] =
-    ["abs", "acos", "asin", "atan", "atan2", "ceil", "cos", "exp", "floor", "ln", "log", "power", "round", "sin", "sqrt", "tan"];
-const STRING: [&str; 12] = ["ascii", "concat", "left", "length", "lower", "ltrim", "replace", "right", "rtrim", "substr", "trim", "upper"];
-const DATETIME: [&str; 6] = ["current_date", "date_bin", "date_part", "date_trunc", "now", "to_timestamp"];
+use crate::wire::Wire;
 
 /// How many datasets are opened at once for their schemas.
 const CONCURRENT_OPENS: usize = 8;
@@ -83,35 +73,7 @@ fn documented(schema: &Schema, table: &TableEntry) -> Schema {
         metadata.extend(known);
         Field::clone(field).with_metadata(metadata)
     };
-    Schema::new(wire::schema(schema).fields().iter().map(document).collect::<Vec<_>>())
-}
-
-/// What the server says about itself.
-pub(crate) fn sql_info(engine: &Engine) -> Result<SqlInfoData> {
-    let mut info = SqlInfoDataBuilder::new();
-    info.append(SqlInfo::FlightSqlServerName, "Lacus");
-    info.append(SqlInfo::FlightSqlServerVersion, Engine::version());
-    info.append(SqlInfo::FlightSqlServerArrowVersion, arrow::ARROW_VERSION);
-    info.append(SqlInfo::FlightSqlServerReadOnly, !engine.stores().is_writable());
-    info.append(SqlInfo::FlightSqlServerSql, true);
-    info.append(SqlInfo::FlightSqlServerSubstrait, false);
-    info.append(SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::None as i32);
-    info.append(SqlInfo::FlightSqlServerCancel, false);
-    info.append(SqlInfo::SqlDdlCatalog, false);
-    info.append(SqlInfo::SqlDdlSchema, false);
-    info.append(SqlInfo::SqlDdlTable, true);
-    info.append(SqlInfo::SqlIdentifierCase, SqlSupportedCaseSensitivity::SqlCaseSensitivityLowercase as i64);
-    info.append(SqlInfo::SqlIdentifierQuoteChar, "\"");
-    info.append(SqlInfo::SqlQuotedIdentifierCase, SqlSupportedCaseSensitivity::SqlCaseSensitivityUnknown as i64);
-    info.append(SqlInfo::SqlNullOrdering, SqlNullOrdering::SqlNullsSortedHigh as i64);
-    info.append(SqlInfo::SqlSchemaTerm, "schema");
-    info.append(SqlInfo::SqlCatalogTerm, "catalog");
-    let [scalar, ..] = engine.functions();
-    let among = |known: &[&'static str]| known.iter().copied().filter(|name| scalar.iter().any(|has| has == name)).collect::<Vec<&str>>();
-    info.append(SqlInfo::SqlNumericFunctions, among(&NUMERIC).as_slice());
-    info.append(SqlInfo::SqlStringFunctions, among(&STRING).as_slice());
-    info.append(SqlInfo::SqlDatetimeFunctions, among(&DATETIME).as_slice());
-    info.build().map_err(unencodable)
+    Schema::new(Wire::Compat.schema(schema).fields().iter().map(document).collect::<Vec<_>>())
 }
 
 pub(crate) fn unencodable(error: arrow_flight::error::FlightError) -> Error {

@@ -1,19 +1,24 @@
 //! The commands of Flight SQL.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow_flight::sql::metadata::SqlInfoData;
+use arrow_flight::sql::metadata::{SqlInfoData, XdbcTypeInfoData};
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
-    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, CommandGetCatalogs,
-    CommandGetDbSchemas, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandPreparedStatementQuery,
-    CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo,
-    TicketStatementQuery,
+    ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
+    ActionCreatePreparedStatementResult, Any, Command, CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas,
+    CommandGetExportedKeys, CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables,
+    CommandGetXdbcTypeInfo, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate,
+    DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
-use arrow_flight::{Action, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
+use arrow_flight::{
+    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo,
+    IpcMessage, SchemaAsIpc, Ticket,
+};
 use bytes::Bytes;
 use datafusion_common::ScalarValue;
 use futures::stream;
@@ -24,8 +29,14 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use crate::handles::Handles;
+use crate::keys::Named;
+use crate::running::Running;
 use crate::status::to_status;
-use crate::{bind, encode, metadata, wire};
+use crate::wire::Wire;
+use crate::{bind, encode, keys, metadata, sql_info, xdbc};
+
+/// The action that cancels what a `FlightInfo` leads to.
+pub(crate) const CANCEL_FLIGHT_INFO: &str = "CancelFlightInfo";
 
 /// How long a plan waits to be fetched. Files may change meanwhile, which the fetch would report, so not for long.
 const PLAN_LIFETIME: Duration = Duration::from_secs(300);
@@ -37,6 +48,7 @@ const MOST_STATEMENTS: usize = 10_000;
 const PREPARED_LIFETIME: Duration = Duration::from_secs(3600);
 
 type FlightStream = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
+type ActionStream = Pin<Box<dyn Stream<Item = Result<arrow_flight::Result, Status>> + Send>>;
 type Answer<T> = Result<Response<T>, Status>;
 
 /// What a client may fetch once: the results of its rows of parameters, one after another.
@@ -56,25 +68,34 @@ struct Statement {
 pub(crate) struct Service {
     engine: Engine,
     sql_info: SqlInfoData,
+    types: XdbcTypeInfoData,
+    running: Running,
     waiting: Handles<Waiting>,
     statements: Handles<Statement>,
 }
 
 impl Service {
     pub(crate) fn new(engine: Engine) -> Result<Self> {
-        let sql_info = metadata::sql_info(&engine)?;
+        let (sql_info, types) = (sql_info::sql_info(&engine)?, xdbc::types()?);
         let waiting = Handles::new("result", PLAN_LIFETIME, MOST_PLANS);
         let statements = Handles::new("prepared statement", PREPARED_LIFETIME, MOST_STATEMENTS);
-        Ok(Self { engine, sql_info, waiting, statements })
+        Ok(Self { engine, sql_info, types, running: Running::default(), waiting, statements })
     }
 
     /// Whoever can reach a loopback address is the owner, until users can be told apart.
-    fn principal<T>(_: &Request<T>) -> Principal {
+    pub(crate) fn principal<T>(_: &Request<T>) -> Principal {
         Principal::owner()
     }
 
     /// Plans `sql` for each row of parameters and keeps the plans. A command has run when this returns, and leaves nothing to fetch.
-    async fn plan(&self, sql: &str, rows: &[Vec<ScalarValue>], principal: &Principal, descriptor: FlightDescriptor) -> Result<FlightInfo> {
+    async fn plan(
+        &self,
+        sql: &str,
+        rows: &[Vec<ScalarValue>],
+        principal: &Principal,
+        request: Request<FlightDescriptor>,
+    ) -> Result<FlightInfo> {
+        let wire = Wire::of(request.metadata())?;
         let mut queries = Vec::with_capacity(rows.len());
         for row in rows {
             queries.push(self.engine.query(sql, row, principal).await?);
@@ -82,8 +103,9 @@ impl Service {
         let Some(first) = queries.first() else {
             return Err(Error::new(Kind::InvalidQuery, "no row of parameters was bound").hint("bind at least one row"));
         };
-        let schema = wire::schema(&first.schema());
-        let info = FlightInfo::new().try_with_schema(&schema)?.with_descriptor(descriptor).with_app_metadata(first.id().to_owned());
+        let schema = wire.schema(&first.schema());
+        let info =
+            FlightInfo::new().try_with_schema(&schema)?.with_descriptor(request.into_inner()).with_app_metadata(first.id().to_owned());
         if first.is_command() {
             return Ok(info);
         }
@@ -92,10 +114,83 @@ impl Service {
         Ok(info.with_endpoint(FlightEndpoint::new().with_ticket(Ticket::new(ticket))))
     }
 
-    fn run(waiting: Waiting) -> FlightStream {
-        let Waiting { schema, queries } = waiting;
+    /// Runs what waits under a ticket, once.
+    fn run(&self, ticket: &Bytes, principal: &Principal) -> Result<FlightStream> {
+        let Waiting { schema, queries } = self.waiting.take(ticket, principal)?;
+        let ids = queries.iter().map(|query| query.id().to_owned()).collect();
         let batches = stream::iter(queries.into_iter().map(Query::stream)).try_flatten();
-        encode::messages(schema, batches)
+        Ok(Box::pin(self.running.follow(ticket, principal, ids, encode::messages(schema, batches))))
+    }
+
+    /// Cancels what a `FlightInfo` leads to: what waits, and what is being fetched.
+    fn cancel(&self, info: Option<FlightInfo>, principal: &Principal) -> Result<CancelStatus> {
+        let tickets: Vec<Bytes> = info
+            .into_iter()
+            .flat_map(|info| info.endpoint)
+            .filter_map(|endpoint| endpoint.ticket)
+            .filter_map(|ticket| {
+                let command = Command::try_from(Any::decode(&*ticket.ticket).ok()?).ok()?;
+                match command {
+                    Command::TicketStatementQuery(ticket) => Some(ticket.statement_handle),
+                    _ => None,
+                }
+            })
+            .collect();
+        if tickets.is_empty() {
+            return Err(
+                Error::new(Kind::InvalidQuery, "the information names no query").hint("send what GetFlightInfo answered to the query")
+            );
+        }
+        let mut status = CancelStatus::NotCancellable;
+        for ticket in tickets {
+            if self.waiting.take(&ticket, principal).is_ok() {
+                status = CancelStatus::Cancelled;
+            }
+            for query in self.running.queries(&ticket, principal).unwrap_or_default() {
+                // One that has ended meanwhile needs no cancelling.
+                if self.engine.cancel(&query, principal).is_ok() {
+                    status = CancelStatus::Cancelled;
+                }
+            }
+        }
+        Ok(status)
+    }
+
+    /// Plans a statement under a handle; the answer, and whether the statement is an update.
+    pub(crate) async fn create_statement(
+        &self,
+        sql: String,
+        wire: Wire,
+        principal: &Principal,
+    ) -> Result<(ActionCreatePreparedStatementResult, bool)> {
+        let prepared = self.engine.prepare(&sql, principal).await?;
+        let is_update = prepared.is_update;
+        let dataset_schema = message(&wire.schema(&prepared.schema))?;
+        let parameter_schema = message(&bind::schema(&prepared.parameters))?;
+        let prepared_statement_handle = self.statements.keep(Statement { sql, prepared, rows: None }, principal)?;
+        Ok((ActionCreatePreparedStatementResult { prepared_statement_handle, dataset_schema, parameter_schema }, is_update))
+    }
+
+    /// The schema of what a command gives. Nothing is run.
+    pub(crate) async fn schema_of(&self, command: Command, wire: Wire) -> Result<SchemaRef> {
+        Ok(match command {
+            Command::CommandStatementQuery(query) => self.statement_schema(&query.query, wire).await?,
+            Command::CommandPreparedStatementQuery(query) => self.prepared_schema(&query.prepared_statement_handle, wire)?,
+            Command::CommandGetCatalogs(query) => query.into_builder().schema(),
+            Command::CommandGetDbSchemas(query) => query.into_builder().schema(),
+            Command::CommandGetTables(query) => query.into_builder().schema(),
+            Command::CommandGetTableTypes(query) => query.into_builder().schema(),
+            Command::CommandGetSqlInfo(query) => query.into_builder(&self.sql_info).schema(),
+            Command::CommandGetXdbcTypeInfo(query) => query.into_builder(&self.types).schema(),
+            Command::CommandGetPrimaryKeys(_) => Arc::clone(&keys::PRIMARY),
+            Command::CommandGetExportedKeys(_) | Command::CommandGetImportedKeys(_) | Command::CommandGetCrossReference(_) => {
+                Arc::clone(&keys::FOREIGN)
+            }
+            other => {
+                return Err(Error::new(Kind::Unsupported, format!("GetSchema does not know {}", other.type_url()))
+                    .hint("use GetFlightInfo, which carries the schema too"));
+            }
+        })
     }
 
     fn statement(&self, handle: &Bytes, principal: &Principal) -> Result<(String, Vec<Vec<ScalarValue>>)> {
@@ -113,13 +208,13 @@ impl Service {
     }
 
     /// The schema that a statement would have, for those who ask for nothing else.
-    pub(crate) async fn statement_schema(&self, sql: &str) -> Result<SchemaRef> {
-        Ok(wire::schema(&self.engine.prepare(sql, &Principal::owner()).await?.schema))
+    async fn statement_schema(&self, sql: &str, wire: Wire) -> Result<SchemaRef> {
+        Ok(wire.schema(&self.engine.prepare(sql, &Principal::owner()).await?.schema))
     }
 
     /// The schema of a prepared statement.
-    pub(crate) fn prepared_schema(&self, handle: &Bytes) -> Result<SchemaRef> {
-        self.statements.with(handle, &Principal::owner(), |statement| wire::schema(&statement.prepared.schema))
+    fn prepared_schema(&self, handle: &Bytes, wire: Wire) -> Result<SchemaRef> {
+        self.statements.with(handle, &Principal::owner(), |statement| wire.schema(&statement.prepared.schema))
     }
 
     /// Runs a command for each row, and counts the rows that were written: only COPY writes any.
@@ -135,6 +230,10 @@ impl Service {
         }
         Ok(count)
     }
+}
+
+fn unreadable(what: &str, error: &prost::DecodeError) -> Status {
+    to_status(&Error::new(Kind::InvalidQuery, format!("the {what} can't be read: {error}")))
 }
 
 /// A metadata answer is computed by the fetch; the ticket is the command itself.
@@ -159,11 +258,11 @@ impl FlightSqlService for Service {
 
     async fn get_flight_info_statement(&self, query: CommandStatementQuery, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
         let principal = Self::principal(&request);
-        answered(self.plan(&query.query, &[Vec::new()], &principal, request.into_inner()).await)
+        answered(self.plan(&query.query, &[Vec::new()], &principal, request).await)
     }
 
     async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Answer<FlightStream> {
-        answered(self.waiting.take(&ticket.statement_handle, &Self::principal(&request)).map(Self::run))
+        answered(self.run(&ticket.statement_handle, &Self::principal(&request)))
     }
 
     async fn do_action_create_prepared_statement(
@@ -172,15 +271,9 @@ impl FlightSqlService for Service {
         request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
         let principal = Self::principal(&request);
-        let created = async {
-            let prepared = self.engine.prepare(&query.query, &principal).await?;
-            let dataset_schema = message(&wire::schema(&prepared.schema))?;
-            let parameter_schema = message(&bind::schema(&prepared.parameters))?;
-            let statement = Statement { sql: query.query, prepared, rows: None };
-            let prepared_statement_handle = self.statements.keep(statement, &principal)?;
-            Ok(ActionCreatePreparedStatementResult { prepared_statement_handle, dataset_schema, parameter_schema })
-        };
-        created.await.map_err(|error: Error| to_status(&error))
+        let wire = Wire::of(request.metadata()).map_err(|error| to_status(&error))?;
+        let created = self.create_statement(query.query, wire, &principal).await;
+        created.map(|(answer, _)| answer).map_err(|error| to_status(&error))
     }
 
     async fn do_put_prepared_statement_query(
@@ -207,7 +300,7 @@ impl FlightSqlService for Service {
         let principal = Self::principal(&request);
         let planned = async {
             let (sql, rows) = self.statement(&query.prepared_statement_handle, &principal)?;
-            self.plan(&sql, &rows, &principal, request.into_inner()).await
+            self.plan(&sql, &rows, &principal, request).await
         };
         answered(planned.await)
     }
@@ -284,6 +377,87 @@ impl FlightSqlService for Service {
 
     async fn do_get_sql_info(&self, query: CommandGetSqlInfo, _: Request<Ticket>) -> Answer<FlightStream> {
         metadata_batch(query.into_builder(&self.sql_info).build().map_err(metadata::unencodable))
+    }
+
+    async fn get_flight_info_xdbc_type_info(
+        &self,
+        query: CommandGetXdbcTypeInfo,
+        request: Request<FlightDescriptor>,
+    ) -> Answer<FlightInfo> {
+        metadata_info(&query, &query.into_builder(&self.types).schema(), request)
+    }
+
+    async fn do_get_xdbc_type_info(&self, query: CommandGetXdbcTypeInfo, _: Request<Ticket>) -> Answer<FlightStream> {
+        metadata_batch(query.into_builder(&self.types).build().map_err(metadata::unencodable))
+    }
+
+    async fn get_flight_info_primary_keys(&self, query: CommandGetPrimaryKeys, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        metadata_info(&query, &keys::PRIMARY, request)
+    }
+
+    async fn do_get_primary_keys(&self, query: CommandGetPrimaryKeys, _: Request<Ticket>) -> Answer<FlightStream> {
+        let asked = Named { catalog: query.catalog, schema: query.db_schema, table: query.table };
+        metadata_batch(keys::primary(&self.engine, &asked))
+    }
+
+    async fn get_flight_info_exported_keys(&self, query: CommandGetExportedKeys, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        metadata_info(&query, &keys::FOREIGN, request)
+    }
+
+    async fn do_get_exported_keys(&self, query: CommandGetExportedKeys, _: Request<Ticket>) -> Answer<FlightStream> {
+        let asked = Named { catalog: query.catalog, schema: query.db_schema, table: query.table };
+        metadata_batch(keys::foreign(&self.engine, None, Some(&asked)))
+    }
+
+    async fn get_flight_info_imported_keys(&self, query: CommandGetImportedKeys, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        metadata_info(&query, &keys::FOREIGN, request)
+    }
+
+    async fn do_get_imported_keys(&self, query: CommandGetImportedKeys, _: Request<Ticket>) -> Answer<FlightStream> {
+        let asked = Named { catalog: query.catalog, schema: query.db_schema, table: query.table };
+        metadata_batch(keys::foreign(&self.engine, Some(&asked), None))
+    }
+
+    async fn get_flight_info_cross_reference(
+        &self,
+        query: CommandGetCrossReference,
+        request: Request<FlightDescriptor>,
+    ) -> Answer<FlightInfo> {
+        metadata_info(&query, &keys::FOREIGN, request)
+    }
+
+    async fn do_get_cross_reference(&self, query: CommandGetCrossReference, _: Request<Ticket>) -> Answer<FlightStream> {
+        let to = Named { catalog: query.pk_catalog, schema: query.pk_db_schema, table: query.pk_table };
+        let from = Named { catalog: query.fk_catalog, schema: query.fk_db_schema, table: query.fk_table };
+        metadata_batch(keys::foreign(&self.engine, Some(&from), Some(&to)))
+    }
+
+    async fn do_action_cancel_query(
+        &self,
+        query: ActionCancelQueryRequest,
+        request: Request<Action>,
+    ) -> Result<ActionCancelQueryResult, Status> {
+        let info = FlightInfo::decode(&*query.info).map_err(|error| unreadable("FlightInfo", &error))?;
+        let status = self.cancel(Some(info), &Self::principal(&request)).map_err(|error| to_status(&error))?;
+        // The numbers of the older enumeration are those of the newer one.
+        Ok(ActionCancelQueryResult { result: status as i32 })
+    }
+
+    async fn do_action_fallback(&self, request: Request<Action>) -> Answer<ActionStream> {
+        let principal = Self::principal(&request);
+        let action = request.into_inner();
+        match action.r#type.as_str() {
+            CANCEL_FLIGHT_INFO => {
+                let asked = CancelFlightInfoRequest::decode(&*action.body).map_err(|error| unreadable("request", &error))?;
+                let status = self.cancel(asked.info, &principal).map_err(|error| to_status(&error))?;
+                let body = CancelFlightInfoResult { status: status as i32 }.encode_to_vec().into();
+                Ok(Response::new(Box::pin(stream::iter([Ok(arrow_flight::Result { body })]))))
+            }
+            other => {
+                let error = Error::new(Kind::Unsupported, format!("there is no action `{other}`"));
+                Err(to_status(&error.hint("ListActions tells those that there are")))
+            }
+        }
     }
 
     async fn register_sql_info(&self, _: i32, _: &SqlInfo) {}

@@ -1,58 +1,218 @@
-//! Types as they travel: those that every client reads.
+//! Types as they travel: those that every client reads, or those that there are.
 //!
-//! Views become plain strings and bytes (a sliced view array would be sent with all the bytes behind it), dictionaries and runs are
-//! unpacked, lists have 32-bit offsets, decimals 128 bits. Advertised, prepared and streamed schemas all come from [`schema`].
+//! Every client reads [`Wire::Compat`]: views become plain strings and bytes, dictionaries and runs are unpacked, lists have 32-bit offsets,
+//! decimals 128 bits; intervals become ISO 8601 durations and unions JSON, because clients that don't know these types crash rather than
+//! say so. [`Wire::Native`] unpacks dictionaries and runs alone. Advertised, prepared and streamed schemas all come from [`Wire::schema`].
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeListArray, IntervalDayTimeArray, IntervalMonthDayNanoArray, IntervalYearMonthArray, ListArray,
+    MapArray, RecordBatch, RecordBatchOptions, StringArray, StructArray, UnionArray,
+};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use lacus_core::Result;
+use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, Schema, SchemaRef};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use lacus_core::{Error, Kind, Result};
+use tonic::metadata::MetadataMap;
 
+/// The header by which a client chooses.
+pub(crate) const HEADER: &str = "wire_types";
 /// The largest precision that 128 bits hold.
 const DECIMAL128_PRECISION: u8 = 38;
 
-/// The schema under which batches of `schema` travel.
-pub(crate) fn schema(schema: &Schema) -> SchemaRef {
-    let fields: Vec<FieldRef> = schema.fields().iter().map(field).collect();
-    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+/// Which types travel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// Those that every client reads.
+    #[default]
+    Compat,
+    /// Those that there are.
+    Native,
 }
 
-fn field(field: &FieldRef) -> FieldRef {
-    let travelling = data_type(field.data_type());
-    if travelling == *field.data_type() { Arc::clone(field) } else { Arc::new(Field::clone(field).with_data_type(travelling)) }
-}
-
-fn data_type(data_type: &DataType) -> DataType {
-    match data_type {
-        DataType::Utf8View => DataType::Utf8,
-        DataType::BinaryView => DataType::Binary,
-        DataType::Dictionary(_, values) => self::data_type(values),
-        DataType::RunEndEncoded(_, values) => self::data_type(values.data_type()),
-        DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) | DataType::LargeListView(item) => {
-            DataType::List(field(item))
+impl Wire {
+    /// What a client asks for.
+    ///
+    /// # Errors
+    /// `InvalidQuery` for what is no choice.
+    pub(crate) fn of(headers: &MetadataMap) -> Result<Self> {
+        match headers.get(HEADER).map(|value| value.to_str().unwrap_or("")) {
+            None | Some("compat") => Ok(Self::Compat),
+            Some("native") => Ok(Self::Native),
+            Some(other) => Err(Error::new(Kind::InvalidQuery, format!("the header `{HEADER}` is `{other}`"))
+                .hint("send `compat`, which every client reads, or `native`")),
         }
-        DataType::FixedSizeList(item, length) => DataType::FixedSizeList(field(item), *length),
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
-        DataType::Map(entries, sorted) => DataType::Map(field(entries), *sorted),
-        DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => DataType::Decimal128(*precision, *scale),
-        DataType::Decimal256(precision, scale) if *precision <= DECIMAL128_PRECISION => DataType::Decimal128(*precision, *scale),
-        DataType::Decimal256(..) => DataType::Utf8,
-        other => other.clone(),
+    }
+
+    /// The schema under which batches of `schema` travel.
+    pub(crate) fn schema(self, schema: &Schema) -> SchemaRef {
+        let fields: Vec<FieldRef> = schema.fields().iter().map(|field| self.field(field)).collect();
+        Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+    }
+
+    fn field(self, field: &FieldRef) -> FieldRef {
+        let travelling = self.data_type(field.data_type());
+        if travelling == *field.data_type() { Arc::clone(field) } else { Arc::new(Field::clone(field).with_data_type(travelling)) }
+    }
+
+    fn data_type(self, data_type: &DataType) -> DataType {
+        match data_type {
+            DataType::Dictionary(_, values) => self.data_type(values),
+            DataType::RunEndEncoded(_, values) => self.data_type(values.data_type()),
+            DataType::List(item) => DataType::List(self.field(item)),
+            DataType::FixedSizeList(item, length) => DataType::FixedSizeList(self.field(item), *length),
+            DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| self.field(field)).collect()),
+            DataType::Map(entries, sorted) => DataType::Map(self.field(entries), *sorted),
+            other if self == Self::Native => other.clone(),
+            DataType::Utf8View => DataType::Utf8,
+            DataType::BinaryView => DataType::Binary,
+            DataType::LargeList(item) | DataType::ListView(item) | DataType::LargeListView(item) => DataType::List(self.field(item)),
+            DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => DataType::Decimal128(*precision, *scale),
+            DataType::Decimal256(precision, scale) if *precision <= DECIMAL128_PRECISION => DataType::Decimal128(*precision, *scale),
+            DataType::Decimal256(..) | DataType::Interval(_) | DataType::Union(..) => DataType::Utf8,
+            other => other.clone(),
+        }
     }
 }
 
-/// `batch` as it travels, under a schema that [`schema`] made.
+/// `batch` as it travels, under a schema that [`Wire::schema`] made. A sliced view array takes only its own bytes along.
 pub(crate) fn batch(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    let column = |(column, field): (&ArrayRef, &FieldRef)| match column.data_type() == field.data_type() {
-        true => Ok(Arc::clone(column)),
-        false => cast_with_options(column, field.data_type(), &options),
-    };
-    let columns = batch.columns().iter().zip(schema.fields()).map(column).collect::<Result<Vec<_>, _>>()?;
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| converted(column, field.data_type()));
+    let columns = columns.collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+}
+
+fn converted(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    if array.data_type() == to {
+        return Ok(match to {
+            DataType::Utf8View => Arc::new(array.as_string_view().gc()),
+            DataType::BinaryView => Arc::new(array.as_binary_view().gc()),
+            _ => Arc::clone(array),
+        });
+    }
+    let cast = |array: &ArrayRef, to: &DataType| {
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        Ok(cast_with_options(array, to, &options)?)
+    };
+    if !is_told_in_text(array.data_type()) {
+        return cast(array, to);
+    }
+    match (array.data_type(), to) {
+        (DataType::Interval(unit), DataType::Utf8) => Ok(durations(array, *unit)),
+        (DataType::Union(..), DataType::Utf8) => values_as_json(array.as_union()),
+        (DataType::List(_), DataType::List(item)) => {
+            let list = array.as_list::<i32>();
+            let values = converted(list.values(), item.data_type())?;
+            Ok(Arc::new(ListArray::try_new(Arc::clone(item), list.offsets().clone(), values, list.nulls().cloned())?))
+        }
+        // The other lists become this one first, with the items that they have.
+        (DataType::LargeList(item) | DataType::ListView(item) | DataType::LargeListView(item), DataType::List(_)) => {
+            converted(&cast(array, &DataType::List(Arc::clone(item)))?, to)
+        }
+        (DataType::FixedSizeList(_, length), DataType::FixedSizeList(item, _)) => {
+            let list = array.as_fixed_size_list();
+            let values = converted(list.values(), item.data_type())?;
+            Ok(Arc::new(FixedSizeListArray::try_new(Arc::clone(item), *length, values, list.nulls().cloned())?))
+        }
+        (DataType::Struct(_), DataType::Struct(fields)) => {
+            let row = array.as_struct();
+            let columns = row.columns().iter().zip(fields).map(|(column, field)| converted(column, field.data_type()));
+            Ok(Arc::new(StructArray::try_new(fields.clone(), columns.collect::<Result<_>>()?, row.nulls().cloned())?))
+        }
+        (DataType::Map(..), DataType::Map(entries, sorted)) => {
+            let map = array.as_map();
+            let pairs: ArrayRef = Arc::new(map.entries().clone());
+            let pairs = converted(&pairs, entries.data_type())?.as_struct().clone();
+            Ok(Arc::new(MapArray::try_new(Arc::clone(entries), map.offsets().clone(), pairs, map.nulls().cloned(), *sorted)?))
+        }
+        // Dictionaries and runs of such values are unpacked first.
+        (DataType::Dictionary(_, values), _) => converted(&cast(array, values)?, to),
+        (DataType::RunEndEncoded(_, values), _) => converted(&cast(array, values.data_type())?, to),
+        _ => cast(array, to),
+    }
+}
+
+/// Whether values of the type, or in it, travel as texts that no cast makes.
+fn is_told_in_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Interval(_) | DataType::Union(..) => true,
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => is_told_in_text(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| is_told_in_text(field.data_type())),
+        DataType::Dictionary(_, values) => is_told_in_text(values),
+        DataType::RunEndEncoded(_, values) => is_told_in_text(values.data_type()),
+        _ => false,
+    }
+}
+
+fn durations(array: &ArrayRef, unit: IntervalUnit) -> ArrayRef {
+    let any = array.as_any();
+    let months = any.downcast_ref::<IntervalYearMonthArray>().map(|array| array.iter().map(|value| Some(duration(value?, 0, 0))).collect());
+    let days = any.downcast_ref::<IntervalDayTimeArray>();
+    let days = days.map(|array| {
+        array.iter().map(|value| value.map(|value| duration(0, value.days, i64::from(value.milliseconds) * 1_000_000))).collect()
+    });
+    let all = any.downcast_ref::<IntervalMonthDayNanoArray>();
+    let all = all.map(|array| array.iter().map(|value| value.map(|value| duration(value.months, value.days, value.nanoseconds))).collect());
+    let texts: StringArray = match unit {
+        IntervalUnit::YearMonth => months,
+        IntervalUnit::DayTime => days,
+        IntervalUnit::MonthDayNano => all,
+    }
+    .unwrap_or_else(|| StringArray::new_null(array.len()));
+    Arc::new(texts)
+}
+
+/// An ISO 8601 duration, each part with its own sign: months, days and seconds can't be turned into each other.
+fn duration(months: i32, days: i32, nanoseconds: i64) -> String {
+    let mut text = "P".to_owned();
+    let mut part = |negative: bool, value: String, unit: char| {
+        let sign = if negative { "-" } else { "" };
+        text.push_str(&format!("{sign}{value}{unit}"));
+    };
+    let calendar = [(months / 12, 'Y'), (months % 12, 'M'), (days, 'D')];
+    calendar.iter().filter(|(value, _)| *value != 0).for_each(|(value, unit)| part(*value < 0, value.unsigned_abs().to_string(), *unit));
+    let (size, negative) = (nanoseconds.unsigned_abs(), nanoseconds < 0);
+    let (whole, fraction) = (size / 1_000_000_000, size % 1_000_000_000);
+    let clock = [(whole / 3600, 'H'), (whole / 60 % 60, 'M')];
+    let time = size != 0 || text.len() == 1;
+    if time {
+        text.push('T');
+    }
+    let mut part = |value: String, unit: char| {
+        let sign = if negative { "-" } else { "" };
+        text.push_str(&format!("{sign}{value}{unit}"));
+    };
+    clock.iter().filter(|(value, _)| *value != 0).for_each(|(value, unit)| part(value.to_string(), *unit));
+    let seconds = whole % 60;
+    if fraction != 0 {
+        part(format!("{seconds}.{}", format!("{fraction:09}").trim_end_matches('0')), 'S');
+    } else if seconds != 0 || size == 0 && time {
+        part(seconds.to_string(), 'S');
+    }
+    text
+}
+
+/// The values of a union, each as JSON: numbers and truth values as such, all else as text.
+fn values_as_json(union: &UnionArray) -> Result<ArrayRef> {
+    let options = FormatOptions::default();
+    let texts = (0..union.len()).map(|row| {
+        let value = union.value(row);
+        if value.is_null(0) {
+            return Ok(None);
+        }
+        let shown = ArrayFormatter::try_new(&value, &options)?.value(0).to_string();
+        let plain = value.data_type().is_integer() || matches!(value.data_type(), DataType::Boolean);
+        let number = value.data_type().is_floating() && shown.parse::<f64>().is_ok_and(f64::is_finite);
+        Ok(Some(if plain || number { shown } else { serde_json::Value::String(shown).to_string() }))
+    });
+    Ok(Arc::new(texts.collect::<Result<StringArray>>()?))
 }
 
 #[cfg(test)]
@@ -71,7 +231,7 @@ mod tests {
         let described = lacus_core::describe_field(original.schema().field(1).clone(), Some("what"), None);
         let fields = vec![original.schema().field(0).clone(), described, original.schema().field(2).clone()];
         let original = RecordBatch::try_new(Arc::new(Schema::new(fields)), original.columns().to_vec())?;
-        let travelling = schema(original.schema_ref());
+        let travelling = Wire::Compat.schema(original.schema_ref());
         let sent = batch(&original, &travelling)?;
         assert_eq!(sent.schema(), travelling);
         assert_eq!(travelling.field(1).metadata()["description"], "what");
@@ -79,6 +239,43 @@ mod tests {
             travelling.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>(),
             [DataType::Utf8, DataType::Utf8, DataType::Int32]
         );
+        Ok(())
+    }
+
+    #[test]
+    fn intervals_are_durations_of_iso_8601() {
+        for (months, days, nanoseconds, text) in [
+            (0, 0, 0, "PT0S"),
+            (14, 3, 14_706_500_000_000, "P1Y2M3DT4H5M6.5S"),
+            (-1, 2, -500_000_000, "P-1M2DT-0.5S"),
+            (0, 0, 3_600_000_000_000, "PT1H"),
+            (0, -1, 0, "P-1D"),
+            (0, 0, i64::MIN, "PT-2562047H-47M-16.854775808S"),
+        ] {
+            assert_eq!(duration(months, days, nanoseconds), text);
+        }
+    }
+
+    #[test]
+    fn what_crashes_clients_travels_as_text_also_inside_of_other_types() -> Result<()> {
+        let intervals = IntervalMonthDayNanoArray::from(vec![Some(arrow::datatypes::IntervalMonthDayNano::new(1, 2, 3)), None]);
+        let item = Arc::new(Field::new("item", intervals.data_type().clone(), true));
+        let offsets = arrow::buffer::OffsetBuffer::from_lengths([1, 1]);
+        let lists = ListArray::try_new(item, offsets, Arc::new(intervals.clone()), None)?;
+        let members = [(0, Arc::new(Field::new("n", DataType::Int32, true))), (1, Arc::new(Field::new("s", DataType::Utf8, true)))];
+        let fields = members.into_iter().collect();
+        let children: Vec<ArrayRef> = vec![Arc::new(Int32Array::from(vec![7, 8])), Arc::new(StringArray::from(vec!["a\"b", "c"]))];
+        let union = UnionArray::try_new(fields, vec![0, 1].into(), None, children)?;
+        let row =
+            StructArray::from(vec![(Arc::new(Field::new("i", intervals.data_type().clone(), true)), Arc::new(intervals) as ArrayRef)]);
+        let columns: Vec<(&str, ArrayRef)> = vec![("l", Arc::new(lists)), ("u", Arc::new(union)), ("r", Arc::new(row))];
+        let original = RecordBatch::try_from_iter(columns)?;
+        let sent = batch(&original, &Wire::Compat.schema(original.schema_ref()))?;
+        let shown = arrow::util::pretty::pretty_format_batches(&[sent])?.to_string();
+        assert!(shown.contains(r#"| [P1M2DT0.000000003S] | 7   | {i: P1M2DT0.000000003S} |"#), "{shown}");
+        assert!(shown.contains(r#"| []                   | "c" | {i: }                   |"#), "{shown}");
+        let native = batch(&original, &Wire::Native.schema(original.schema_ref()))?;
+        assert_eq!(native, original);
         Ok(())
     }
 }

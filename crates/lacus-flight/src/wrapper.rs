@@ -5,19 +5,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
-use arrow_flight::sql::{Any, Command};
+use arrow_flight::sql::{ActionCreatePreparedStatementRequest, Any, Command, ProstMessageExt};
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo,
     PutResult, SchemaAsIpc, SchemaResult, Ticket,
 };
+use bytes::Bytes;
 use futures::{Stream, stream};
 use lacus_core::{Error, Kind, Result};
 use lacus_engine::Engine;
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::service::Service;
+use crate::service::{CANCEL_FLIGHT_INFO, Service};
 use crate::status::to_status;
+use crate::wire::Wire;
 
 /// The largest message that a client may send: parameters, for now.
 const LARGEST_REQUEST: usize = 64 << 20;
@@ -41,21 +43,47 @@ pub fn flight_service(engine: Engine) -> Result<FlightServiceServer<LacusFlight>
 }
 
 impl LacusFlight {
-    async fn schema(&self, descriptor: FlightDescriptor) -> Result<SchemaResult> {
+    async fn create_statement(&self, request: Request<Action>) -> Result<Response<Messages<arrow_flight::Result>>> {
+        let unreadable = |error: &dyn std::fmt::Display| Error::new(Kind::InvalidQuery, format!("the action can't be read: {error}"));
+        let (principal, wire) = (Service::principal(&request), Wire::of(request.metadata())?);
+        let any = Any::decode(&*request.get_ref().body).map_err(|error| unreadable(&error))?;
+        let asked: Option<ActionCreatePreparedStatementRequest> = any.unpack().map_err(|error| unreadable(&error))?;
+        let asked = asked.ok_or_else(|| unreadable(&"it is no ActionCreatePreparedStatementRequest"))?;
+        let (created, is_update) = self.inner.create_statement(asked.query, wire, &principal).await?;
+        let type_url = created.as_any().type_url;
+        let created = CreatedStatement {
+            prepared_statement_handle: created.prepared_statement_handle,
+            dataset_schema: created.dataset_schema,
+            parameter_schema: created.parameter_schema,
+            is_update: Some(is_update),
+        };
+        let body = Any { type_url, value: created.encode_to_vec().into() }.encode_to_vec().into();
+        Ok(Response::new(Box::pin(stream::iter([Ok(arrow_flight::Result { body })]))))
+    }
+
+    async fn schema(&self, request: Request<FlightDescriptor>) -> Result<SchemaResult> {
+        let wire = Wire::of(request.metadata())?;
+        let descriptor = request.into_inner();
         let any =
             Any::decode(&*descriptor.cmd).map_err(|error| Error::new(Kind::InvalidQuery, format!("the command can't be read: {error}")))?;
         let command =
             Command::try_from(any).map_err(|error| Error::new(Kind::InvalidQuery, format!("the command can't be read: {error}")))?;
-        let schema = match command {
-            Command::CommandStatementQuery(query) => self.inner.statement_schema(&query.query).await?,
-            Command::CommandPreparedStatementQuery(query) => self.inner.prepared_schema(&query.prepared_statement_handle)?,
-            other => {
-                return Err(Error::new(Kind::Unsupported, format!("GetSchema does not know {}", other.type_url()))
-                    .hint("use GetFlightInfo, which carries the schema too"));
-            }
-        };
+        let schema = self.inner.schema_of(command, wire).await?;
         Ok(SchemaAsIpc::new(&schema, &arrow_ipc::writer::IpcWriteOptions::default()).try_into()?)
     }
+}
+
+/// The answer to `CreatePreparedStatement` with the field that tells drivers apart what they send next; arrow-flight's lacks it.
+#[derive(Clone, PartialEq, Message)]
+struct CreatedStatement {
+    #[prost(bytes = "bytes", tag = "1")]
+    prepared_statement_handle: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    dataset_schema: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    parameter_schema: Bytes,
+    #[prost(bool, optional, tag = "4")]
+    is_update: Option<bool>,
 }
 
 #[tonic::async_trait]
@@ -69,13 +97,15 @@ impl FlightService for LacusFlight {
     type ListActionsStream = Messages<ActionType>;
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
-        self.schema(request.into_inner()).await.map(Response::new).map_err(|error| to_status(&error))
+        self.schema(request).await.map(Response::new).map_err(|error| to_status(&error))
     }
 
     async fn list_actions(&self, _: Request<Empty>) -> Answer<Self::ListActionsStream> {
         let action = |(name, description): (&str, &str)| Ok(ActionType { r#type: name.to_owned(), description: description.to_owned() });
         let actions = [
             ("CreatePreparedStatement", "Plans a statement under a handle: ActionCreatePreparedStatementRequest"),
+            (CANCEL_FLIGHT_INFO, "Cancels a query: CancelFlightInfoRequest, CancelFlightInfoResult"),
+            ("CancelQuery", "Cancels a query, for older clients: ActionCancelQueryRequest, ActionCancelQueryResult"),
             ("ClosePreparedStatement", "Forgets a prepared statement: ActionClosePreparedStatementRequest"),
         ];
         Ok(Response::new(Box::pin(stream::iter(actions.map(action)))))
@@ -110,6 +140,9 @@ impl FlightService for LacusFlight {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
-        self.inner.do_action(request).await
+        match request.get_ref().r#type.as_str() {
+            "CreatePreparedStatement" => self.create_statement(request).await.map_err(|error| to_status(&error)),
+            _ => self.inner.do_action(request).await,
+        }
     }
 }

@@ -10,6 +10,8 @@ mod cache;
 mod copy;
 #[path = "behaviour/faults.rs"]
 mod faults;
+#[path = "behaviour/flight.rs"]
+mod flight;
 #[path = "behaviour/index.rs"]
 mod index;
 #[path = "behaviour/kept.rs"]

@@ -184,6 +184,14 @@ fn write_dataset(formatter: &mut Formatter<'_>, spec: &DatasetSpec) -> fmt::Resu
         let options: Vec<String> = spec.options.iter().map(|(option, value)| format!("{option} = {value}")).collect();
         writeln!(formatter, "options = {{ {} }}", options.join(", "))?;
     }
+    if !spec.primary_key.is_empty() {
+        writeln!(formatter, "primary_key = {:?}", spec.primary_key)?;
+    }
+    for (name, key) in &spec.foreign_keys {
+        writeln!(formatter, "[dataset.{}.foreign_keys.{name:?}]", spec.name)?;
+        writeln!(formatter, "columns = {:?}\nreferences = {:?}", key.columns, key.references)?;
+        key.referenced.iter().try_for_each(|columns| writeln!(formatter, "referenced = {columns:?}"))?;
+    }
     for (name, column) in &spec.columns {
         writeln!(formatter, "[dataset.{}.columns.{name:?}]", spec.name)?;
         column.description.iter().try_for_each(|text| writeln!(formatter, "description = {}", quoted(text)))?;

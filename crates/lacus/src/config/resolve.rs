@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lacus_core::{ColumnSpec, DatasetName, DatasetSpec, Error, Kind, Location, OptionValue, Result, StoreName, nearest};
+use lacus_core::{ColumnSpec, DatasetName, DatasetSpec, Error, ForeignKey, Kind, Location, OptionValue, Result, StoreName, nearest};
 use lacus_engine::Limits;
 use lacus_storage::{CacheSpec, StoreSpec};
 
@@ -28,6 +28,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
     let stores = written.store.iter().map(|(name, section)| store::store(name, section, &base, environment)).collect::<Result<Vec<_>>>()?;
     let datasets =
         written.dataset.iter().map(|(name, section)| dataset(name, section, &stores, environment)).collect::<Result<Vec<_>>>()?;
+    check_foreign_keys(&datasets)?;
     let lake = expand(&written.lake.name, "lake.name")?.unwrap_or_else(|| "lake".to_owned());
     let write_to = expand(&written.lake.write_to, "lake.write_to")?.map(|name| write_to(&name, &stores)).transpose()?;
     let cache = cache(&written.cache, &base, state.as_deref(), environment)?;
@@ -141,7 +142,57 @@ fn dataset(name: &str, section: &DatasetSection, stores: &[StoreSpec], environme
         (name.clone(), ColumnSpec { description: column.description.clone(), unit: column.unit.clone() })
     };
     spec.columns = section.columns.iter().map(column).collect::<BTreeMap<_, _>>();
+    spec.primary_key = section.primary_key.clone().unwrap_or_default();
+    let foreign = |(name, written): (&String, &super::written::ForeignKeySection)| {
+        let named = key(&format!("foreign_keys.{name}"));
+        Ok((name.clone(), foreign_key(written).map_err(|error| error.with("key", named))?))
+    };
+    spec.foreign_keys = section.foreign_keys.iter().map(foreign).collect::<Result<BTreeMap<_, _>>>()?;
     Ok((dataset_name, spec))
+}
+
+fn foreign_key(written: &super::written::ForeignKeySection) -> Result<ForeignKey> {
+    let wrong = |what: &str| Error::new(Kind::InvalidConfiguration, what);
+    let columns = written
+        .columns
+        .clone()
+        .filter(|columns| !columns.is_empty())
+        .ok_or_else(|| wrong("a foreign key has no `columns`").hint("write the columns of this dataset: `columns = [\"shot\"]`"))?;
+    let references = written.references.clone().ok_or_else(|| {
+        wrong("a foreign key has no `references`").hint("write the dataset that its columns refer to: `references = \"shots\"`")
+    })?;
+    match &written.referenced {
+        Some(referenced) if referenced.len() != columns.len() => {
+            Err(wrong("`columns` and `referenced` of a foreign key differ in number").hint("write one column there for each column here"))
+        }
+        referenced => Ok(ForeignKey { columns, references, referenced: referenced.clone() }),
+    }
+}
+
+/// A foreign key must lead to a dataset, and without `referenced` to as many columns of its primary key.
+fn check_foreign_keys(datasets: &[(DatasetName, DatasetSpec)]) -> Result<()> {
+    for (name, spec) in datasets {
+        for (key, foreign) in &spec.foreign_keys {
+            let wrong = |error: Error| error.with("key", format!("dataset.{name}.foreign_keys.{key}"));
+            let Some((_, other)) = datasets.iter().find(|(_, other)| other.name == foreign.references) else {
+                let error = Error::new(Kind::InvalidConfiguration, format!("no dataset `{}`", foreign.references));
+                return Err(wrong(match nearest(&foreign.references, datasets.iter().map(|(_, other)| other.name.as_str())) {
+                    Some(near) => error.hint(format!("did you mean `{near}`?")),
+                    None => error.hint("name a dataset of the lake file"),
+                }));
+            };
+            if foreign.referenced.is_none() && other.primary_key.len() != foreign.columns.len() {
+                let message = format!(
+                    "{} columns refer to `{}`, whose primary key has {}",
+                    foreign.columns.len(),
+                    foreign.references,
+                    other.primary_key.len()
+                );
+                return Err(wrong(Error::new(Kind::InvalidConfiguration, message).hint("write `primary_key` there, or `referenced` here")));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn known_store(store: &StoreName, stores: &[StoreSpec]) -> Result<()> {

@@ -162,6 +162,22 @@ section! {
         contact: Option<String> = "none",
         /// What single columns mean: `[dataset.NAME.columns.COLUMN]`.
         columns: BTreeMap<String, ColumnSection> = "none",
+        /// The columns whose values together are of one row alone, told to tools that ask. Nobody checks it.
+        primary_key: Option<Vec<String>> = "none",
+        /// The columns that refer to other datasets: `[dataset.NAME.foreign_keys.KEY]`.
+        foreign_keys: BTreeMap<String, ForeignKeySection> = "none",
+    }
+}
+
+section! {
+    /// Columns that refer to the rows of another dataset, told to tools that ask.
+    ForeignKeySection in "[dataset.NAME.foreign_keys.KEY]" {
+        /// The columns of this dataset.
+        columns: Option<Vec<String>> = "required",
+        /// The dataset that they refer to.
+        references: Option<String> = "required",
+        /// The columns there, in the same order.
+        referenced: Option<Vec<String>> = "its primary key",
     }
 }
 
@@ -195,6 +211,7 @@ pub fn reference() -> impl Iterator<Item = &'static OptionDoc> {
         StoreSection::OPTIONS,
         DatasetSection::OPTIONS,
         ColumnSection::OPTIONS,
+        ForeignKeySection::OPTIONS,
         LimitsSection::OPTIONS,
         CacheSection::OPTIONS,
         OptimizerSection::OPTIONS,
