@@ -1,13 +1,18 @@
-//! Batches to messages, split by their encoded size.
+//! Batches to messages, split by their encoded size, and empty ones while there is nothing to send.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow_flight::{FlightData, SchemaAsIpc};
+use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use lacus_core::{Error, Kind, Result};
 use tonic::Status;
+use tonic::metadata::MetadataMap;
 
 use crate::status::to_status;
 use crate::wire;
@@ -17,13 +22,37 @@ const TARGET: usize = 2 << 20;
 /// What a message may not exceed: many clients refuse more than 4 MiB.
 const CEILING: usize = (4 << 20) - (64 << 10);
 
-/// The messages of a result: its schema, then its batches.
+/// The header by which a client asks for compressed bodies.
+pub(crate) const COMPRESSION_HEADER: &str = "ipc_compression";
+/// How long a result may be silent. Proxies close streams on which no data flows for a minute or so, and pings are no data to them.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// How the messages of a result are written, as a client asks.
+///
+/// # Errors
+/// `InvalidQuery` for a compression that there is not.
+pub(crate) fn options(headers: &MetadataMap) -> Result<IpcWriteOptions> {
+    let compression = match headers.get(COMPRESSION_HEADER).map(|value| value.to_str().unwrap_or("")) {
+        None | Some("none") => None,
+        Some("zstd") => Some(CompressionType::ZSTD),
+        Some("lz4") => Some(CompressionType::LZ4_FRAME),
+        Some(other) => {
+            return Err(Error::new(Kind::InvalidQuery, format!("the header `{COMPRESSION_HEADER}` is `{other}`"))
+                .hint("send `zstd`, `lz4` or `none`"));
+        }
+    };
+    Ok(IpcWriteOptions::default().try_with_compression(compression)?)
+}
+
+/// The messages of a result: its schema, then its batches, and an empty one for each time that none came for long.
 pub(crate) fn messages(
     schema: SchemaRef,
+    options: IpcWriteOptions,
     batches: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
-) -> BoxStream<'static, Result<FlightData, Status>> {
-    let options = IpcWriteOptions::default();
+) -> Result<BoxStream<'static, Result<FlightData, Status>>> {
     let first: FlightData = SchemaAsIpc::new(&schema, &options).into();
+    let mut empty = Vec::new();
+    encode(&RecordBatch::new_empty(Arc::clone(&schema)), &options, &mut empty)?;
     let encoded = batches.map(move |batch| {
         let batch = wire::batch(&batch?, &schema)?;
         let mut messages = Vec::new();
@@ -31,7 +60,15 @@ pub(crate) fn messages(
         Ok::<_, Error>(stream::iter(messages.into_iter().map(Ok)))
     });
     let encoded = encoded.try_flatten().map_err(|error| to_status(&error));
-    stream::once(async { Ok(first) }).chain(encoded).boxed()
+    let answered = encoded.boxed();
+    let sign = empty.into_iter().next().unwrap_or_default();
+    let alive = stream::unfold((answered, sign), |(mut answered, sign)| async move {
+        match tokio::time::timeout(SILENCE, answered.next()).await {
+            Ok(message) => Some((message?, (answered, sign))),
+            Err(_) => Some((Ok(sign.clone()), (answered, sign))),
+        }
+    });
+    Ok(stream::once(async { Ok(first) }).chain(alive).boxed())
 }
 
 /// Cuts a batch where its estimated size says so.
@@ -74,7 +111,6 @@ fn too_large(batch: &RecordBatch, size: usize) -> Error {
 mod tests {
     use super::*;
     use arrow::array::{StringArray, StringViewArray};
-    use std::sync::Arc;
 
     fn sent(batch: &RecordBatch) -> Result<Vec<usize>> {
         let mut messages = Vec::new();

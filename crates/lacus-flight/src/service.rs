@@ -19,6 +19,7 @@ use arrow_flight::{
     Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo,
     IpcMessage, SchemaAsIpc, Ticket,
 };
+use arrow_ipc::writer::IpcWriteOptions;
 use bytes::Bytes;
 use datafusion_common::ScalarValue;
 use futures::stream;
@@ -115,11 +116,11 @@ impl Service {
     }
 
     /// Runs what waits under a ticket, once.
-    fn run(&self, ticket: &Bytes, principal: &Principal) -> Result<FlightStream> {
+    fn run(&self, ticket: &Bytes, principal: &Principal, options: IpcWriteOptions) -> Result<FlightStream> {
         let Waiting { schema, queries } = self.waiting.take(ticket, principal)?;
         let ids = queries.iter().map(|query| query.id().to_owned()).collect();
         let batches = stream::iter(queries.into_iter().map(Query::stream)).try_flatten();
-        Ok(Box::pin(self.running.follow(ticket, principal, ids, encode::messages(schema, batches))))
+        Ok(Box::pin(self.running.follow(ticket, principal, ids, encode::messages(schema, options, batches)?)))
     }
 
     /// Cancels what a `FlightInfo` leads to: what waits, and what is being fetched.
@@ -244,8 +245,8 @@ fn metadata_info(command: &impl ProstMessageExt, schema: &Schema, request: Reque
 }
 
 fn metadata_batch(batch: Result<RecordBatch>) -> Answer<FlightStream> {
-    let batch = batch.map_err(|error| to_status(&error))?;
-    Ok(Response::new(encode::messages(batch.schema(), stream::iter([Ok(batch)]))))
+    let messages = |batch: RecordBatch| encode::messages(batch.schema(), IpcWriteOptions::default(), stream::iter([Ok(batch)]));
+    answered(batch.and_then(messages).map(|messages| messages as FlightStream))
 }
 
 fn answered<T>(result: Result<T>) -> Answer<T> {
@@ -262,7 +263,8 @@ impl FlightSqlService for Service {
     }
 
     async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Answer<FlightStream> {
-        answered(self.run(&ticket.statement_handle, &Self::principal(&request)))
+        let principal = Self::principal(&request);
+        answered(encode::options(request.metadata()).and_then(|options| self.run(&ticket.statement_handle, &principal, options)))
     }
 
     async fn do_action_create_prepared_statement(
@@ -465,6 +467,6 @@ impl FlightSqlService for Service {
 
 /// A schema in the form that messages carry.
 fn message(schema: &Schema) -> Result<Bytes> {
-    let IpcMessage(bytes) = SchemaAsIpc::new(schema, &arrow_ipc::writer::IpcWriteOptions::default()).try_into()?;
+    let IpcMessage(bytes) = SchemaAsIpc::new(schema, &IpcWriteOptions::default()).try_into()?;
     Ok(bytes)
 }

@@ -26,9 +26,16 @@ use std::time::{Duration, SystemTime};
 use lacus::{Engine, Error, Kind, Result};
 use tokio::net::TcpListener;
 use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
 
 /// What a stream may have in flight before it is read.
 const WINDOW: u32 = 8 << 20;
+/// The services whose health can be asked for: all of the server, and the one of Flight.
+const SERVICES: [&str; 2] = ["", "arrow.flight.protocol.FlightService"];
+/// The longest list of headers: some drivers send what they don't know of a URL as headers.
+const HEADERS: u32 = 64 << 10;
+/// How many calls one connection may have open.
+const STREAMS: u32 = 1024;
 /// How long a shutdown waits for running queries.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -92,12 +99,25 @@ impl Server {
             // The receiver is only gone when the server is.
             let _ = stopping.send(());
         };
+        let (reporter, health) = tonic_health::server::health_reporter();
+        for service in SERVICES {
+            reporter.set_service_status(service, ServingStatus::Serving).await;
+        }
+        let shutdown = async move {
+            shutdown.await;
+            for service in SERVICES {
+                reporter.set_service_status(service, ServingStatus::NotServing).await;
+            }
+        };
         let serving = tonic::transport::Server::builder()
             .trace_fn(|request| traces::call(request.headers()))
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW * 2)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+            .http2_max_header_list_size(HEADERS)
+            .max_concurrent_streams(STREAMS)
+            .add_service(health)
             .add_service(lacus_flight::flight_service(engine)?)
             .serve_with_incoming_shutdown(incoming, shutdown);
         let overdue = async move {

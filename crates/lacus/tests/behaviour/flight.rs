@@ -12,7 +12,8 @@ use arrow_flight::sql::{
     CommandStatementQuery, ProstMessageExt, SqlInfo,
 };
 use arrow_flight::{
-    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, Empty, FlightDescriptor, FlightInfo, SchemaResult, Ticket,
+    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, Empty, FlightData, FlightDescriptor, FlightInfo, SchemaResult,
+    Ticket,
 };
 use lacus::arrow::array::{Array, AsArray, RecordBatch, UnionArray};
 use lacus::arrow::compute::concat_batches;
@@ -274,6 +275,10 @@ async fn a_prepared_statement_tells_whether_it_is_an_update() -> TestResult {
 
 const LONG: &str = "SELECT count(*) FROM generate_series(1, 1000000) AS a(x), generate_series(1, 1000000) AS b(y) WHERE x * y % 7 = 3";
 
+fn futures_of(messages: Vec<FlightData>) -> impl futures::Stream<Item = Result<FlightData, FlightError>> {
+    futures::stream::iter(messages.into_iter().map(Ok))
+}
+
 async fn cancel(client: &mut Client, info: FlightInfo) -> Result<CancelStatus, Status> {
     let answer = client.act("CancelFlightInfo", CancelFlightInfoRequest::new(info).encode_to_vec()).await?;
     let answer = CancelFlightInfoResult::decode(&*answer).map_err(|error| Status::internal(error.to_string()))?;
@@ -382,6 +387,65 @@ async fn keys_that_lead_nowhere_are_errors_of_the_lake_file() -> TestResult {
         let error = error.err().unwrap_or_default();
         assert!(error.contains(said) && error.contains("dataset.probes.foreign_keys.of"), "{error}");
     }
+    Ok(())
+}
+
+/// Proxies close streams on which nothing flows: while a query is silent, empty batches do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_query_sends_empty_batches() -> TestResult {
+    let mut client = Client::of(engine(Vec::new())?).await?;
+    let info = client.info(&query(LONG)).await?;
+    let ticket = info.endpoint[0].ticket.clone().ok_or("no ticket")?;
+    let mut messages = client.calls.do_get(ticket).await?.into_inner();
+    let mut lengths = Vec::new();
+    for _ in 0..2 {
+        let message = tokio::time::timeout(std::time::Duration::from_secs(60), messages.try_next()).await??.ok_or("the stream ended")?;
+        assert!(!message.data_header.is_empty());
+        lengths.push(message.data_body.len());
+    }
+    assert_eq!(lengths, [0, 0]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_are_compressed_on_request() -> TestResult {
+    let mut client = Client::of(engine(Vec::new())?).await?;
+    let mut sizes = BTreeMap::new();
+    for compression in ["none", "zstd", "lz4"] {
+        let info = client.info(&query("SELECT value / 1000 AS v FROM generate_series(1, 100000)")).await?;
+        let mut request = tonic::Request::new(info.endpoint[0].ticket.clone().ok_or("no ticket")?);
+        request.metadata_mut().insert("ipc_compression", compression.parse()?);
+        let messages: Vec<_> = client.calls.do_get(request).await?.into_inner().try_collect().await?;
+        sizes.insert(compression, messages.iter().map(|message| message.data_body.len()).sum::<usize>());
+        let mut batches = FlightRecordBatchStream::new_from_flight_data(futures_of(messages));
+        let mut total = 0;
+        while let Some(batch) = batches.try_next().await? {
+            total += batch.column(0).as_primitive::<Int64Type>().values().iter().sum::<i64>();
+        }
+        assert_eq!(total, 4_950_100);
+    }
+    assert!(sizes["zstd"] * 10 < sizes["none"] && sizes["lz4"] * 10 < sizes["none"], "{sizes:?}");
+    let info = client.info(&query("SELECT 1")).await?;
+    let mut request = tonic::Request::new(info.endpoint[0].ticket.clone().ok_or("no ticket")?);
+    request.metadata_mut().insert("ipc_compression", "brotli".parse()?);
+    assert_eq!(client.calls.do_get(request).await.map(|_| ()).map_err(|status| status.code()), Err(Code::InvalidArgument));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_told_by_grpc() -> TestResult {
+    let server = Server::bind("127.0.0.1:0").await?;
+    let uri = format!("http://{}", server.address());
+    let serving = tokio::spawn(server.serve(engine(Vec::new())?, std::future::pending()));
+    let mut health = tonic_health::pb::health_client::HealthClient::new(Channel::from_shared(uri)?.connect().await?);
+    for service in ["", "arrow.flight.protocol.FlightService"] {
+        let asked = tonic_health::pb::HealthCheckRequest { service: service.to_owned() };
+        let status = health.check(asked).await?.into_inner().status();
+        assert_eq!(status, tonic_health::pb::health_check_response::ServingStatus::Serving);
+    }
+    let unknown = tonic_health::pb::HealthCheckRequest { service: "brewer".to_owned() };
+    assert_eq!(health.check(unknown).await.map(|_| ()).map_err(|status| status.code()), Err(Code::NotFound));
+    serving.abort();
     Ok(())
 }
 
