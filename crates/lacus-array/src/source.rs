@@ -108,8 +108,10 @@ impl ArraySource {
     async fn objects(&self, spec: &DatasetSpec, format: &Format, session: &dyn Session) -> Result<(Vec<ObjectMeta>, Arc<dyn ObjectStore>)> {
         let pattern = self.stores.resolve(&spec.location)?;
         let store = session.runtime_env().object_store(ObjectStoreUrl::parse(lake_url())?)?;
+        let scope = session.config().get_extension::<ReadScope>();
         if !format.folder {
-            return Ok((Arc::unwrap_or_clone(self.stores.objects(&pattern, store.as_ref()).await?), store));
+            let objects = self.stores.objects(&pattern, store.as_ref(), scope.as_deref()).await?;
+            return Ok((Arc::unwrap_or_clone(objects), store));
         }
         // Each as an object of no size: a container of many objects has no version of its own.
         let object = |location: &Path| ObjectMeta {
@@ -119,7 +121,7 @@ impl ArraySource {
             e_tag: None,
             version: None,
         };
-        let folders = self.stores.folders(&pattern, store.as_ref()).await?;
+        let folders = self.stores.folders(&pattern, store.as_ref(), scope.as_deref()).await?;
         Ok((folders.iter().map(object).collect(), store))
     }
 

@@ -187,6 +187,7 @@ impl Query {
 
     fn started(self, takes_turn: bool) -> Result<ResultStream> {
         let Self { schema, work, deadline, recorded } = self;
+        let task = if let Work::Rows(rows) = &work { Some(Arc::clone(&rows.task)) } else { None };
         let (body, explains) = match work {
             Work::Done => (Body::Done, false),
             Work::Kept { answer, .. } => {
@@ -215,6 +216,7 @@ impl Query {
             killed: Box::pin(Arc::clone(&recorded.record).killed()),
             explains,
             span: recorded.record.scope.reads.span(),
+            _task: task,
             recorded,
         })
     }
@@ -229,6 +231,8 @@ pub struct ResultStream {
     killed: Pin<Box<dyn Future<Output = Error> + Send>>,
     explains: bool,
     span: Span,
+    /// What runs may yet spill, into a folder that is there for as long as the configuration of its task.
+    _task: Option<Arc<TaskContext>>,
     // Dropped last: a query is no longer listed once nothing of it runs.
     recorded: Recorded,
 }

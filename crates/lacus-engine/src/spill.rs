@@ -64,8 +64,7 @@ impl Drop for SpillFolder {
 }
 
 fn remove_abandoned(directory: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let lock = entry?.path();
+    for lock in fs::read_dir(directory)?.flatten().map(|entry| entry.path()) {
         let ours = lock.file_stem().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("spill-"));
         if !ours || lock.extension().is_none_or(|ending| ending != ENDING) {
             continue;
@@ -73,7 +72,8 @@ fn remove_abandoned(directory: &Path) -> io::Result<()> {
         let abandoned = File::open(&lock).is_ok_and(|file| file.try_lock().is_ok());
         let folder = lock.with_extension("");
         if abandoned && fs::remove_dir_all(&folder).or_else(|error| if folder.exists() { Err(error) } else { Ok(()) }).is_ok() {
-            fs::remove_file(&lock)?;
+            // Whoever else removes it does the same.
+            let _ = fs::remove_file(&lock);
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use datafusion_datasource::file_format::FileFormat;
 use datafusion_execution::object_store::ObjectStoreUrl;
 use futures::{StreamExt, TryStreamExt, stream};
 use lacus_core::{DatasetSpec, Error, Kind, Partitions, Result, Source, describe_field};
-use lacus_storage::{Known, Pattern, Stores, lake_url, same_version};
+use lacus_storage::{Known, Pattern, ReadScope, Stores, lake_url, same_version};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
@@ -176,7 +176,8 @@ impl Source for FilesSource {
     async fn open(&self, spec: &DatasetSpec, session: &dyn Session) -> Result<Arc<dyn TableProvider>> {
         let pattern = self.stores.resolve(&spec.location)?;
         let store = session.runtime_env().object_store(ObjectStoreUrl::parse(lake_url())?)?;
-        let listed = self.stores.objects(&pattern, store.as_ref()).await?;
+        let scope = session.config().get_extension::<ReadScope>();
+        let listed = self.stores.objects(&pattern, store.as_ref(), scope.as_deref()).await?;
         let key = (spec.name.clone(), spec.location.to_string());
         if let Some(known) = self.tables().get(&key).filter(|known| known.is_of(spec, &listed)) {
             return Ok(Arc::clone(&known.table) as Arc<dyn TableProvider>);

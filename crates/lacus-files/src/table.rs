@@ -89,14 +89,11 @@ impl FilesTable {
         Self { kept, ..self }
     }
 
-    /// The places of the files whose partition values pass `filters`, by layout. The query is held to the versions that were listed.
-    fn select(&self, session: &dyn Session, filters: &[Expr]) -> Result<Vec<Vec<usize>>> {
-        let Files { objects, layouts, partitions, .. } = &self.files;
+    /// The places of the files whose partition values pass `filters`, by layout.
+    fn select(&self, filters: &[Expr]) -> Result<Vec<Vec<usize>>> {
+        let Files { layouts, partitions, .. } = &self.files;
         let deciding: Vec<Expr> = filters.iter().filter(|filter| decides(partitions, filter)).cloned().collect();
         let passed = select(partitions, &deciding)?;
-        if let Some(scope) = session.config().get_extension::<ReadScope>() {
-            scope.pin_all(objects);
-        }
         let mut selected = vec![Vec::new(); layouts.schemas.len()];
         let all = layouts.of_file.iter().zip(passed).enumerate();
         for (place, (layout, _)) in all.filter(|(_, (_, passed))| *passed) {
@@ -272,7 +269,7 @@ impl TableProvider for FilesTable {
         let wanted = project_schema(&self.whole, projection)?;
         let nothing_to_plan = || Arc::new(EmptyExec::new(Arc::clone(&wanted)));
         let mut scans = Vec::new();
-        let selected = self.select(session, filters)?;
+        let selected = self.select(filters)?;
         let nothing = selected.iter().all(Vec::is_empty);
         // The Arrow format looks into its first file to tell a file from a stream.
         if nothing && self.reader.get_ext() == "arrow" {

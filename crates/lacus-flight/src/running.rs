@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::Stream;
-use lacus_core::Principal;
+use lacus_core::{Principal, Result};
 
 /// Who fetches what a ticket stands for, and the queries behind it.
 type Fetched = HashMap<Bytes, (Principal, Vec<String>)>;
@@ -17,10 +17,17 @@ type Fetched = HashMap<Bytes, (Principal, Vec<String>)>;
 pub(crate) struct Running(Arc<Mutex<Fetched>>);
 
 impl Running {
-    /// `stream`, known under `ticket` until it ends or is dropped.
-    pub(crate) fn follow<S>(&self, ticket: &Bytes, principal: &Principal, queries: Vec<String>, stream: S) -> Followed<S> {
-        self.held().insert(ticket.clone(), (principal.clone(), queries));
-        Followed { stream, running: self.clone(), ticket: ticket.clone() }
+    /// What `take` gives, whose queries are known under `ticket` until the guard is dropped. Nobody sees the ticket taken and not yet known.
+    pub(crate) fn take<T>(
+        &self,
+        ticket: &Bytes,
+        principal: &Principal,
+        take: impl FnOnce() -> Result<(T, Vec<String>)>,
+    ) -> Result<(T, Guard)> {
+        let mut held = self.held();
+        let (taken, queries) = take()?;
+        held.insert(ticket.clone(), (principal.clone(), queries));
+        Ok((taken, Guard { running: self.clone(), ticket: ticket.clone() }))
     }
 
     /// The queries behind a ticket of this principal.
@@ -35,12 +42,25 @@ impl Running {
     }
 }
 
+/// Forgets a ticket when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    running: Running,
+    ticket: Bytes,
+}
+
+impl Guard {
+    /// `stream`, known until it ends or is dropped.
+    pub(crate) fn around<S>(self, stream: S) -> Followed<S> {
+        Followed { stream, _guard: self }
+    }
+}
+
 /// A stream that is being fetched.
 #[derive(Debug)]
 pub(crate) struct Followed<S> {
     stream: S,
-    running: Running,
-    ticket: Bytes,
+    _guard: Guard,
 }
 
 impl<S: Stream + Unpin> Stream for Followed<S> {
@@ -51,7 +71,7 @@ impl<S: Stream + Unpin> Stream for Followed<S> {
     }
 }
 
-impl<S> Drop for Followed<S> {
+impl Drop for Guard {
     fn drop(&mut self) {
         self.running.held().remove(&self.ticket);
     }
@@ -62,12 +82,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_is_known_for_as_long_as_it_lives_and_to_its_principal() {
+    fn a_ticket_is_known_for_as_long_as_it_is_fetched() {
         let (running, owner, ticket) = (Running::default(), Principal::owner(), Bytes::from_static(b"ticket"));
-        let stream = running.follow(&ticket, &owner, vec!["query".to_owned()], ());
+        let taken = running.take(&ticket, &owner, || Ok(((), vec!["query".to_owned()])));
         assert_eq!(running.queries(&ticket, &owner), Some(vec!["query".to_owned()]));
         assert_eq!(running.queries(&Bytes::from_static(b"other"), &owner), None);
-        drop(stream);
+        drop(taken);
         assert_eq!(running.queries(&ticket, &owner), None);
     }
 }

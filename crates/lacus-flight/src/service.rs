@@ -68,7 +68,6 @@ struct Statement {
 /// The Flight SQL service over one engine.
 pub(crate) struct Service {
     engine: Engine,
-    sql_info: SqlInfoData,
     types: XdbcTypeInfoData,
     running: Running,
     waiting: Handles<Waiting>,
@@ -77,10 +76,10 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn new(engine: Engine) -> Result<Self> {
-        let (sql_info, types) = (sql_info::sql_info(&engine)?, xdbc::types()?);
+        let types = xdbc::types()?;
         let waiting = Handles::new("result", PLAN_LIFETIME, MOST_PLANS);
         let statements = Handles::new("prepared statement", PREPARED_LIFETIME, MOST_STATEMENTS);
-        Ok(Self { engine, sql_info, types, running: Running::default(), waiting, statements })
+        Ok(Self { engine, types, running: Running::default(), waiting, statements })
     }
 
     /// Whoever can reach a loopback address is the owner, until users can be told apart.
@@ -115,19 +114,35 @@ impl Service {
         Ok(info.with_endpoint(FlightEndpoint::new().with_ticket(Ticket::new(ticket))))
     }
 
+    /// What the server says about itself: a lake file that was edited may have made it writable.
+    fn sql_info(&self) -> Result<SqlInfoData, Status> {
+        sql_info::sql_info(&self.engine).map_err(|error| to_status(&error))
+    }
+
     /// Runs what waits under a ticket, once.
     fn run(&self, ticket: &Bytes, principal: &Principal, options: IpcWriteOptions) -> Result<FlightStream> {
-        let Waiting { schema, queries } = self.waiting.take(ticket, principal)?;
-        let ids = queries.iter().map(|query| query.id().to_owned()).collect();
+        let take = || {
+            let waiting = self.waiting.take(ticket, principal)?;
+            let ids = waiting.queries.iter().map(|query| query.id().to_owned()).collect();
+            Ok((waiting, ids))
+        };
+        let (Waiting { schema, queries }, guard) = self.running.take(ticket, principal, take)?;
         let batches = stream::iter(queries.into_iter().map(Query::stream)).try_flatten();
-        Ok(Box::pin(self.running.follow(ticket, principal, ids, encode::messages(schema, options, batches)?)))
+        Ok(Box::pin(guard.around(encode::messages(schema, options, batches)?)))
     }
 
     /// Cancels what a `FlightInfo` leads to: what waits, and what is being fetched.
     fn cancel(&self, info: Option<FlightInfo>, principal: &Principal) -> Result<CancelStatus> {
+        let says_something =
+            |info: &FlightInfo| info.flight_descriptor.is_some() || !info.endpoint.is_empty() || !info.app_metadata.is_empty();
+        let Some(info) = info.filter(says_something) else {
+            return Err(
+                Error::new(Kind::InvalidQuery, "the information names no query").hint("send what GetFlightInfo answered to the query")
+            );
+        };
         let tickets: Vec<Bytes> = info
+            .endpoint
             .into_iter()
-            .flat_map(|info| info.endpoint)
             .filter_map(|endpoint| endpoint.ticket)
             .filter_map(|ticket| {
                 let command = Command::try_from(Any::decode(&*ticket.ticket).ok()?).ok()?;
@@ -137,11 +152,6 @@ impl Service {
                 }
             })
             .collect();
-        if tickets.is_empty() {
-            return Err(
-                Error::new(Kind::InvalidQuery, "the information names no query").hint("send what GetFlightInfo answered to the query")
-            );
-        }
         let mut status = CancelStatus::NotCancellable;
         for ticket in tickets {
             if self.waiting.take(&ticket, principal).is_ok() {
@@ -181,7 +191,7 @@ impl Service {
             Command::CommandGetDbSchemas(query) => query.into_builder().schema(),
             Command::CommandGetTables(query) => query.into_builder().schema(),
             Command::CommandGetTableTypes(query) => query.into_builder().schema(),
-            Command::CommandGetSqlInfo(query) => query.into_builder(&self.sql_info).schema(),
+            Command::CommandGetSqlInfo(query) => query.into_builder(&sql_info::sql_info(&self.engine)?).schema(),
             Command::CommandGetXdbcTypeInfo(query) => query.into_builder(&self.types).schema(),
             Command::CommandGetPrimaryKeys(_) => Arc::clone(&keys::PRIMARY),
             Command::CommandGetExportedKeys(_) | Command::CommandGetImportedKeys(_) | Command::CommandGetCrossReference(_) => {
@@ -374,11 +384,12 @@ impl FlightSqlService for Service {
     }
 
     async fn get_flight_info_sql_info(&self, query: CommandGetSqlInfo, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
-        metadata_info(&query, &query.clone().into_builder(&self.sql_info).schema(), request)
+        let info = self.sql_info()?;
+        metadata_info(&query, &query.clone().into_builder(&info).schema(), request)
     }
 
     async fn do_get_sql_info(&self, query: CommandGetSqlInfo, _: Request<Ticket>) -> Answer<FlightStream> {
-        metadata_batch(query.into_builder(&self.sql_info).build().map_err(metadata::unencodable))
+        metadata_batch(query.into_builder(&self.sql_info()?).build().map_err(metadata::unencodable))
     }
 
     async fn get_flight_info_xdbc_type_info(

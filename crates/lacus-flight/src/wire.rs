@@ -64,7 +64,9 @@ impl Wire {
             DataType::FixedSizeList(item, length) => DataType::FixedSizeList(self.field(item), *length),
             DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| self.field(field)).collect()),
             DataType::Map(entries, sorted) => DataType::Map(self.field(entries), *sorted),
-            other if self == Self::Native => other.clone(),
+            DataType::LargeList(item) if self == Self::Native => DataType::LargeList(self.field(item)),
+            // What holds a dictionary or a run travels as for everybody, which holds none.
+            other if self == Self::Native && !is_packed(other) => other.clone(),
             DataType::Utf8View => DataType::Utf8,
             DataType::BinaryView => DataType::Binary,
             DataType::LargeList(item) | DataType::ListView(item) | DataType::LargeListView(item) => DataType::List(self.field(item)),
@@ -134,6 +136,22 @@ fn converted(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     }
 }
 
+/// Whether a list or a union holds dictionaries or runs, whose values would have to be sent apart.
+fn is_packed(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(..) | DataType::RunEndEncoded(..) => true,
+        DataType::Struct(fields) => fields.iter().any(|field| is_packed(field.data_type())),
+        DataType::Union(fields, _) => fields.iter().any(|(_, field)| is_packed(field.data_type())),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => is_packed(item.data_type()),
+        _ => false,
+    }
+}
+
 /// Whether values of the type, or in it, travel as texts that no cast makes.
 fn is_told_in_text(data_type: &DataType) -> bool {
     match data_type {
@@ -199,12 +217,12 @@ fn duration(months: i32, days: i32, nanoseconds: i64) -> String {
     text
 }
 
-/// The values of a union, each as JSON: numbers and truth values as such, all else as text.
+/// The values of a union, each as JSON: numbers and truth values as such, all else as text, as it is shown.
 fn values_as_json(union: &UnionArray) -> Result<ArrayRef> {
     let options = FormatOptions::default();
     let texts = (0..union.len()).map(|row| {
         let value = union.value(row);
-        if value.is_null(0) {
+        if value.logical_nulls().is_some_and(|nulls| nulls.is_null(0)) {
             return Ok(None);
         }
         let shown = ArrayFormatter::try_new(&value, &options)?.value(0).to_string();
@@ -276,6 +294,20 @@ mod tests {
         assert!(shown.contains(r#"| []                   | "c" | {i: }                   |"#), "{shown}");
         let native = batch(&original, &Wire::Native.schema(original.schema_ref()))?;
         assert_eq!(native, original);
+        Ok(())
+    }
+
+    #[test]
+    fn natively_no_dictionary_is_left_in_lists() -> Result<()> {
+        let words: DictionaryArray<Int32Type> = ["K", "eV", "K"].into_iter().collect();
+        let item = Arc::new(Field::new("item", words.data_type().clone(), true));
+        let offsets = arrow::buffer::OffsetBuffer::from_lengths([2, 1]);
+        let lists = arrow::array::LargeListArray::try_new(item, offsets, Arc::new(words), None)?;
+        let original = RecordBatch::try_from_iter([("l", Arc::new(lists) as ArrayRef)])?;
+        let travelling = Wire::Native.schema(original.schema_ref());
+        assert!(!is_packed(travelling.field(0).data_type()) && matches!(travelling.field(0).data_type(), DataType::LargeList(_)));
+        let sent = batch(&original, &travelling)?;
+        assert_eq!(sent.column(0).as_list::<i64>().values().as_string::<i32>().value(1), "eV");
         Ok(())
     }
 }

@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::Range;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -33,8 +32,6 @@ pub(crate) struct Answer {
     pub(crate) meta: ObjectMeta,
     pub(crate) range: Range<u64>,
     bytes: Bytes,
-    /// When the store said so.
-    at: Instant,
 }
 
 /// A bounded number of answers.
@@ -67,7 +64,7 @@ impl Answer {
     /// What a store answered, once all of it is there.
     pub(crate) async fn of(result: GetResult) -> Result<Self> {
         let (meta, range) = (result.meta.clone(), result.range.clone());
-        Ok(Self { meta, range, bytes: result.bytes().await?, at: Instant::now() })
+        Ok(Self { meta, range, bytes: result.bytes().await? })
     }
 
     /// The answer with bytes of its own: they may be a small part of what came over the network at once.
@@ -79,23 +76,13 @@ impl Answer {
     fn part(&self, range: &Range<u64>) -> Option<Self> {
         let inside = range.start < range.end && self.range.start <= range.start && range.end <= self.range.end;
         let bytes = || self.bytes.slice((range.start - self.range.start) as usize..(range.end - self.range.start) as usize);
-        inside.then(|| Self { meta: self.meta.clone(), range: range.clone(), bytes: bytes(), at: self.at })
+        inside.then(|| Self { meta: self.meta.clone(), range: range.clone(), bytes: bytes() })
     }
 
     pub(crate) fn result(self) -> GetResult {
-        let Self { meta, range, bytes, .. } = self;
+        let Self { meta, range, bytes } = self;
         let payload = GetResultPayload::Stream(stream::once(async move { Ok(bytes) }).boxed());
         GetResult { payload, meta, range, attributes: Default::default() }
-    }
-
-    /// Whether the store said so within the last `ttl`.
-    pub(crate) fn is_within(&self, ttl: Duration) -> bool {
-        self.at.elapsed() < ttl
-    }
-
-    /// The answer, as the store says once more.
-    pub(crate) fn again(self) -> Self {
-        Self { at: Instant::now(), ..self }
     }
 
     fn size(&self) -> usize {

@@ -38,22 +38,31 @@ impl<T> Default for Listings<T> {
 }
 
 impl<T> Listings<T> {
-    /// What was found for `pattern` within the last `ttl`, else what `list` finds now.
+    /// How often anything was forgotten so far.
+    pub(crate) fn forgotten(&self) -> u64 {
+        held(&self.0).forgotten
+    }
+
+    /// What was found for `pattern` within the last `ttl`, else what `list` finds now. That is kept unless anything was forgotten since it
+    /// was `before`: who lists may know the stores as they were then.
     ///
     /// # Errors
     /// What `list` says; errors are not kept.
-    pub(crate) async fn get(&self, pattern: &Pattern, ttl: Duration, list: impl Future<Output = Result<Vec<T>>>) -> Result<Arc<Vec<T>>> {
+    pub(crate) async fn get(
+        &self,
+        pattern: &Pattern,
+        ttl: Duration,
+        before: u64,
+        list: impl Future<Output = Result<Vec<T>>>,
+    ) -> Result<Arc<Vec<T>>> {
         if ttl.is_zero() {
             return list.await.map(Arc::new);
         }
         let key = (pattern.prefix().clone(), pattern.shown().to_owned());
-        let (at, before) = (Instant::now(), {
-            let held = held(&self.0);
-            if let Some(listed) = held.listings.get(&key).filter(|listed| listed.at.elapsed() < ttl) {
-                return Ok(Arc::clone(&listed.found));
-            }
-            held.forgotten
-        });
+        if let Some(listed) = held(&self.0).listings.get(&key).filter(|listed| listed.at.elapsed() < ttl) {
+            return Ok(Arc::clone(&listed.found));
+        }
+        let at = Instant::now();
         let found = Arc::new(list.await?);
         held(&self.0).put(key, Listed { at, found: Arc::clone(&found) }, before);
         Ok(found)
@@ -101,7 +110,7 @@ mod tests {
 
     async fn listed(listings: &Listings<u8>, prefix: &str, ttl: Duration, now: u8) -> Result<u8> {
         let pattern = Pattern::new(prefix, &Path::from("lab"), prefix)?;
-        let found = listings.get(&pattern, ttl, async { Ok(vec![now]) }).await?;
+        let found = listings.get(&pattern, ttl, listings.forgotten(), async { Ok(vec![now]) }).await?;
         Ok(found.first().copied().unwrap_or_default())
     }
 
@@ -130,7 +139,7 @@ mod tests {
             listings.forget(&Path::from("lab/a/new"));
             Ok(vec![1])
         };
-        assert_eq!(*listings.get(&pattern, LONG, changed).await?, [1]);
+        assert_eq!(*listings.get(&pattern, LONG, listings.forgotten(), changed).await?, [1]);
         assert_eq!(listed(&listings, "a/", LONG, 2).await?, 2);
         Ok(())
     }

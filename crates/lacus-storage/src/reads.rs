@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use lacus_core::{Error, Kind};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetRange, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
@@ -43,6 +43,13 @@ pub struct ReadScope {
     warnings: Mutex<BTreeSet<String>>,
     /// The span of the query, for as long as it runs.
     query: Mutex<Option<Span>>,
+    forgotten: AtomicU64,
+}
+
+/// An object among `objects`, which stand in the order of their paths.
+fn find<'a>(objects: &'a [ObjectMeta], location: &Path) -> Option<&'a ObjectMeta> {
+    let place = objects.binary_search_by(|object| object.location.cmp(location)).ok()?;
+    objects.get(place)
 }
 
 impl ReadScope {
@@ -68,12 +75,41 @@ impl ReadScope {
         }
     }
 
-    /// Holds the query to the versions of `objects`, which stand in the order of their paths, unless it saw others of them before.
-    pub fn pin_all(&self, objects: &Arc<Vec<ObjectMeta>>) {
-        let mut listed = held(&self.listed);
-        if !listed.iter().any(|known| Arc::ptr_eq(known, objects)) {
-            listed.push(Arc::clone(objects));
+    /// Holds the query to the entity tag of an object of which it knew less.
+    fn tag(&self, object: &ObjectMeta) {
+        let mut versions = held(&self.versions);
+        let known = versions.entry(object.location.clone()).or_insert_with(|| object.clone());
+        if known.e_tag.is_none() {
+            known.e_tag.clone_from(&object.e_tag);
         }
+    }
+
+    /// Holds the query to the versions of `objects`, which stand in the order of their paths.
+    ///
+    /// # Errors
+    /// The path of one of which the query saw another version before.
+    pub fn pin_all(&self, objects: &Arc<Vec<ObjectMeta>>) -> std::result::Result<(), Path> {
+        let mut listed = held(&self.listed);
+        if listed.iter().any(|known| Arc::ptr_eq(known, objects)) {
+            return Ok(());
+        }
+        let differs = |seen: &ObjectMeta, among: &[ObjectMeta]| find(among, &seen.location).is_some_and(|now| !same_version(seen, now));
+        if let Some(seen) = held(&self.versions).values().find(|seen| differs(seen, objects)) {
+            return Err(seen.location.clone());
+        }
+        for known in listed.iter() {
+            let (few, many) = if known.len() < objects.len() { (known, objects) } else { (objects, known) };
+            if let Some(seen) = few.iter().find(|seen| differs(seen, many)) {
+                return Err(seen.location.clone());
+            }
+        }
+        listed.push(Arc::clone(objects));
+        Ok(())
+    }
+
+    /// How often listings had been forgotten when the query began.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Relaxed)
     }
 
     /// What was read so far, store by store.
@@ -90,12 +126,7 @@ impl ReadScope {
         if let Some(single) = held(&self.versions).get(location) {
             return Some(single.clone());
         }
-        let listed = held(&self.listed);
-        let find = |objects: &Arc<Vec<ObjectMeta>>| {
-            let place = objects.binary_search_by(|object| object.location.cmp(location)).ok()?;
-            Some(objects[place].clone())
-        };
-        listed.iter().find_map(find)
+        held(&self.listed).iter().find_map(|objects| find(objects, location)).cloned()
     }
 
     /// The store of an object, and what is counted of it.
@@ -127,6 +158,7 @@ pub struct ScopedStore {
 impl ScopedStore {
     /// `stores`, read within `scope`.
     pub fn new(stores: Arc<Stores>, scope: Arc<ReadScope>) -> Self {
+        scope.forgotten.store(stores.forgotten(), Ordering::Relaxed);
         Self { stores, scope }
     }
 
@@ -145,6 +177,8 @@ impl ScopedStore {
         };
         match &pinned {
             Some(first) if !same_version(first, &result.meta) => return Err(self.changed(location, "was replaced")),
+            // What a listing tells without entity tags is too little for the cache while the object is young: its tag is enough.
+            Some(first) if first.e_tag.is_none() && cache::version(String::new(), first).is_none() => self.scope.tag(&result.meta),
             Some(_) => {}
             None => self.scope.pin(&result.meta),
         }
@@ -197,15 +231,10 @@ impl ScopedStore {
     async fn get_remembered(&self, asked: Asked, location: &Path, options: GetOptions) -> Result<GetResult> {
         let remembered = self.stores.remembered();
         let known = remembered.get(&asked);
-        if let Some(known) = known.as_ref().filter(|known| known.is_within(self.stores.listing_ttl(location))) {
-            self.scope.pin(&known.meta);
-            return Ok(known.clone().result());
-        }
         let tag = known.as_ref().and_then(|known| known.meta.e_tag.clone());
         let result = match (self.get_pinned(location, options.with_if_none_match(tag)).await, known) {
             (Err(object_store::Error::NotModified { .. }), Some(known)) => {
                 self.scope.pin(&known.meta);
-                remembered.put(asked, known.clone().again());
                 return Ok(known.result());
             }
             (result, _) => result?,
@@ -234,10 +263,7 @@ impl ScopedStore {
     }
 
     fn changed(&self, location: &Path, how: &str) -> object_store::Error {
-        self.stores.was_changed(location);
-        let shown = self.stores.shown(location);
-        let error = Error::new(Kind::ObjectChanged, format!("`{shown}` {how} while it was read")).hint("run the query again");
-        object_store::Error::Generic { store: "lake", source: Box::new(error) }
+        object_store::Error::Generic { store: "lake", source: Box::new(self.stores.changed(location, how)) }
     }
 
     /// The rest of a long body, piece by piece.

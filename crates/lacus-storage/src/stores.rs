@@ -22,6 +22,7 @@ use crate::answers::{Answers, Asked};
 use crate::cache::BlockCache;
 use crate::listings::Listings;
 use crate::mount::Mount;
+use crate::reads::ReadScope;
 use crate::writing::Targets;
 use crate::{CacheSpec, Pattern, Place, StoreSpec, Unnamed, Writing, local};
 
@@ -181,31 +182,56 @@ impl Stores {
     }
 
     /// The objects that match `pattern`, as [`Pattern::list`] finds them through `store`, these stores as a query sees them; or as it found
-    /// them within the `listing_ttl` of the store.
+    /// them within the `listing_ttl` of the store. The query is held to their versions from here on.
     ///
     /// # Errors
-    /// As [`Pattern::list`].
-    pub async fn objects(&self, pattern: &Pattern, store: &dyn ObjectStore) -> lacus_core::Result<Arc<Vec<ObjectMeta>>> {
-        self.listed.objects.get(pattern, self.listing_ttl(pattern.prefix()), pattern.list(store)).await
+    /// As [`Pattern::list`]; `ObjectChanged` when the query saw another version of one of them before.
+    pub async fn objects(
+        &self,
+        pattern: &Pattern,
+        store: &dyn ObjectStore,
+        scope: Option<&ReadScope>,
+    ) -> lacus_core::Result<Arc<Vec<ObjectMeta>>> {
+        let listings = &self.listed.objects;
+        let before = scope.map_or_else(|| listings.forgotten(), ReadScope::forgotten);
+        let found = listings.get(pattern, self.listing_ttl(pattern.prefix()), before, pattern.list(store)).await?;
+        if let Some(scope) = scope {
+            scope.pin_all(&found).map_err(|location| self.changed(&location, "was replaced"))?;
+        }
+        Ok(found)
     }
 
     /// The folders that match `pattern`, as [`Pattern::folders`] finds them, or found them within the `listing_ttl` of the store.
     ///
     /// # Errors
     /// As [`Pattern::folders`].
-    pub async fn folders(&self, pattern: &Pattern, store: &dyn ObjectStore) -> lacus_core::Result<Arc<Vec<Path>>> {
-        self.listed.folders.get(pattern, self.listing_ttl(pattern.prefix()), pattern.folders(store)).await
+    pub async fn folders(
+        &self,
+        pattern: &Pattern,
+        store: &dyn ObjectStore,
+        scope: Option<&ReadScope>,
+    ) -> lacus_core::Result<Arc<Vec<Path>>> {
+        let listings = &self.listed.folders;
+        // Both kinds of listings are forgotten together.
+        let before = scope.map_or_else(|| listings.forgotten(), ReadScope::forgotten);
+        listings.get(pattern, self.listing_ttl(pattern.prefix()), before, pattern.folders(store)).await
+    }
+
+    /// How often listings were forgotten so far.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.listed.objects.forgotten()
     }
 
     /// How long what the store of `location` tells of its objects is taken for true.
-    pub(crate) fn listing_ttl(&self, location: &Path) -> Duration {
+    fn listing_ttl(&self, location: &Path) -> Duration {
         self.route(location).map_or(Duration::ZERO, |route| route.mount.spec.listing_ttl)
     }
 
-    /// A query saw that the object at `location` is not what it was taken for.
-    pub(crate) fn was_changed(&self, location: &Path) {
-        self.remembered.forget(|asked| asked.is_below(location));
+    /// The error for an object that is not what a query took it for; nor is it taken for that again.
+    pub(crate) fn changed(&self, location: &Path, how: &str) -> Error {
         self.listed.forget(location);
+        let message = format!("`{}` {how} while it was read", self.shown(location));
+        Error::new(Kind::ObjectChanged, message).hint("run the query again")
     }
 
     /// The objects that `location` names.
