@@ -70,8 +70,6 @@ pub struct Prepared {
     pub parameters: Vec<Option<DataType>>,
     /// Whether it is a command (`CREATE`, `DROP`), which has no rows.
     pub is_command: bool,
-    /// Whether it changes anything: commands do, and what writes rows.
-    pub is_update: bool,
 }
 
 /// Builds an [`Engine`].
@@ -388,7 +386,7 @@ impl Engine {
             None => statement::parse(sql)?,
             Some(Own::Summarize(from)) => deadline.bound(self.summary(&from, &scope, &memory)).await?,
             Some(Own::Kill(_) | Own::Refresh(_)) => {
-                return Ok(Prepared { schema: Arc::new(Schema::empty()), parameters: Vec::new(), is_command: true, is_update: true });
+                return Ok(Prepared { schema: Arc::new(Schema::empty()), parameters: Vec::new(), is_command: true });
             }
         };
         let count = parsed.parameters;
@@ -399,13 +397,12 @@ impl Engine {
         if let Some(target) = target.as_ref().filter(|_| count == 0) {
             target.sink.check(&target.spec, plan.schema().inner())?;
         }
-        let is_update = is_command || target.is_some();
         let schema = match target {
             Some(_) => copy::count_schema(),
             None if is_command => Arc::new(Schema::empty()),
             None => Arc::clone(plan.schema().inner()),
         };
-        Ok(Prepared { schema, parameters, is_command, is_update })
+        Ok(Prepared { schema, parameters, is_command })
     }
 
     /// The name of the lake.

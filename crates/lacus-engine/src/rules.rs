@@ -2,6 +2,7 @@
 //!
 //! Rules change plans, not answers. `benches/README.md` says what each gained or lost.
 
+mod build_side;
 mod conjuncts;
 mod cooperative;
 mod join_order;
@@ -22,7 +23,8 @@ use lacus_core::{Error, Kind, Result, nearest};
 pub(crate) use shared_subplans::share;
 
 /// The names of the rules, as the lake file switches them off.
-pub const RULES: [&str; 5] = [semi_join_below::NAME, keys_into_aggregate::NAME, shared_subplans::NAME, join_order::NAME, conjuncts::NAME];
+pub const RULES: [&str; 6] =
+    [semi_join_below::NAME, keys_into_aggregate::NAME, shared_subplans::NAME, join_order::NAME, build_side::NAME, conjuncts::NAME];
 
 /// The rules on logical plans, without those that are switched off.
 pub(crate) fn logical(off: &[String]) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
@@ -31,13 +33,19 @@ pub(crate) fn logical(off: &[String]) -> Vec<Arc<dyn OptimizerRule + Send + Sync
     all.into_iter().filter(|rule| is_on(off, rule.name())).collect()
 }
 
-/// All rules on physical plans: DataFusion's between ours, without those that are switched off.
+/// All rules on physical plans: DataFusion's among ours, without those that are switched off.
 pub(crate) fn physical(off: &[String]) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let first: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(join_order::JoinOrder);
-    let last: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(conjuncts::Conjuncts);
-    let own = |rule: Arc<dyn PhysicalOptimizerRule + Send + Sync>| Some(rule).filter(|rule| is_on(off, rule.name()));
-    let cooperative: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(cooperative::Cooperative);
-    own(first).into_iter().chain(PhysicalOptimizer::new().rules).chain(own(last)).chain([cooperative]).collect()
+    type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
+    let own = |rule: Rule| Some(rule).filter(|rule| is_on(off, rule.name()));
+    let mut rules: Vec<Rule> = own(Arc::new(join_order::JoinOrder)).into_iter().collect();
+    for rule in PhysicalOptimizer::new().rules {
+        let chooses_sides = rule.name() == "join_selection";
+        rules.push(rule);
+        rules.extend(chooses_sides.then(|| own(Arc::new(build_side::BuildSide))).flatten());
+    }
+    rules.extend(own(Arc::new(conjuncts::Conjuncts)));
+    rules.push(Arc::new(cooperative::Cooperative));
+    rules
 }
 
 /// Whether equal parts of a plan are shared.

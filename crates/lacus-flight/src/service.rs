@@ -175,7 +175,8 @@ impl Service {
         principal: &Principal,
     ) -> Result<(ActionCreatePreparedStatementResult, bool)> {
         let prepared = self.engine.prepare(&sql, principal).await?;
-        let is_update = prepared.is_update;
+        // COPY answers with a row, the count, so that clients are to fetch it.
+        let is_update = prepared.is_command;
         let dataset_schema = message(&wire.schema(&prepared.schema))?;
         let parameter_schema = message(&bind::schema(&prepared.parameters))?;
         let prepared_statement_handle = self.statements.keep(Statement { sql, prepared, rows: None }, principal)?;

@@ -168,7 +168,9 @@ impl ScopedStore {
         let head = options.head;
         let mut request = self.scope.request(location, if head { Operation::Head } else { Operation::Get });
         let pinned = self.scope.pinned(location);
-        let pinned_tag = pinned.as_ref().and_then(|object| object.e_tag.clone());
+        // A tag of a listing that has no quotes is none that a server would know again; what comes is compared all the same.
+        let known_again = |tag: &String| tag.starts_with('"') || self.stores.is_local(location);
+        let pinned_tag = pinned.as_ref().and_then(|object| object.e_tag.clone()).filter(known_again);
         let options = if options.if_match.is_none() { options.with_if_match(pinned_tag) } else { options };
         let mut result = match request.failed_or(self.stores.get_opts(location, options).await) {
             Err(object_store::Error::NotFound { .. }) if pinned.is_some() => return Err(self.changed(location, "is gone")),
@@ -284,11 +286,16 @@ impl ScopedStore {
 /// Whether two sightings of an object are of one version: by entity tag, else by size and time.
 pub fn same_version(first: &ObjectMeta, now: &ObjectMeta) -> bool {
     let tags = match (&first.e_tag, &now.e_tag) {
-        (Some(first), Some(now)) => first == now,
+        (Some(first), Some(now)) => bare(first) == bare(now),
         // Listings and reads may state times with different precision, so without tags whole seconds must do.
         _ => first.last_modified.timestamp() == now.last_modified.timestamp(),
     };
     tags && first.size == now.size
+}
+
+/// An entity tag without its quotes, and whether it is weak: listings of WebDAV and Azure tell tags in another form than answers do.
+fn bare(tag: &str) -> &str {
+    tag.trim_start_matches("W/").trim_matches('"')
 }
 
 /// Whether a read is of bytes, and of the version that the query is held to: a condition of the caller's own is the store's to judge.

@@ -68,6 +68,25 @@ fn ordered(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     }
 }
 
+/// The rows that a plan may give: of inner joins by what is known of their tables, of a semi or anti join those of its side, else what
+/// DataFusion estimates. `None` when nobody knows.
+pub(super) fn estimated_rows(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<f64>> {
+    if let Some(graph) = Graph::of(plan)? {
+        return Ok(Relations::of(&graph)?.map(|relations| relations.rows_of(&graph.written)));
+    }
+    if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
+        match join.join_type() {
+            JoinType::LeftSemi | JoinType::LeftAnti => return estimated_rows(join.left()),
+            JoinType::RightSemi | JoinType::RightAnti => return estimated_rows(join.right()),
+            _ => {}
+        }
+    }
+    if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+        return estimated_rows(projection.input());
+    }
+    search::rows(plan)
+}
+
 /// What has been joined, and which column of the graph each of its columns is.
 struct Part {
     plan: Arc<dyn ExecutionPlan>,

@@ -80,7 +80,7 @@ section! {
 section! {
     /// How queries are planned.
     OptimizerSection in "[optimizer]" {
-        /// Rules of the optimizer to switch off: `semi_join_below`, `keys_into_aggregate`, `shared_subplans`, `join_order`, `conjuncts`.
+        /// Rules of the optimizer to switch off: `semi_join_below`, `keys_into_aggregate`, `shared_subplans`, `join_order`, `build_side`, `conjuncts`.
         off: Vec<String> = "none",
     }
 }

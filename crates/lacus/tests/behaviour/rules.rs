@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lacus::arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use lacus::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use lacus::datafusion::datasource::MemTable;
 use lacus::{Engine, RULES, register_defaults};
 
@@ -107,6 +107,30 @@ async fn joins_begin_with_what_makes_few_rows() -> TestResult {
     assert!(lowest(ask(&off, &format!("EXPLAIN {question}")).await?).contains("(l@0, r@0)"));
     assert_eq!(ask(&on, question).await?, "0,0,0\n1,1,1\n2,2,2");
     assert_eq!(ask(&off, question).await?, "0,0,0\n1,1,1\n2,2,2");
+    Ok(())
+}
+
+/// A thousand long texts take more bytes than fifty thousand numbers, and a smaller table of a join.
+#[tokio::test(flavor = "multi_thread")]
+async fn semi_and_anti_joins_make_their_table_of_fewer_rows() -> TestResult {
+    let wide = || -> lacus::Result<Arc<MemTable>> {
+        let text: ArrayRef = Arc::new(StringArray::from_iter_values((0..1000).map(|_| "x".repeat(4000))));
+        let batch = RecordBatch::try_from_iter([("w", Arc::new((0..1000).collect::<Int64Array>()) as ArrayRef), ("text", text)])?;
+        Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
+    };
+    let made = |off: &[&str]| -> lacus::Result<Engine> {
+        let builder = register_defaults(Engine::builder(stores(Vec::new()))).without_rules(off.iter().map(|name| (*name).to_owned()));
+        builder.table("wide", wide()?).table("long", numbers("l", 50_000)?).build()
+    };
+    let (on, off) = (made(&[])?, made(&["build_side"])?);
+    for (word, kind, answer) in [("NOT EXISTS", "Anti", "500,4000,999"), ("EXISTS", "Semi", "500,4000,499")] {
+        let question =
+            format!("SELECT count(*), max(length(text)), max(w) FROM wide WHERE {word} (SELECT 1 FROM long WHERE l = w AND l < 500)");
+        let plans = [ask(&on, &format!("EXPLAIN {question}")).await?, ask(&off, &format!("EXPLAIN {question}")).await?];
+        assert!(plans[0].contains(&format!("Left{kind}")), "{}", plans[0]);
+        assert!(plans[1].contains(&format!("Right{kind}")), "{}", plans[1]);
+        assert_eq!([ask(&on, &question).await?, ask(&off, &question).await?], [answer, answer]);
+    }
     Ok(())
 }
 

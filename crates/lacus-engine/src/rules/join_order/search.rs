@@ -198,6 +198,11 @@ fn statistics(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<Statistics>> {
     StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new())
 }
 
+/// The rows of a plan, as far as they are known.
+pub(super) fn rows(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<f64>> {
+    Ok(rows_in(&*statistics(plan)?, plan))
+}
+
 fn count(rows: &Precision<usize>) -> Option<f64> {
     rows.get_value().map(|rows| *rows as f64)
 }
