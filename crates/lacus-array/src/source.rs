@@ -173,9 +173,6 @@ impl ArraySource {
             unknown.extend(row.is_none().then(|| Arc::new(object)));
             all.push(row);
         }
-        if let Some(scope) = session.config().get_extension::<ReadScope>() {
-            unknown.iter().for_each(|object| scope.pin(object));
-        }
         let opened: Vec<Member> = stream::iter(unknown).map(open).buffered(CONCURRENT_OPENS).try_collect().await?;
         let mut opened = opened.into_iter();
         let all = all.into_iter().filter_map(|row| row.map(Member::Row).or_else(|| opened.next())).collect();

@@ -48,7 +48,7 @@ pub(crate) fn base_state(
     let runtime = RuntimeEnvBuilder::new()
         .with_disk_manager_builder(disk)
         .with_metadata_cache_limit(FOOTER_CACHE)
-        // Listings are made by every query anew; DataFusion's own cache of them never expires.
+        // Stores know for how long a listing is true; DataFusion's own cache of them never expires.
         .with_object_list_cache_limit(0)
         .build_arc()?;
     // Every session and every task has the configuration, and with it the folder.

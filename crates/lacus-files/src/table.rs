@@ -115,7 +115,8 @@ impl FilesTable {
         let store = session.runtime_env().object_store(&url)?;
         let bytes = places.iter().map(|place| self.files.objects[*place].size).sum();
         let selection = Selection { matched: places.len(), total: self.files.objects.len(), bytes };
-        if session.config().collect_statistics() {
+        let collects = session.config().collect_statistics();
+        if collects {
             self.learn(session, &store, layout, &places).await?;
         }
         let files: Vec<PartitionedFile> = places.into_iter().map(|place| self.files.file(place)).collect();
@@ -126,7 +127,6 @@ impl FilesTable {
         };
         let partitions = &self.files.partitions.fields;
         let schema = TableSchema::builder(Arc::clone(layout)).with_table_partition_cols(partitions.clone()).build();
-        let collects = session.config().collect_statistics();
         let (groups, statistics) = compute_all_files_statistics(groups, Arc::clone(schema.table_schema()), collects, false)?;
         // The table's own layout is read in the order that the query wants, so nothing stands between the scan and the optimiser.
         let columns = match self.files.layouts.schemas.len() {

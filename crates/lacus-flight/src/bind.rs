@@ -9,6 +9,8 @@ use datafusion_common::ScalarValue;
 use futures::TryStreamExt;
 use lacus_core::{Error, Kind, Result};
 
+use crate::status::unreadable;
+
 /// How many rows of parameters one binding may have: each is a query.
 const MOST_ROWS: usize = 10_000;
 
@@ -25,7 +27,7 @@ pub(crate) async fn rows(stream: PeekableFlightDataStream, count: usize) -> Resu
     let messages = stream.into_peekable().map_err(|status| FlightError::Tonic(Box::new(status)));
     let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
     let mut rows = Vec::new();
-    while let Some(batch) = batches.try_next().await.map_err(unreadable)? {
+    while let Some(batch) = batches.try_next().await.map_err(|error| unreadable("parameters", &error))? {
         if batch.num_columns() != count {
             let message = format!("the query has {count} parameters, {} were given", batch.num_columns());
             return Err(Error::new(Kind::InvalidQuery, message).hint("give one value for each `?` or `$n`, in order"));
@@ -36,10 +38,6 @@ pub(crate) async fn rows(stream: PeekableFlightDataStream, count: usize) -> Resu
         }
     }
     Ok(rows)
-}
-
-fn unreadable(error: FlightError) -> Error {
-    Error::new(Kind::InvalidQuery, format!("the parameters can't be read: {error}"))
 }
 
 /// The values as the client sent them: the engine coerces them as it does values from any other door.

@@ -59,19 +59,16 @@ impl Named {
 
 /// The columns of the primary key of a table.
 pub(crate) fn primary(engine: &Engine, asked: &Named) -> Result<RecordBatch> {
-    let datasets = engine.datasets();
-    let keys = datasets.iter().filter(|(name, _)| asked.is(engine, name)).map(|(name, spec)| (name, &spec.primary_key));
-    let columns: Vec<(&str, &str, i32)> =
-        keys.flat_map(|(name, key)| key.iter().zip(1..).map(|(column, place)| (name.as_str(), column.as_str(), place))).collect();
+    let spec = engine.dataset(&asked.table).filter(|_| asked.is(engine, &asked.table));
+    let columns = spec.map(|spec| spec.primary_key.clone()).unwrap_or_default();
     let rows = columns.len();
-    let texts = |of: &dyn Fn(&(&str, &str, i32)) -> String| Arc::new(StringArray::from_iter_values(columns.iter().map(of))) as ArrayRef;
     let arrays = vec![
         same(engine.lake(), rows),
         same(MAIN, rows),
-        texts(&|(table, ..)| (*table).to_owned()),
-        texts(&|(_, column, _)| (*column).to_owned()),
-        texts(&|(table, ..)| primary_name(table)),
-        Arc::new(Int32Array::from_iter_values(columns.iter().map(|(.., place)| *place))),
+        same(&asked.table, rows),
+        Arc::new(StringArray::from(columns)),
+        same(&primary_name(&asked.table), rows),
+        Arc::new((1..).take(rows).collect::<Int32Array>()),
     ];
     Ok(RecordBatch::try_new(Arc::clone(&PRIMARY), arrays)?)
 }

@@ -5,7 +5,8 @@
 //!
 //! * `wire` is the one function behind advertised, prepared and streamed schemas;
 //! * `encode` splits batches by their encoded size;
-//! * `handles` keeps plans and prepared statements, bounded in number and time;
+//! * `handles` keeps plans and prepared statements, bounded in number and time, `running` what is being fetched, so that it can be cancelled;
+//! * `metadata`, `keys`, `sql_info` and `xdbc` answer what drivers ask about tables, the server and its types;
 //! * `status` is the one place where an error becomes a gRPC status.
 
 mod bind;

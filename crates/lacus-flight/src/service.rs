@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow_flight::sql::metadata::{SqlInfoData, XdbcTypeInfoData};
+use arrow_flight::sql::metadata::{SqlInfoDataBuilder, XdbcTypeInfoData};
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
-    ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
-    ActionCreatePreparedStatementResult, Any, Command, CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas,
-    CommandGetExportedKeys, CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables,
-    CommandGetXdbcTypeInfo, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate,
+    ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
+    Command, CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys,
+    CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo,
+    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate,
     DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
@@ -32,7 +32,7 @@ use tonic::{Request, Response, Status};
 use crate::handles::Handles;
 use crate::keys::Named;
 use crate::running::Running;
-use crate::status::to_status;
+use crate::status::{to_status, unreadable};
 use crate::wire::Wire;
 use crate::{bind, encode, keys, metadata, sql_info, xdbc};
 
@@ -114,11 +114,6 @@ impl Service {
         Ok(info.with_endpoint(FlightEndpoint::new().with_ticket(Ticket::new(ticket))))
     }
 
-    /// What the server says about itself: a lake file that was edited may have made it writable.
-    fn sql_info(&self) -> Result<SqlInfoData, Status> {
-        sql_info::sql_info(&self.engine).map_err(|error| to_status(&error))
-    }
-
     /// Runs what waits under a ticket, once.
     fn run(&self, ticket: &Bytes, principal: &Principal, options: IpcWriteOptions) -> Result<FlightStream> {
         let take = || {
@@ -192,7 +187,7 @@ impl Service {
             Command::CommandGetDbSchemas(query) => query.into_builder().schema(),
             Command::CommandGetTables(query) => query.into_builder().schema(),
             Command::CommandGetTableTypes(query) => query.into_builder().schema(),
-            Command::CommandGetSqlInfo(query) => query.into_builder(&sql_info::sql_info(&self.engine)?).schema(),
+            Command::CommandGetSqlInfo(_) => Arc::new(SqlInfoDataBuilder::schema().clone()),
             Command::CommandGetXdbcTypeInfo(query) => query.into_builder(&self.types).schema(),
             Command::CommandGetPrimaryKeys(_) => Arc::clone(&keys::PRIMARY),
             Command::CommandGetExportedKeys(_) | Command::CommandGetImportedKeys(_) | Command::CommandGetCrossReference(_) => {
@@ -244,10 +239,6 @@ impl Service {
     }
 }
 
-fn unreadable(what: &str, error: &prost::DecodeError) -> Status {
-    to_status(&Error::new(Kind::InvalidQuery, format!("the {what} can't be read: {error}")))
-}
-
 /// A metadata answer is computed by the fetch; the ticket is the command itself.
 fn metadata_info(command: &impl ProstMessageExt, schema: &Schema, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
     let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(command.as_any().encode_to_vec()));
@@ -276,17 +267,6 @@ impl FlightSqlService for Service {
     async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Answer<FlightStream> {
         let principal = Self::principal(&request);
         answered(encode::options(request.metadata()).and_then(|options| self.run(&ticket.statement_handle, &principal, options)))
-    }
-
-    async fn do_action_create_prepared_statement(
-        &self,
-        query: ActionCreatePreparedStatementRequest,
-        request: Request<Action>,
-    ) -> Result<ActionCreatePreparedStatementResult, Status> {
-        let principal = Self::principal(&request);
-        let wire = Wire::of(request.metadata()).map_err(|error| to_status(&error))?;
-        let created = self.create_statement(query.query, wire, &principal).await;
-        created.map(|(answer, _)| answer).map_err(|error| to_status(&error))
     }
 
     async fn do_put_prepared_statement_query(
@@ -385,12 +365,13 @@ impl FlightSqlService for Service {
     }
 
     async fn get_flight_info_sql_info(&self, query: CommandGetSqlInfo, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
-        let info = self.sql_info()?;
-        metadata_info(&query, &query.clone().into_builder(&info).schema(), request)
+        metadata_info(&query, SqlInfoDataBuilder::schema(), request)
     }
 
     async fn do_get_sql_info(&self, query: CommandGetSqlInfo, _: Request<Ticket>) -> Answer<FlightStream> {
-        metadata_batch(query.into_builder(&self.sql_info()?).build().map_err(metadata::unencodable))
+        // By each fetch anew: a lake file that was edited may have made it writable.
+        let told = sql_info::sql_info(&self.engine).and_then(|info| query.into_builder(&info).build().map_err(metadata::unencodable));
+        metadata_batch(told)
     }
 
     async fn get_flight_info_xdbc_type_info(
@@ -451,7 +432,7 @@ impl FlightSqlService for Service {
         query: ActionCancelQueryRequest,
         request: Request<Action>,
     ) -> Result<ActionCancelQueryResult, Status> {
-        let info = FlightInfo::decode(&*query.info).map_err(|error| unreadable("FlightInfo", &error))?;
+        let info = FlightInfo::decode(&*query.info).map_err(|error| to_status(&unreadable("FlightInfo", &error)))?;
         let status = self.cancel(Some(info), &Self::principal(&request)).map_err(|error| to_status(&error))?;
         // The numbers of the older enumeration are those of the newer one.
         Ok(ActionCancelQueryResult { result: status as i32 })
@@ -462,7 +443,7 @@ impl FlightSqlService for Service {
         let action = request.into_inner();
         match action.r#type.as_str() {
             CANCEL_FLIGHT_INFO => {
-                let asked = CancelFlightInfoRequest::decode(&*action.body).map_err(|error| unreadable("request", &error))?;
+                let asked = CancelFlightInfoRequest::decode(&*action.body).map_err(|error| to_status(&unreadable("request", &error)))?;
                 let status = self.cancel(asked.info, &principal).map_err(|error| to_status(&error))?;
                 let body = CancelFlightInfoResult { status: status as i32 }.encode_to_vec().into();
                 Ok(Response::new(Box::pin(stream::iter([Ok(arrow_flight::Result { body })]))))

@@ -1,3 +1,5 @@
+use std::fmt::Display;
+
 use lacus_core::{Error, Kind};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
@@ -36,6 +38,11 @@ pub fn to_status(error: &Error) -> Status {
         status.metadata_mut().insert(ERROR_CODE_HEADER, value);
     }
     status
+}
+
+/// The error for what a client sent and nobody can read; `what` names it.
+pub(crate) fn unreadable(what: &str, error: &dyn Display) -> Error {
+    Error::new(Kind::InvalidQuery, format!("the {what} can't be read: {error}"))
 }
 
 #[cfg(test)]

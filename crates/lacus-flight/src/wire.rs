@@ -4,14 +4,17 @@
 //! decimals 128 bits; intervals become ISO 8601 durations and unions JSON, because clients that don't know these types crash rather than
 //! say so. [`Wire::Native`] unpacks dictionaries and runs alone. Advertised, prepared and streamed schemas all come from [`Wire::schema`].
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeListArray, IntervalDayTimeArray, IntervalMonthDayNanoArray, IntervalYearMonthArray, ListArray,
-    MapArray, RecordBatch, RecordBatchOptions, StringArray, StructArray, UnionArray,
+    Array, ArrayRef, AsArray, FixedSizeListArray, ListArray, MapArray, RecordBatch, RecordBatchOptions, StringArray, StructArray,
+    UnionArray,
 };
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, Schema, SchemaRef};
+use arrow::datatypes::{
+    DataType, Field, FieldRef, IntervalDayTimeType, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, Schema, SchemaRef,
+};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use lacus_core::{Error, Kind, Result};
 use tonic::metadata::MetadataMap;
@@ -136,85 +139,72 @@ fn converted(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     }
 }
 
-/// Whether a list or a union holds dictionaries or runs, whose values would have to be sent apart.
+/// Whether values of the type hold dictionaries or runs, which would have to be sent apart.
 fn is_packed(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Dictionary(..) | DataType::RunEndEncoded(..) => true,
-        DataType::Struct(fields) => fields.iter().any(|field| is_packed(field.data_type())),
-        DataType::Union(fields, _) => fields.iter().any(|(_, field)| is_packed(field.data_type())),
-        DataType::List(item)
-        | DataType::LargeList(item)
-        | DataType::ListView(item)
-        | DataType::LargeListView(item)
-        | DataType::FixedSizeList(item, _)
-        | DataType::Map(item, _) => is_packed(item.data_type()),
-        _ => false,
-    }
+    holds(data_type, |part| matches!(part, DataType::Dictionary(..) | DataType::RunEndEncoded(..)))
 }
 
 /// Whether values of the type, or in it, travel as texts that no cast makes.
 fn is_told_in_text(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Interval(_) | DataType::Union(..) => true,
-        DataType::List(item)
-        | DataType::LargeList(item)
-        | DataType::ListView(item)
-        | DataType::LargeListView(item)
-        | DataType::FixedSizeList(item, _)
-        | DataType::Map(item, _) => is_told_in_text(item.data_type()),
-        DataType::Struct(fields) => fields.iter().any(|field| is_told_in_text(field.data_type())),
-        DataType::Dictionary(_, values) => is_told_in_text(values),
-        DataType::RunEndEncoded(_, values) => is_told_in_text(values.data_type()),
-        _ => false,
-    }
+    holds(data_type, |part| matches!(part, DataType::Interval(_) | DataType::Union(..)))
+}
+
+/// Whether a type, or one that is part of it, is one of those.
+fn holds(data_type: &DataType, is: fn(&DataType) -> bool) -> bool {
+    let inside = |field: &FieldRef| holds(field.data_type(), is);
+    is(data_type)
+        || match data_type {
+            DataType::List(item)
+            | DataType::LargeList(item)
+            | DataType::ListView(item)
+            | DataType::LargeListView(item)
+            | DataType::FixedSizeList(item, _)
+            | DataType::Map(item, _)
+            | DataType::RunEndEncoded(_, item) => inside(item),
+            DataType::Struct(fields) => fields.iter().any(inside),
+            DataType::Union(fields, _) => fields.iter().any(|(_, field)| inside(field)),
+            DataType::Dictionary(_, values) => holds(values, is),
+            _ => false,
+        }
 }
 
 fn durations(array: &ArrayRef, unit: IntervalUnit) -> ArrayRef {
-    let any = array.as_any();
-    let months = any.downcast_ref::<IntervalYearMonthArray>().map(|array| array.iter().map(|value| Some(duration(value?, 0, 0))).collect());
-    let days = any.downcast_ref::<IntervalDayTimeArray>();
-    let days = days.map(|array| {
-        array.iter().map(|value| value.map(|value| duration(0, value.days, i64::from(value.milliseconds) * 1_000_000))).collect()
-    });
-    let all = any.downcast_ref::<IntervalMonthDayNanoArray>();
-    let all = all.map(|array| array.iter().map(|value| value.map(|value| duration(value.months, value.days, value.nanoseconds))).collect());
     let texts: StringArray = match unit {
-        IntervalUnit::YearMonth => months,
-        IntervalUnit::DayTime => days,
-        IntervalUnit::MonthDayNano => all,
-    }
-    .unwrap_or_else(|| StringArray::new_null(array.len()));
+        IntervalUnit::YearMonth => {
+            array.as_primitive::<IntervalYearMonthType>().iter().map(|months| Some(duration(months?, 0, 0))).collect()
+        }
+        IntervalUnit::DayTime => {
+            let values = array.as_primitive::<IntervalDayTimeType>().iter();
+            values.map(|value| value.map(|value| duration(0, value.days, i64::from(value.milliseconds) * 1_000_000))).collect()
+        }
+        IntervalUnit::MonthDayNano => {
+            let values = array.as_primitive::<IntervalMonthDayNanoType>().iter();
+            values.map(|value| value.map(|value| duration(value.months, value.days, value.nanoseconds))).collect()
+        }
+    };
     Arc::new(texts)
 }
 
 /// An ISO 8601 duration, each part with its own sign: months, days and seconds can't be turned into each other.
 fn duration(months: i32, days: i32, nanoseconds: i64) -> String {
-    let mut text = "P".to_owned();
-    let mut part = |negative: bool, value: String, unit: char| {
-        let sign = if negative { "-" } else { "" };
-        text.push_str(&format!("{sign}{value}{unit}"));
-    };
-    let calendar = [(months / 12, 'Y'), (months % 12, 'M'), (days, 'D')];
-    calendar.iter().filter(|(value, _)| *value != 0).for_each(|(value, unit)| part(*value < 0, value.unsigned_abs().to_string(), *unit));
+    let part = |negative: bool, value: &dyn Display, unit: char| format!("{}{value}{unit}", if negative { "-" } else { "" });
+    let calendar = [(months / 12, 'Y'), (months % 12, 'M'), (days, 'D')].into_iter().filter(|(value, _)| *value != 0);
+    let calendar: String = calendar.map(|(value, unit)| part(value < 0, &value.unsigned_abs(), unit)).collect();
+    if nanoseconds == 0 {
+        return if calendar.is_empty() { "PT0S".to_owned() } else { format!("P{calendar}") };
+    }
     let (size, negative) = (nanoseconds.unsigned_abs(), nanoseconds < 0);
     let (whole, fraction) = (size / 1_000_000_000, size % 1_000_000_000);
-    let clock = [(whole / 3600, 'H'), (whole / 60 % 60, 'M')];
-    let time = size != 0 || text.len() == 1;
-    if time {
-        text.push('T');
-    }
-    let mut part = |value: String, unit: char| {
-        let sign = if negative { "-" } else { "" };
-        text.push_str(&format!("{sign}{value}{unit}"));
-    };
-    clock.iter().filter(|(value, _)| *value != 0).for_each(|(value, unit)| part(value.to_string(), *unit));
+    let clock = [(whole / 3600, 'H'), (whole / 60 % 60, 'M')].into_iter().filter(|(value, _)| *value != 0);
+    let mut clock: String = clock.map(|(value, unit)| part(negative, &value, unit)).collect();
     let seconds = whole % 60;
     if fraction != 0 {
-        part(format!("{seconds}.{}", format!("{fraction:09}").trim_end_matches('0')), 'S');
-    } else if seconds != 0 || size == 0 && time {
-        part(seconds.to_string(), 'S');
+        let digits = format!("{fraction:09}");
+        clock += &part(negative, &format!("{seconds}.{}", digits.trim_end_matches('0')), 'S');
+    } else if seconds != 0 {
+        clock += &part(negative, &seconds, 'S');
     }
-    text
+    format!("P{calendar}T{clock}")
 }
 
 /// The values of a union, each as JSON: numbers and truth values as such, all else as text, as it is shown.
@@ -236,7 +226,7 @@ fn values_as_json(union: &UnionArray) -> Result<ArrayRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{DictionaryArray, Int32Array, StringViewArray};
+    use arrow::array::{DictionaryArray, Int32Array, IntervalMonthDayNanoArray, StringViewArray};
     use arrow::datatypes::Int32Type;
 
     #[test]

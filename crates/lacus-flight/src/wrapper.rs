@@ -1,6 +1,7 @@
-//! What arrow-flight's own implementation of the service leaves out or says wrongly: `GetSchema`, and a list of actions that tells the
-//! truth.
+//! What arrow-flight's own implementation of the service leaves out or says wrongly: `GetSchema`, whether a prepared statement is an
+//! update, and a list of actions that tells the truth.
 
+use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -12,13 +13,13 @@ use arrow_flight::{
 };
 use bytes::Bytes;
 use futures::{Stream, stream};
-use lacus_core::{Error, Kind, Result};
+use lacus_core::Result;
 use lacus_engine::Engine;
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::service::{CANCEL_FLIGHT_INFO, Service};
-use crate::status::to_status;
+use crate::status::{to_status, unreadable};
 use crate::wire::Wire;
 
 /// The largest message that a client may send: parameters, for now.
@@ -44,7 +45,7 @@ pub fn flight_service(engine: Engine) -> Result<FlightServiceServer<LacusFlight>
 
 impl LacusFlight {
     async fn create_statement(&self, request: Request<Action>) -> Result<Response<Messages<arrow_flight::Result>>> {
-        let unreadable = |error: &dyn std::fmt::Display| Error::new(Kind::InvalidQuery, format!("the action can't be read: {error}"));
+        let unreadable = |error: &dyn Display| unreadable("action", error);
         let (principal, wire) = (Service::principal(&request), Wire::of(request.metadata())?);
         let any = Any::decode(&*request.get_ref().body).map_err(|error| unreadable(&error))?;
         let asked: Option<ActionCreatePreparedStatementRequest> = any.unpack().map_err(|error| unreadable(&error))?;
@@ -64,10 +65,8 @@ impl LacusFlight {
     async fn schema(&self, request: Request<FlightDescriptor>) -> Result<SchemaResult> {
         let wire = Wire::of(request.metadata())?;
         let descriptor = request.into_inner();
-        let any =
-            Any::decode(&*descriptor.cmd).map_err(|error| Error::new(Kind::InvalidQuery, format!("the command can't be read: {error}")))?;
-        let command =
-            Command::try_from(any).map_err(|error| Error::new(Kind::InvalidQuery, format!("the command can't be read: {error}")))?;
+        let any = Any::decode(&*descriptor.cmd).map_err(|error| unreadable("command", &error))?;
+        let command = Command::try_from(any).map_err(|error| unreadable("command", &error))?;
         let schema = self.inner.schema_of(command, wire).await?;
         Ok(SchemaAsIpc::new(&schema, &arrow_ipc::writer::IpcWriteOptions::default()).try_into()?)
     }

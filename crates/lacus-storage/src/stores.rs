@@ -193,8 +193,7 @@ impl Stores {
         scope: Option<&ReadScope>,
     ) -> lacus_core::Result<Arc<Vec<ObjectMeta>>> {
         let listings = &self.listed.objects;
-        let before = scope.map_or_else(|| listings.forgotten(), ReadScope::forgotten);
-        let found = listings.get(pattern, self.listing_ttl(pattern.prefix()), before, pattern.list(store)).await?;
+        let found = listings.get(pattern, self.listing_ttl(pattern.prefix()), self.known_since(scope), pattern.list(store)).await?;
         if let Some(scope) = scope {
             scope.pin_all(&found).map_err(|location| self.changed(&location, "was replaced"))?;
         }
@@ -212,12 +211,15 @@ impl Stores {
         scope: Option<&ReadScope>,
     ) -> lacus_core::Result<Arc<Vec<Path>>> {
         let listings = &self.listed.folders;
-        // Both kinds of listings are forgotten together.
-        let before = scope.map_or_else(|| listings.forgotten(), ReadScope::forgotten);
-        listings.get(pattern, self.listing_ttl(pattern.prefix()), before, pattern.folders(store)).await
+        listings.get(pattern, self.listing_ttl(pattern.prefix()), self.known_since(scope), pattern.folders(store)).await
     }
 
-    /// How often listings were forgotten so far.
+    /// How often listings had been forgotten when the query of `scope` began to know the stores, or now.
+    fn known_since(&self, scope: Option<&ReadScope>) -> u64 {
+        scope.map_or_else(|| self.forgotten(), ReadScope::forgotten)
+    }
+
+    /// How often listings were forgotten so far: those of folders are forgotten together with those of objects.
     pub(crate) fn forgotten(&self) -> u64 {
         self.listed.objects.forgotten()
     }
