@@ -24,7 +24,7 @@ async fn main() -> Result<()> {
     row("Rust, embedded", times);
 
     let server = Server::bind("127.0.0.1:0").await?;
-    let remote = Remote::connect(&format!("grpc://{}", server.address())).await?;
+    let remote = Remote::connect(&server.uri()).await?;
     let serving = tokio::spawn(server.serve(engine, std::future::pending()));
     let mut times = Vec::new();
     for _ in 0..WARM_UP + ROUNDS {

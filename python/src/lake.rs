@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use lacus::datafusion::datasource::MemTable;
 use lacus::datafusion::logical_expr::{AggregateUDF, ScalarUDF};
-use lacus::{Engine, Error, Function, Kind, ReferenceForm};
+use lacus::{Engine, Error, Function, Kind, Principal, ReferenceForm, Session};
 use lacus_remote::Remote;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -24,7 +24,7 @@ const SAYS: Duration = Duration::from_millis(100);
 #[pyo3(signature = (path=None))]
 pub(crate) fn open(py: Python<'_>, path: Option<PathBuf>) -> PyResult<Lake> {
     let engine = py.detach(|| lacus::open(path.as_deref())).or_raise(py)?;
-    Ok(Lake { door: Door::Embedded(engine) })
+    Ok(Lake { door: Door::Embedded(engine, Session::new(&Principal::owner())) })
 }
 
 /// Connects to a Flight SQL server; see `lacus/_lacus.pyi`.
@@ -50,7 +50,7 @@ pub(crate) fn parameter_names(py: Python<'_>, text: &str) -> PyResult<Vec<String
 #[derive(Clone)]
 pub(crate) enum Door {
     /// In this process.
-    Embedded(Engine),
+    Embedded(Engine, Session),
     /// On a server.
     Remote(Remote),
 }
@@ -70,7 +70,7 @@ impl Lake {
     }
 
     fn register(&self, py: Python<'_>, name: &str, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Door::Embedded(engine) = &self.door else {
+        let Door::Embedded(engine, _) = &self.door else {
             let error = Error::new(Kind::Unsupported, "a server keeps no tables of its clients");
             return Err(error.hint("open the lake with lacus.open() to join it with your own data")).or_raise(py);
         };
@@ -121,7 +121,7 @@ impl Lake {
 
     /// The native half of `build_index`: `progress` is called with the files that are done and all of them, some times a second.
     fn _build_index<'py>(&self, py: Python<'py>, dataset: &str, progress: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
-        let Door::Embedded(engine) = &self.door else {
+        let Door::Embedded(engine, _) = &self.door else {
             let error = Error::new(Kind::Unsupported, "a server's indices are built where its lake file is");
             return Err(error.hint("run `lacus index build` there")).or_raise(py);
         };
@@ -152,7 +152,7 @@ impl Lake {
 
     #[pyo3(signature = (dataset, to, *, along = None))]
     fn export_index<'py>(&self, py: Python<'py>, dataset: &str, to: PathBuf, along: Option<&str>) -> PyResult<Bound<'py, PyDict>> {
-        let Door::Embedded(engine) = &self.door else {
+        let Door::Embedded(engine, _) = &self.door else {
             let error = Error::new(Kind::Unsupported, "a server's indices are exported where its lake file is");
             return Err(error.hint("run `lacus index export` there")).or_raise(py);
         };
@@ -174,7 +174,7 @@ impl Lake {
 
     fn __repr__(&self) -> String {
         match &self.door {
-            Door::Embedded(engine) => format!("<lacus.Lake `{}`>", engine.lake()),
+            Door::Embedded(engine, _) => format!("<lacus.Lake `{}`>", engine.lake()),
             Door::Remote(remote) => format!("<lacus.Lake at {}>", remote.uri()),
         }
     }
@@ -184,7 +184,7 @@ impl Lake {
     /// The engine, where functions can be registered.
     fn taking_functions(&self) -> lacus::Result<&Engine> {
         match &self.door {
-            Door::Embedded(engine) => Ok(engine),
+            Door::Embedded(engine, _) => Ok(engine),
             Door::Remote(_) => {
                 let error = Error::new(Kind::Unsupported, "functions run where the engine is, and a server takes none of its clients");
                 Err(error.hint("open the lake with lacus.open() to use functions of your own"))

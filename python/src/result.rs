@@ -7,7 +7,7 @@ use lacus::arrow::compute::cast;
 use lacus::arrow::datatypes::{DataType, SchemaRef};
 use lacus::arrow::error::ArrowError;
 use lacus::arrow::util::pretty::pretty_format_batches;
-use lacus::{Error, Principal, Query, QueryProgress, ScalarValue, notices_of};
+use lacus::{Error, Query, QueryProgress, ScalarValue, notices_of};
 use lacus_remote::RemoteQuery;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
@@ -43,7 +43,7 @@ enum Planned {
 impl Planned {
     async fn ask(door: &Door, text: &str, parameters: &[ScalarValue]) -> lacus::Result<Self> {
         match door {
-            Door::Embedded(engine) => Ok(Self::Here(engine.query(text, parameters, &Principal::owner()).await?)),
+            Door::Embedded(engine, session) => Ok(Self::Here(engine.query(text, parameters, session).await?)),
             Door::Remote(remote) => Ok(Self::There(remote.query(text, parameters).await?)),
         }
     }

@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Cache(CacheCommand),
     /// Name what the files of a dataset disagree about: units, packing, calendars, types, grids, missing variables, truncated files
     Doctor(DoctorArguments),
+    /// Make the hash of a password for `[user.NAME]` of the lake file; the password is the first line of standard input
+    HashPassword,
     /// Print what completes this command in a shell, for the shell to read
     Completions(CompletionsArguments),
     /// Print the manual page, or write those of all commands
@@ -150,9 +152,18 @@ pub(crate) enum Format {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
-    /// The address to listen on; loopback only [default: of the lake file, else 127.0.0.1:50051]
+    /// The address to listen on; beyond this machine with a certificate and users [default: of the lake file, else 127.0.0.1:50051]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) listen: Option<String>,
+    /// A socket in the file system to listen on, which only you can open; alone, nothing listens on an address
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Make a token and print it: only who brings it is answered, as on a login node that others share
+    #[arg(long)]
+    pub(crate) token: bool,
+    /// Listen beyond this machine without certificate or users: anyone reads the lake, and what travels on its way
+    #[arg(long)]
+    pub(crate) insecure: bool,
     /// An address that tells of the server over HTTP: /metrics, /health, /ready; loopback only [default: of the lake file, else none]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) http: Option<String>,

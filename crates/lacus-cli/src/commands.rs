@@ -7,6 +7,7 @@ pub(crate) mod completions;
 pub(crate) mod datasets;
 pub(crate) mod describe;
 pub(crate) mod doctor;
+pub(crate) mod hash_password;
 pub(crate) mod index;
 pub(crate) mod man;
 pub(crate) mod serve;

@@ -6,15 +6,15 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use lacus::arrow::array::RecordBatch;
 use lacus::arrow::datatypes::SchemaRef;
-use lacus::{Engine, Principal, QueryProgress, Result, ScalarValue};
+use lacus::{Engine, Principal, QueryProgress, Result, ScalarValue, Session, notices_of};
 use lacus_remote::Remote;
 
-use crate::commands;
+use crate::{commands, terminal};
 
 #[derive(Clone)]
 pub(crate) enum Door {
     /// In this process.
-    Here(Engine),
+    Here(Engine, Session),
     /// By a server.
     There(Remote),
 }
@@ -38,21 +38,27 @@ impl Answer {
     }
 }
 
+/// Says what a command wants its reader to know.
+fn told(schema: &SchemaRef) {
+    notices_of(schema).for_each(|notice| terminal::say(&format!("notice: {notice}")));
+}
+
 impl Door {
     /// The server at `connect`, or the lake here.
     pub(crate) async fn open(lake: Option<&Path>, connect: Option<&str>) -> Result<Self> {
         match connect {
             Some(uri) => Ok(Self::There(Remote::connect(uri).await?)),
-            None => Ok(Self::Here(commands::config(lake)?.engine()?)),
+            None => Ok(Self::Here(commands::config(lake)?.engine()?, Session::new(&Principal::owner()))),
         }
     }
 
     /// What one statement gives; nothing for a command, which has run.
     pub(crate) async fn ask(&self, statement: &str, parameters: &[ScalarValue]) -> Result<Option<Answer>> {
         match self {
-            Self::Here(engine) => {
-                let query = engine.query(statement, parameters, &Principal::owner()).await?;
+            Self::Here(engine, session) => {
+                let query = engine.query(statement, parameters, session).await?;
                 if query.is_command() {
+                    told(&query.schema());
                     return Ok(None);
                 }
                 let (schema, progress) = (query.schema(), Some(query.progress()));
@@ -61,6 +67,7 @@ impl Door {
             Self::There(remote) => {
                 let query = remote.query(statement, parameters).await?;
                 if query.is_command() {
+                    told(&query.schema());
                     return Ok(None);
                 }
                 let schema = query.schema();
@@ -72,15 +79,22 @@ impl Door {
     /// The schema of what one statement would give.
     pub(crate) async fn schema(&self, statement: &str) -> Result<SchemaRef> {
         match self {
-            Self::Here(engine) => Ok(engine.prepare(statement, &Principal::owner()).await?.schema),
+            Self::Here(engine, session) => Ok(engine.prepare(statement, session).await?.schema),
             Self::There(remote) => Ok(remote.query(statement, &[]).await?.schema()),
+        }
+    }
+
+    /// Waits until what statements began in the background has ended.
+    pub(crate) async fn settle(&self) {
+        if let Self::Here(engine, _) = self {
+            engine.settle().await;
         }
     }
 
     /// What the prompt calls it.
     pub(crate) fn name(&self) -> String {
         match self {
-            Self::Here(engine) => engine.lake().to_owned(),
+            Self::Here(engine, _) => engine.lake().to_owned(),
             Self::There(remote) => remote.uri().to_owned(),
         }
     }

@@ -52,7 +52,7 @@ pub(crate) async fn run(lake: Option<&Path>, connect: Option<&str>) -> Result<()
         let text = match editor.read()? {
             Read::Text(text) => text,
             Read::Nothing => continue,
-            Read::End => return Ok(()),
+            Read::End => break,
         };
         let run = shell.run(&text, editor.size());
         let outcome = tokio::select! {
@@ -64,12 +64,14 @@ pub(crate) async fn run(lake: Option<&Path>, connect: Option<&str>) -> Result<()
         };
         match outcome {
             Ok(Next::Prompt) => {}
-            Ok(Next::End) => return Ok(()),
+            Ok(Next::End) => break,
             // A mistake ends the statement, not the shell.
             Err(error) => drop(terminal::fail(&error)),
         }
         editor.changed(&shell.door);
     }
+    shell.door.settle().await;
+    Ok(())
 }
 
 impl Shell {

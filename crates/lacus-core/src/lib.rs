@@ -8,6 +8,7 @@
 //! * [`DatasetSpec`]: what a person says about a dataset;
 //! * [`Source`]: the trait that turns a specification into a table;
 //! * [`Sink`]: the trait that keeps a result;
+//! * [`Tables`]: the trait of a place for tables that SQL makes;
 //! * [`Principal`]: on whose behalf a query runs;
 //! * [`Notices`]: what a query wants its reader to know beside the rows.
 //!
@@ -25,6 +26,7 @@ mod references;
 mod sink;
 mod source;
 mod spec;
+mod tables;
 mod types;
 
 pub use error::{Error, Kind, Result};
@@ -38,4 +40,5 @@ pub use references::{ReferenceFiles, ReferenceForm};
 pub use sink::{Rows, Sink, WriteSpec};
 pub use source::{IndexProgress, IndexStatus, Source, TableInfo};
 pub use spec::{ColumnSpec, DatasetSpec, ForeignKey, OptionValue};
+pub use tables::{IfExists, TableName, Tables};
 pub use types::{wider_field, wider_type};

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{ResolvedTableReference, TableReference};
+use datafusion::common::ResolvedTableReference;
 use futures::{FutureExt, StreamExt, stream};
-use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Location, Result, Source, nearest};
+use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Location, Result, Source, Tables, nearest};
 
+use crate::client::TEMPORARY;
 use crate::information_schema::INFORMATION_SCHEMA;
 use crate::settings::{MAIN, SYSTEM};
 use crate::system;
@@ -53,17 +54,19 @@ pub struct TableEntry {
 /// What kind of table a listing shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TableKind {
-    /// A dataset, or a table that an embedding program brought.
+    /// A dataset, a table that SQL made, or one that an embedding program brought.
     Table,
     /// A view.
     View,
     /// A table of `information_schema`.
     System,
+    /// A table of a session.
+    Temporary,
 }
 
 impl TableKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Table, Self::View, Self::System];
+    pub const ALL: [Self; 4] = [Self::Table, Self::View, Self::System, Self::Temporary];
 
     /// The word for it that tools filter on.
     pub fn as_str(self) -> &'static str {
@@ -71,6 +74,7 @@ impl TableKind {
             Self::Table => "TABLE",
             Self::View => "VIEW",
             Self::System => "SYSTEM TABLE",
+            Self::Temporary => "LOCAL TEMPORARY",
         }
     }
 }
@@ -81,11 +85,25 @@ pub(crate) struct Catalog {
     pub(crate) lake: String,
     sources: Vec<Arc<dyn Source>>,
     entries: RwLock<BTreeMap<String, Entry>>,
+    written: Option<Arc<dyn Tables>>,
 }
 
 impl Catalog {
-    pub(crate) fn new(lake: String, sources: Vec<Arc<dyn Source>>) -> Self {
-        Self { lake, sources, entries: RwLock::default() }
+    pub(crate) fn new(lake: String, sources: Vec<Arc<dyn Source>>, written: Option<Arc<dyn Tables>>) -> Self {
+        Self { lake, sources, entries: RwLock::default(), written }
+    }
+
+    /// The tables that SQL made.
+    pub(crate) fn written(&self) -> Option<&Arc<dyn Tables>> {
+        self.written.as_ref()
+    }
+
+    /// The place for tables that SQL makes.
+    pub(crate) fn place_for_tables(&self) -> Result<&Arc<dyn Tables>> {
+        let none = || Error::new(Kind::Unsupported, "this engine keeps no tables").hint("call `lacus::register_defaults`, or add a place for them");
+        let written = self.written.as_ref().ok_or_else(none)?;
+        written.check()?;
+        Ok(written)
     }
 
     pub(crate) fn sources(&self) -> &[Arc<dyn Source>] {
@@ -153,15 +171,9 @@ impl Catalog {
         Ok(())
     }
 
-    /// The full name behind a reference.
-    pub(crate) fn resolve(&self, reference: TableReference) -> ResolvedTableReference {
-        reference.resolve(&self.lake, MAIN)
-    }
-
     /// Checks that a reference which DDL names stands in `main` of this lake, and gives its name.
-    pub(crate) fn own_name(&self, reference: &TableReference) -> Result<String> {
-        let resolved = self.resolve(reference.clone());
-        self.check_schema(&resolved)?;
+    pub(crate) fn own_name(&self, resolved: &ResolvedTableReference) -> Result<String> {
+        self.check_schema(resolved)?;
         if resolved.schema.as_ref() != MAIN {
             return Err(Error::new(Kind::InvalidQuery, format!("nothing can be created or dropped in `{}`", resolved.schema)));
         }
@@ -176,7 +188,16 @@ impl Catalog {
         Some((spec, source))
     }
 
-    /// All schemas: those of every lake, and one for each dataset that holds several tables.
+    /// All schemas, those that SQL made among them.
+    pub(crate) async fn all_schemas(&self) -> Result<Vec<String>> {
+        let mut all = self.schemas();
+        if let Some(written) = &self.written {
+            all.extend(written.schemas().await?);
+        }
+        Ok(all)
+    }
+
+    /// The schemas of every lake, and one for each dataset that holds several tables.
     pub(crate) fn schemas(&self) -> Vec<String> {
         let fixed = [INFORMATION_SCHEMA, MAIN, SYSTEM].map(str::to_owned);
         let of_datasets = self.entries().into_keys().filter(|name| self.dataset_schema(name).is_some());
@@ -258,8 +279,19 @@ impl Catalog {
     /// All tables of all schemas. Datasets that hold several tables are opened for it; one that can't be opened has no other tables
     /// than the one of its name, and the query that uses it says why.
     /// `wanted` says of which schemas the tables are of use; the datasets behind others are not opened.
-    pub(crate) async fn all_tables(&self, session: &dyn Session, wanted: impl Fn(&str) -> bool) -> Vec<TableEntry> {
+    pub(crate) async fn all_tables(
+        &self,
+        session: &dyn Session,
+        client: &crate::Session,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<TableEntry>> {
         let mut all = self.tables();
+        let entry = |schema: String, name: String, kind| TableEntry { catalog: self.lake.clone(), schema, name, kind, description: None };
+        if let Some(written) = &self.written {
+            all.extend(written.tables().await?.into_iter().map(|name| entry(name.schema, name.table, TableKind::Table)));
+            all.sort_by(|left, right| (&left.schema, &left.name).cmp(&(&right.schema, &right.name)));
+        }
+        all.extend(client.temporary_tables().into_iter().map(|name| entry(TEMPORARY.to_owned(), name, TableKind::Temporary)));
         let mut opening = Vec::new();
         for name in self.entries().into_keys().filter(|name| wanted(name)) {
             if let Some((spec, source)) = self.dataset_schema(&name) {
@@ -276,14 +308,9 @@ impl Catalog {
                 description: table.description,
             }));
         }
-        all.extend(self.sources.iter().flat_map(|source| source.system_tables()).chain(&system::TABLES).map(|name| TableEntry {
-            catalog: self.lake.clone(),
-            schema: SYSTEM.to_owned(),
-            name: (*name).to_owned(),
-            kind: TableKind::System,
-            description: None,
-        }));
-        all
+        let system = self.sources.iter().flat_map(|source| source.system_tables()).chain(&system::TABLES);
+        all.extend(system.map(|name| entry(SYSTEM.to_owned(), (*name).to_owned(), TableKind::System)));
+        Ok(all)
     }
 
     /// All tables of `main`, by name.

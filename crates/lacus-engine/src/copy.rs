@@ -7,10 +7,8 @@ use datafusion::arrow::array::{RecordBatch, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::sql::parser::{CopyToSource, CopyToStatement, Statement};
 use datafusion::sql::sqlparser::ast::{self, Value};
-use futures::StreamExt;
-use lacus_core::{Error, Kind, Location, OptionValue, Result, Rows, Sink, WriteSpec, nearest};
+use lacus_core::{Error, Kind, Location, OptionValue, Result, Sink, WriteSpec, nearest};
 
-use crate::query::ResultStream;
 use crate::statement;
 
 /// Where a statement wants its rows to be kept.
@@ -93,11 +91,6 @@ fn option(name: &str, value: &Value) -> Result<OptionValue> {
 
 fn not_written_out(name: &str, value: &Value) -> Error {
     Error::new(Kind::InvalidQuery, format!("the option `{name}` is {value}, but must be a text, a whole number, true or false"))
-}
-
-/// What a sink reads.
-pub(crate) fn rows(stream: ResultStream) -> Rows<'static> {
-    stream.boxed()
 }
 
 /// The one row of the answer.

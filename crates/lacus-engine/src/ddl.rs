@@ -1,31 +1,44 @@
-//! `CREATE` and `DROP`: what they change lasts until the engine closes, and all clients see it.
+//! Commands: `CREATE` and `DROP` of names, and `SET`. Views and external tables last until the engine closes, and all clients see them.
 
 use std::sync::Arc;
 
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{CreateExternalTable, CreateView, DdlStatement, LogicalPlan};
+use datafusion::common::TableReference;
+use datafusion::logical_expr::{
+    CreateExternalTable, CreateView, DdlStatement, DropCatalogSchema, LogicalPlan, Statement as PlannedStatement,
+};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, ObjectType};
-use lacus_core::{DatasetSpec, Error, Kind, Location, OptionValue, Result};
+use lacus_core::{DatasetSpec, Error, Kind, Location, OptionValue, Result, TableName, nearest};
 
 use crate::catalog::{Catalog, Entry, Origin, TableKind};
+use crate::client::{Session, TEMPORARY};
+use crate::planner::Planner;
+use crate::settings::MAIN;
 
-/// Refuses statements that would write or change settings, before anything is opened for them.
-pub(crate) fn refuse_writes(statement: &Statement) -> Result<()> {
+/// Refuses statements that nothing is done for, before anything is opened for them.
+pub(crate) fn refuse_unknown(statement: &Statement) -> Result<()> {
     let allowed = match statement {
-        // COPY writes into stores that say so, and never over anything.
-        Statement::CreateExternalTable(_) | Statement::CopyTo(_) => true,
-        Statement::Explain(explain) if matches!(*explain.statement, Statement::CopyTo(_)) => {
-            return Err(Error::new(Kind::Unsupported, "EXPLAIN COPY is not supported").hint("explain the query inside"));
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => true,
+        Statement::Explain(explain) => {
+            return match explain.statement.as_ref() {
+                Statement::CopyTo(_) => Err(Error::new(Kind::Unsupported, "EXPLAIN COPY is not supported").hint("explain the query inside")),
+                inner => refuse_unknown(inner),
+            };
         }
-        Statement::Explain(explain) => return refuse_writes(&explain.statement),
-        Statement::Reset(_) => false,
         Statement::Statement(statement) => match statement.as_ref() {
-            ast::Statement::Drop { object_type, .. } => matches!(object_type, ObjectType::Table | ObjectType::View),
+            ast::Statement::Drop { object_type, .. } => matches!(object_type, ObjectType::Table | ObjectType::View | ObjectType::Schema),
             other => matches!(
                 other,
                 ast::Statement::Query(_)
                     | ast::Statement::CreateView(_)
+                    | ast::Statement::CreateTable(_)
+                    | ast::Statement::CreateSchema { .. }
+                    | ast::Statement::Insert(_)
+                    | ast::Statement::Update(_)
+                    | ast::Statement::Delete(_)
+                    | ast::Statement::Truncate(_)
+                    | ast::Statement::Set(_)
                     | ast::Statement::Explain { .. }
                     | ast::Statement::ExplainTable { .. }
                     | ast::Statement::ShowTables { .. }
@@ -42,9 +55,10 @@ pub(crate) fn refuse_writes(statement: &Statement) -> Result<()> {
     let text = statement.to_string();
     let words: Vec<&str> = text.split_whitespace().take(2).collect();
     let hint = match words.as_slice() {
-        ["CREATE", ..] => "CREATE VIEW keeps a query under a name; CREATE EXTERNAL TABLE names files",
-        ["SET" | "RESET", ..] => "limits are set in the lake file",
-        _ => "tables can be read, not written; COPY ... TO keeps a result",
+        ["CREATE", ..] => "CREATE TABLE keeps rows, CREATE VIEW a query under a name; CREATE EXTERNAL TABLE names files",
+        ["BEGIN" | "START" | "COMMIT" | "ROLLBACK" | "SAVEPOINT", ..] => "each statement is committed by itself, as a whole",
+        ["MERGE", ..] => "write UPDATE, DELETE and INSERT",
+        _ => "SQL for queries, CREATE, DROP, INSERT, UPDATE, DELETE, TRUNCATE, COPY and SET is known",
     };
     Err(Error::new(Kind::Unsupported, format!("{} is not supported", words.join(" "))).hint(hint))
 }
@@ -53,9 +67,15 @@ pub(crate) fn refuse_writes(statement: &Statement) -> Result<()> {
 pub(crate) fn is_command(plan: &LogicalPlan) -> Result<bool> {
     match plan {
         LogicalPlan::Ddl(
-            DdlStatement::CreateExternalTable(_) | DdlStatement::CreateView(_) | DdlStatement::DropTable(_) | DdlStatement::DropView(_),
-        ) => Ok(true),
-        // `refuse_writes` looked at the text; a plan that writes all the same is refused here.
+            DdlStatement::CreateExternalTable(_)
+            | DdlStatement::CreateView(_)
+            | DdlStatement::CreateCatalogSchema(_)
+            | DdlStatement::DropTable(_)
+            | DdlStatement::DropView(_)
+            | DdlStatement::DropCatalogSchema(_),
+        )
+        | LogicalPlan::Statement(PlannedStatement::SetVariable(_) | PlannedStatement::ResetVariable(_)) => Ok(true),
+        // `refuse_unknown` looked at the text, and what writes was taken off; a plan that writes all the same is refused here.
         LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => {
             Err(Error::new(Kind::Unsupported, format!("{} is not supported", plan.display())))
         }
@@ -64,26 +84,117 @@ pub(crate) fn is_command(plan: &LogicalPlan) -> Result<bool> {
 }
 
 /// Applies a statement for which [`is_command`] said yes.
-pub(crate) async fn apply(plan: LogicalPlan, text: &str, catalog: &Catalog, state: &SessionState) -> Result<()> {
+pub(crate) async fn apply(plan: LogicalPlan, text: &str, planner: &Planner<'_>) -> Result<()> {
+    let Planner { state, catalog, session } = planner;
     match plan {
-        LogicalPlan::Ddl(DdlStatement::CreateExternalTable(table)) => create_table(&table, catalog, state).await,
-        LogicalPlan::Ddl(DdlStatement::CreateView(view)) => create_view(&view, text, catalog),
-        LogicalPlan::Ddl(DdlStatement::DropTable(drop)) => catalog.remove(&catalog.own_name(&drop.name)?, TableKind::Table, drop.if_exists),
-        LogicalPlan::Ddl(DdlStatement::DropView(drop)) => catalog.remove(&catalog.own_name(&drop.name)?, TableKind::View, drop.if_exists),
+        LogicalPlan::Ddl(DdlStatement::CreateExternalTable(table)) => create_table(&table, planner, state).await,
+        LogicalPlan::Ddl(DdlStatement::CreateView(view)) => create_view(&view, text, planner).await,
+        LogicalPlan::Ddl(DdlStatement::CreateCatalogSchema(schema)) => {
+            let name = own_schema(&schema.schema_name, catalog)?;
+            if catalog.schemas().contains(&name) || !catalog.place_for_tables()?.create_schema(&name).await? {
+                let error = Error::new(Kind::AlreadyExists, format!("the schema `{name}` exists already"));
+                return if schema.if_not_exists { Ok(()) } else { Err(error.hint("write IF NOT EXISTS, or choose another name")) };
+            }
+            Ok(())
+        }
+        LogicalPlan::Ddl(DdlStatement::DropCatalogSchema(drop)) => drop_schema(&drop, catalog, session).await,
+        LogicalPlan::Ddl(DdlStatement::DropTable(drop)) => drop_table(&drop.name, drop.if_exists, planner).await,
+        LogicalPlan::Ddl(DdlStatement::DropView(drop)) => {
+            catalog.remove(&catalog.own_name(&planner.resolve(drop.name))?, TableKind::View, drop.if_exists)
+        }
+        LogicalPlan::Statement(PlannedStatement::SetVariable(set)) => set_variable(&set.variable, &set.value, catalog, session).await,
+        LogicalPlan::Statement(PlannedStatement::ResetVariable(reset)) => session.set(&reset.variable, None),
         other => Err(Error::new(Kind::Internal, format!("`{}` is no command", other.display()))),
     }
 }
 
-fn create_view(view: &CreateView, text: &str, catalog: &Catalog) -> Result<()> {
-    let name = catalog.own_name(&view.name)?;
+/// Changes what a session keeps: its schema, or a setting.
+pub(crate) async fn set_variable(name: &str, value: &str, catalog: &Catalog, session: &Session) -> Result<()> {
+    match name.to_lowercase().as_str() {
+        "schema" | "search_path" | "current_schema" => {
+            let schemas = catalog.all_schemas().await?;
+            if !schemas.iter().any(|schema| schema == value) {
+                let error = Error::new(Kind::NotFound, format!("no schema `{value}`"));
+                return Err(match nearest(value, schemas.iter().map(String::as_str)) {
+                    Some(near) => error.hint(format!("did you mean `{near}`?")),
+                    None => error.hint(format!("the schemas are {}", schemas.join(", "))),
+                });
+            }
+            session.set_schema(value)
+        }
+        "catalog" if value == catalog.lake => Ok(()),
+        "catalog" => Err(Error::new(Kind::NotFound, format!("no catalog `{value}`")).hint(format!("the catalog is `{}`", catalog.lake))),
+        name => session.set(name, Some(value)),
+    }
+}
+
+fn own_schema(name: &str, catalog: &Catalog) -> Result<String> {
+    match name.split_once('.') {
+        Some((of, name)) if of == catalog.lake => Ok(name.to_owned()),
+        Some((of, _)) => Err(Error::new(Kind::NotFound, format!("no catalog `{of}`")).hint(format!("the catalog is `{}`", catalog.lake))),
+        None => Ok(name.to_owned()),
+    }
+}
+
+async fn drop_schema(drop: &DropCatalogSchema, catalog: &Catalog, session: &Session) -> Result<()> {
+    let name = drop.name.schema_name();
+    if catalog.schemas().iter().any(|schema| schema == name) {
+        return Err(Error::new(Kind::InvalidQuery, format!("the schema `{name}` was not made by SQL, which can't drop it")));
+    }
+    let dropped = match catalog.written() {
+        Some(written) => written.drop_schema(name, drop.cascade).await?,
+        None => false,
+    };
+    if dropped && session.schema() == name {
+        session.set_schema(MAIN)?;
+    }
+    match dropped || drop.if_exists {
+        true => Ok(()),
+        false => Err(Error::new(Kind::NotFound, format!("no schema `{name}`"))),
+    }
+}
+
+async fn drop_table(name: &TableReference, if_exists: bool, planner: &Planner<'_>) -> Result<()> {
+    let (catalog, resolved) = (planner.catalog, planner.resolve(name.clone()));
+    if resolved.schema.as_ref() == TEMPORARY && planner.session.drop_temporary(&resolved.table) {
+        return Ok(());
+    }
+    let known = resolved.schema.as_ref() == MAIN && catalog.entry(&resolved.table).is_some();
+    if !known
+        && let (Some(written), Ok(name)) = (catalog.written(), TableName::new(&resolved.schema, &resolved.table))
+        && resolved.catalog.as_ref() == catalog.lake
+    {
+        return match written.drop_table(&name).await? || if_exists {
+            true => Ok(()),
+            false => Err(catalog.unknown(&resolved)),
+        };
+    }
+    catalog.remove(&catalog.own_name(&resolved)?, TableKind::Table, if_exists)
+}
+
+/// Refuses a name that a table has which SQL made: it would be hidden.
+async fn check_new(name: &str, catalog: &Catalog) -> Result<()> {
+    let (Some(written), Ok(table)) = (catalog.written(), TableName::new(MAIN, name)) else { return Ok(()) };
+    match written.tables().await?.contains(&table) {
+        true => Err(Error::new(Kind::AlreadyExists, format!("the table `{name}` exists already")).hint("choose another name, or drop it")),
+        false => Ok(()),
+    }
+}
+
+async fn create_view(view: &CreateView, text: &str, planner: &Planner<'_>) -> Result<()> {
+    let catalog = planner.catalog;
+    let name = catalog.own_name(&planner.resolve(view.name.clone()))?;
+    check_new(&name, catalog).await?;
     catalog.add(&name, Entry::View { definition: text.to_owned() }, view.or_replace)
 }
 
-async fn create_table(table: &CreateExternalTable, catalog: &Catalog, state: &SessionState) -> Result<()> {
-    let name = catalog.own_name(&table.name)?;
+async fn create_table(table: &CreateExternalTable, planner: &Planner<'_>, state: &SessionState) -> Result<()> {
+    let catalog = planner.catalog;
+    let name = catalog.own_name(&planner.resolve(table.name.clone()))?;
     if table.if_not_exists && catalog.entry(&name).is_some() {
         return Ok(());
     }
+    check_new(&name, catalog).await?;
     let spec = spec(&name, table)?;
     catalog.source_of(&spec)?.check(&spec)?;
     // A table that can't be opened is a mistake in the statement: say so now, not at the first query.

@@ -1,7 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{ParamValues, ScalarValue, TableReference};
@@ -9,13 +11,15 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{AggregateUDF, LogicalPlan, ScalarUDF, WindowUDF};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use lacus_core::{
-    DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Notices, Principal, ReferenceFiles, ReferenceForm, Result, Sink,
-    Source, StoreName,
+    DatasetName, DatasetSpec, Error, IfExists, IndexProgress, IndexStatus, Kind, Notices, Principal, ReferenceFiles, ReferenceForm, Result,
+    Rows, Sink, Source, StoreName, Tables,
 };
+use futures::{StreamExt, TryStreamExt, future, stream};
 use lacus_storage::Stores;
 use tracing::Instrument;
 
 use crate::activity::{Activity, Record, Recorded};
+use crate::client::Session;
 use crate::catalog::{Catalog, Entry, Origin, TableEntry};
 use crate::copy::Target;
 use crate::functions::{BaseState, Function, FunctionKind};
@@ -25,7 +29,11 @@ use crate::query::{Deadline, Fallback, Query, Ready, RowsWork, Work};
 use crate::session::Scope;
 use crate::statement::{self, Own, Parsed};
 use crate::totals::Totals;
+use crate::writes::{self, Part, Place, Write};
 use crate::{LakeContent, LakeFile, Limits, copy, ddl, describe, explain, information_schema, rules, session, summarize};
+
+/// The part of the memory that the temporary tables of one session may take: one of so many.
+const TEMPORARY_SHARE: usize = 10;
 
 /// One engine over one lake.
 ///
@@ -68,8 +76,55 @@ pub struct Prepared {
     pub schema: SchemaRef,
     /// The type of each parameter by position, where the text tells it.
     pub parameters: Vec<Option<DataType>>,
-    /// Whether it is a command (`CREATE`, `DROP`), which has no rows.
+    /// Whether it is an update (`CREATE`, `DROP`, `INSERT`), which gives no rows but their number.
     pub is_command: bool,
+    /// Whether it adds rows to a table, so that those of many rows of parameters can be added in one step.
+    pub adds_rows: bool,
+}
+
+impl Prepared {
+    fn update(parameters: Vec<Option<DataType>>) -> Self {
+        Self { schema: Arc::new(Schema::empty()), parameters, is_command: true, adds_rows: false }
+    }
+}
+
+/// What to do with the rows of an ingest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ingest {
+    /// Make a table of them; one that exists is an error.
+    Create {
+        /// Whether it is one of the session.
+        temporary: bool,
+    },
+    /// Add them to the table.
+    Append,
+    /// Make a table of them, in the place of one that exists.
+    Replace {
+        /// Whether it is one of the session.
+        temporary: bool,
+    },
+    /// Add them to the table, which is made when there is none.
+    CreateAppend {
+        /// Whether it is one of the session.
+        temporary: bool,
+    },
+}
+
+impl Ingest {
+    fn may_add(self) -> bool {
+        matches!(self, Self::Append | Self::CreateAppend { .. })
+    }
+
+    fn is_temporary(self) -> bool {
+        matches!(
+            self,
+            Self::Create { temporary: true } | Self::Replace { temporary: true } | Self::CreateAppend { temporary: true }
+        )
+    }
+
+    fn if_exists(self) -> IfExists {
+        if matches!(self, Self::Replace { .. }) { IfExists::Replace } else { IfExists::Fail }
+    }
 }
 
 /// Builds an [`Engine`].
@@ -81,6 +136,7 @@ pub struct EngineBuilder {
     state: Option<PathBuf>,
     sources: Vec<Arc<dyn Source>>,
     sinks: Vec<Arc<dyn Sink>>,
+    written: Option<Arc<dyn Tables>>,
     datasets: Vec<(DatasetName, DatasetSpec)>,
     tables: Vec<(String, Arc<dyn TableProvider>)>,
     functions: Vec<Function>,
@@ -132,6 +188,13 @@ impl EngineBuilder {
     #[must_use]
     pub fn sink(mut self, sink: Arc<dyn Sink>) -> Self {
         self.sinks.push(sink);
+        self
+    }
+
+    /// The place for tables that SQL makes.
+    #[must_use]
+    pub fn tables(mut self, place: Arc<dyn Tables>) -> Self {
+        self.written = Some(place);
         self
     }
 
@@ -206,7 +269,7 @@ impl EngineBuilder {
         let activity = Activity::new(self.limits.queries, self.limits.queue);
         let state = session::base_state(&self.lake, &self.limits, &activity, &self.rules_off, self.rules)?;
         let base = BaseState::new(state, self.functions)?;
-        let catalog = Catalog::new(self.lake, self.sources);
+        let catalog = Catalog::new(self.lake, self.sources, self.written);
         for (name, spec) in self.datasets {
             catalog.add(name.as_str(), Entry::Dataset { spec: Arc::new(spec), origin: Origin::LakeFile }, false)?;
         }
@@ -222,14 +285,40 @@ impl EngineBuilder {
     }
 }
 
-/// A query as far as planning: what it reads is counted in its own scope.
+/// A statement as far as planning: what it reads is counted in its own scope.
 struct Planned {
-    plan: LogicalPlan,
+    /// The plans whose rows it gives, one after another; or one command.
+    plans: Vec<Part>,
     state: SessionState,
     text: String,
     is_command: bool,
-    /// Where the rows are kept, by COPY.
-    target: Option<Target>,
+    /// What is done with the rows.
+    keeping: Option<Keeping>,
+}
+
+/// What is done with rows that the caller doesn't get.
+enum Keeping {
+    /// They are kept beside the lake's tables, by COPY.
+    Copy(Target),
+    /// A table is made or changed.
+    Table(Write),
+}
+
+/// What a statement gives.
+enum Outcome {
+    /// Rows for the caller, or none.
+    Ready(Ready),
+    /// Rows that are kept.
+    Kept(Box<Kept>),
+}
+
+/// Rows that are kept, planned.
+struct Kept {
+    keeping: Keeping,
+    schema: SchemaRef,
+    plans: Vec<Part>,
+    rows: Vec<Vec<ScalarValue>>,
+    state: SessionState,
 }
 
 impl Engine {
@@ -242,6 +331,7 @@ impl Engine {
             state: None,
             sources: Vec::new(),
             sinks: Vec::new(),
+            written: None,
             datasets: Vec::new(),
             tables: Vec::new(),
             functions: Vec::new(),
@@ -251,23 +341,45 @@ impl Engine {
         }
     }
 
-    /// Plans one statement, with a value for each `?` or `$n` by position. A command has run when this returns, and so has COPY: its
-    /// result is the number of rows that were written. Dropping the call before it returns cancels it.
+    /// Plans one statement, with a value for each `?` or `$n` by position. A command has run when this returns, and so has what writes:
+    /// its result is the number of rows. Dropping the call before it returns cancels it.
     ///
     /// # Errors
     /// By kind: `InvalidQuery` for the text and the parameters, `NotFound` for names, `CorruptData` for files that can't be read,
-    /// `Unsupported` for statements that change tables; what [`Sink::write`] says.
-    pub async fn query(&self, sql: &str, parameters: &[ScalarValue], principal: &Principal) -> Result<Query> {
+    /// `Unsupported` for statements that there are not; what [`Sink::write`] and [`Tables`] say.
+    pub async fn query(&self, sql: &str, parameters: &[ScalarValue], session: impl Into<Session>) -> Result<Query> {
+        let mut queries = self.query_rows(sql, &[parameters.to_vec()], session).await?;
+        queries.pop().ok_or_else(|| Error::new(Kind::Internal, "a statement gave nothing"))
+    }
+
+    /// As [`Engine::query`], for each of several rows of parameters. INSERT adds what it says for all of them in one step, and is one
+    /// query; any other statement is a query for each.
+    ///
+    /// # Errors
+    /// As [`Engine::query`]; `InvalidQuery` when there is no row.
+    pub async fn query_rows(&self, sql: &str, rows: &[Vec<ScalarValue>], session: impl Into<Session>) -> Result<Vec<Query>> {
+        let session = session.into();
+        if rows.len() > 1 && !self.prepare(sql, &session).await?.adds_rows {
+            let mut all = Vec::with_capacity(rows.len());
+            for row in rows {
+                all.extend(self.query_once(sql, std::slice::from_ref(row), &session).await?);
+            }
+            return Ok(all);
+        }
+        self.query_once(sql, rows, &session).await
+    }
+
+    async fn query_once(&self, sql: &str, rows: &[Vec<ScalarValue>], session: &Session) -> Result<Vec<Query>> {
         let deadline = Deadline::after(self.shared.limits.deadline);
         let memory = self.shared.memory.of_query(self.shared.limits.query_memory);
-        let recorded = self.shared.activity.begin(sql, principal, memory);
+        let recorded = self.shared.activity.begin(sql, session.principal(), memory);
         let record = Arc::clone(&recorded.record);
         let planned = tokio::select! {
-            planned = deadline.bound(self.query_before(sql, parameters, deadline, &recorded)) => planned,
+            planned = deadline.bound(self.query_before(sql, rows, session, deadline, &recorded)) => planned,
             killed = Arc::clone(&record).killed() => Err(killed),
         };
         match planned {
-            Ok(planned) => Ok(planned.into_query(deadline, recorded)),
+            Ok(planned) => Ok(vec![planned.into_query(deadline, recorded)]),
             Err(error) => {
                 recorded.ended(Err::<(), _>(&error));
                 Err(error)
@@ -275,58 +387,180 @@ impl Engine {
         }
     }
 
-    async fn query_before(&self, sql: &str, parameters: &[ScalarValue], deadline: Deadline, recorded: &Recorded) -> Result<Ready> {
+    async fn query_before(
+        &self,
+        sql: &str,
+        rows: &[Vec<ScalarValue>],
+        session: &Session,
+        deadline: Deadline,
+        recorded: &Recorded,
+    ) -> Result<Ready> {
         let query = recorded.record.scope.reads.span();
-        let planning = self.ready(sql, parameters, &recorded.record).instrument(tracing::debug_span!(parent: &query, "plan"));
+        let planning = self.outcome(sql, rows, session, &recorded.record).instrument(tracing::debug_span!(parent: &query, "plan"));
         match planning.await? {
-            (ready, Some((target, state))) => keep(ready, &target, &state, deadline, recorded).instrument(query).await,
-            (ready, None) => Ok(ready),
+            Outcome::Ready(ready) => Ok(ready),
+            Outcome::Kept(kept) => self.keep(*kept, session, deadline, recorded).instrument(query).await,
         }
     }
 
-    /// Plans one statement; a command has run then. What is kept comes with its target.
-    async fn ready(&self, sql: &str, parameters: &[ScalarValue], record: &Record) -> Result<(Ready, Option<(Target, SessionState)>)> {
+    /// Plans one statement; a command has run then.
+    async fn outcome(&self, sql: &str, rows: &[Vec<ScalarValue>], session: &Session, record: &Record) -> Result<Outcome> {
         let scope = &record.scope;
+        let first = rows.first().map(Vec::as_slice).ok_or_else(|| {
+            Error::new(Kind::InvalidQuery, "no row of parameters was bound").hint("bind at least one row")
+        })?;
         self.reload(&scope.notices);
+        let done = || Outcome::Ready(Ready { schema: Arc::new(Schema::empty()), work: Work::Done });
         let parsed = match statement::own(sql)? {
             None => statement::parse(sql)?,
-            Some(Own::Summarize(from)) => self.summary(&from, scope, &record.memory).await?,
+            Some(Own::Summarize(from)) => self.summary(&from, session, scope, &record.memory).await?,
             Some(Own::Kill(id)) => {
-                statement::check_parameters(0, parameters)?;
+                statement::check_parameters(0, first)?;
                 self.shared.activity.kill(&id, &record.principal)?;
-                return Ok((Ready { schema: Arc::new(Schema::empty()), work: Work::Done }, None));
+                return Ok(done());
             }
             Some(Own::Refresh(name)) => {
-                statement::check_parameters(0, parameters)?;
+                statement::check_parameters(0, first)?;
                 self.refresh(&name).await?;
-                return Ok((Ready { schema: Arc::new(Schema::empty()), work: Work::Done }, None));
+                return Ok(done());
             }
         };
-        statement::check_parameters(parsed.parameters, parameters)?;
-        let Planned { plan, state, text, is_command, target } = self.plan(parsed, scope, &record.memory).await?;
+        rows.iter().try_for_each(|row| statement::check_parameters(parsed.parameters, row))?;
+        let Planned { mut plans, state, text, is_command, keeping } = self.plan(parsed, session, scope, &record.memory).await?;
         if is_command {
-            ddl::apply(plan, &text, &self.shared.catalog, &state).await?;
-            return Ok((Ready { schema: Arc::new(Schema::empty()), work: Work::Done }, None));
+            let planner = self.planner(&state, session);
+            for part in plans {
+                ddl::apply(part.plan, &text, &planner).await?;
+            }
+            return Ok(done());
         }
-        let logical = if parameters.is_empty() { plan } else { plan.with_param_values(ParamValues::from(parameters.to_vec()))? };
-        if let Some(target) = &target {
-            target.sink.check(&target.spec, logical.schema().inner())?;
+        if let Some(keeping) = keeping {
+            let bound = bind(&plans[0].plan, first)?;
+            let schema = Arc::clone(bound.schema().inner());
+            match &keeping {
+                Keeping::Copy(target) => target.sink.check(&target.spec, &schema)?,
+                Keeping::Table(Write::Create { place: Place::Lake(_), .. }) => {
+                    self.shared.catalog.place_for_tables()?.check_schema(&schema)?;
+                }
+                Keeping::Table(_) => {}
+            }
+            return Ok(Outcome::Kept(Box::new(Kept { keeping, schema, plans, rows: rows.to_vec(), state })));
         }
+        let part = plans.pop().ok_or_else(|| Error::new(Kind::Internal, "a statement has no plan"))?;
+        Ok(Outcome::Ready(self.ready(bind(&part.plan, first)?, &state, scope).await?))
+    }
+
+    /// A plan with its parameters, ready to run.
+    async fn ready(&self, logical: LogicalPlan, state: &SessionState, scope: &Scope) -> Result<Ready> {
         let schema = Arc::new(scope.noticed(logical.schema().as_arrow().clone()));
         let explains = explain::is_explanation(&logical);
-        let plan = session::physical_plan(&state, &logical, self.shared.shares).await?;
+        let plan = session::physical_plan(state, &logical, self.shared.shares).await?;
         let rows = RowsWork { plan, task: state.task_ctx(), explains, fallback: Some(Fallback { logical, state: state.clone() }) };
-        Ok((Ready { schema, work: Work::Rows(Box::new(rows)) }, target.map(|target| (target, state))))
+        Ok(Ready { schema, work: Work::Rows(Box::new(rows)) })
+    }
+
+    /// Runs plans whose rows are kept.
+    async fn keep(&self, kept: Kept, session: &Session, deadline: Deadline, recorded: &Recorded) -> Result<Ready> {
+        let Kept { keeping, schema, plans, rows, state } = kept;
+        let scope = &recorded.record.scope;
+        let (state, counted, told) = (&state, &AtomicU64::new(0), &AtomicU64::new(0));
+        let bound = rows.iter().flat_map(|row| plans.iter().enumerate().map(move |(place, part)| (place, part, row)));
+        let parts = stream::iter(bound.collect::<Vec<_>>()).then(move |(place, part, row)| async move {
+            let ready = self.ready(bind(&part.plan, row)?, state, scope).await?;
+            let rows = ready.into_query(deadline, recorded.part()).stream()?;
+            let rows = rows.inspect_ok(move |batch| {
+                // Only the rows of the first plan are those that the statement is about.
+                let count = batch.num_rows() as u64;
+                counted.fetch_add(if place == 0 { count } else { 0 }, Ordering::Relaxed);
+                told.fetch_add(count, Ordering::Relaxed);
+            });
+            Ok::<_, Error>(rows.try_filter(|_| future::ready(part.is_written)))
+        });
+        let rows = parts.try_flatten();
+        let checked = match &keeping {
+            Keeping::Table(write) => write.checked(session),
+            Keeping::Copy(_) => None,
+        };
+        let all_told = stream::once(async move {
+            let told = told.load(Ordering::Relaxed);
+            match checked {
+                Some(before) if before != told => Err(writes::undecided(before, told)),
+                _ => Ok(None),
+            }
+        });
+        let rows: Rows<'_> = rows.chain(all_told.try_filter_map(future::ok)).boxed();
+        let count = match &keeping {
+            Keeping::Copy(target) => target.sink.write(&target.spec, schema, rows, state).await?,
+            Keeping::Table(write) => self.write(write, schema, rows, counted, session).await?,
+        };
+        if let Keeping::Table(Write::Create { unchecked: Some(what), .. }) = &keeping {
+            scope.notices.add(format!("{what} is not kept, and nobody checks it"));
+        }
+        if let Keeping::Table(write) = &keeping && !write.answers() {
+            return Ok(Ready { schema: Arc::new(scope.noticed(Schema::empty())), work: Work::Done });
+        }
+        let schema = Arc::new(scope.noticed(copy::count_schema().as_ref().clone()));
+        let answer = copy::answer(&schema, count)?;
+        Ok(Ready { schema, work: Work::Kept { answer, count } })
+    }
+
+    /// Makes or changes a table, and gives the number of rows that the statement is about.
+    async fn write(&self, write: &Write, schema: SchemaRef, rows: Rows<'_>, counted: &AtomicU64, session: &Session) -> Result<u64> {
+        let name = match write.place() {
+            Place::Lake(name) => name,
+            Place::Temporary(name) => {
+                let batches: Vec<RecordBatch> = rows.try_collect().await?;
+                return self.write_temporary(name, write, schema, batches, counted, session);
+            }
+        };
+        let tables = self.shared.catalog.place_for_tables()?;
+        match write {
+            Write::Create { if_exists, .. } => Ok(tables.create(name, schema, rows, *if_exists).await?.unwrap_or(0)),
+            Write::Append { .. } => tables.append(name, rows).await.map_err(|error| writes::of_null(error, &schema)),
+            Write::Rewrite { seen, counts, .. } => {
+                let before = writes::rows_of(seen);
+                let after = tables.rewrite(name, seen, rows).await?;
+                Ok(counts.of(before, after, counted.load(Ordering::Relaxed)))
+            }
+        }
+    }
+
+    fn write_temporary(
+        &self,
+        name: &str,
+        write: &Write,
+        schema: SchemaRef,
+        batches: Vec<RecordBatch>,
+        counted: &AtomicU64,
+        session: &Session,
+    ) -> Result<u64> {
+        let most = self.shared.limits.memory / TEMPORARY_SHARE;
+        let count = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        match write {
+            Write::Create { if_exists, .. } => session.create(name, schema, batches, *if_exists, most).map(|made| if made { count } else { 0 }),
+            Write::Append { .. } => session.fill(name, batches, false, most).map(|()| count),
+            Write::Rewrite { counts, .. } => {
+                let before = session.rows(name);
+                session.fill(name, batches, true, most)?;
+                Ok(counts.of(before, count, counted.load(Ordering::Relaxed)))
+            }
+        }
+    }
+
+    fn planner<'a>(&'a self, state: &'a SessionState, session: &'a Session) -> Planner<'a> {
+        Planner { state, catalog: &self.shared.catalog, session }
     }
 
     /// The query that tells what the columns of `from` hold.
-    async fn summary(&self, from: &str, scope: &Scope, memory: &QueryMemory) -> Result<Parsed> {
+    async fn summary(&self, from: &str, session: &Session, scope: &Scope, memory: &QueryMemory) -> Result<Parsed> {
         let parsed = statement::parse(&format!("SELECT * FROM {from}"))?;
         if parsed.parameters > 0 {
             return Err(Error::new(Kind::Unsupported, "SUMMARIZE takes no parameters").hint("write the values out"));
         }
-        let planned = self.plan(parsed, scope, memory).await?;
-        statement::parse(&summarize::query(from, planned.plan.schema().as_arrow())?)
+        let planned = self.plan(parsed, session, scope, memory).await?;
+        let schemas = planned.plans.iter().map(|part| part.plan.schema().as_arrow());
+        let schema = schemas.last().ok_or_else(|| Error::new(Kind::Internal, "a query has no plan"))?;
+        statement::parse(&summarize::query(from, schema)?)
     }
 
     /// Forgets what is remembered of a dataset's files: the next query learns them anew.
@@ -357,13 +591,18 @@ impl Engine {
         }
     }
 
-    async fn plan(&self, parsed: Parsed, scope: &Scope, memory: &QueryMemory) -> Result<Planned> {
-        ddl::refuse_writes(&parsed.statement)?;
+    async fn plan(&self, parsed: Parsed, session: &Session, scope: &Scope, memory: &QueryMemory) -> Result<Planned> {
+        ddl::refuse_unknown(&parsed.statement)?;
         let parameters = parsed.parameters;
-        let (statement, target) = copy::take(parsed.statement, &self.shared.sinks)?;
-        let state = session::query_state(&self.shared.base.now(), &Arc::new(self.shared.stores.now()), scope, memory);
+        let (mut statement, target) = copy::take(parsed.statement, &self.shared.sinks)?;
+        let temporary = writes::take_temporary(&mut statement);
+        let state = session::query_state(&self.shared.base.now(), &Arc::new(self.shared.stores.now()), scope, memory, session)?;
         let text = statement.to_string();
-        let plan = Planner { state: &state, catalog: &self.shared.catalog }.plan(statement).await?;
+        let planner = self.planner(&state, session);
+        let plan = planner.plan(statement).await?;
+        if let Some((write, plans)) = writes::take(&plan, &planner, temporary)? {
+            return Ok(Planned { plans, state, text, is_command: false, keeping: Some(Keeping::Table(write)) });
+        }
         let is_command = ddl::is_command(&plan)?;
         if is_command && parameters > 0 {
             return Err(
@@ -371,38 +610,78 @@ impl Engine {
             );
         }
         let plan = describe::rewrite(plan)?;
-        Ok(Planned { plan, state, text, is_command, target })
+        Ok(Planned { plans: vec![Part::written(plan)], state, text, is_command, keeping: target.map(Keeping::Copy) })
     }
 
     /// What `sql` would give, without running it: not even a command.
     ///
     /// # Errors
     /// As [`Engine::query`].
-    pub async fn prepare(&self, sql: &str, _principal: &Principal) -> Result<Prepared> {
+    pub async fn prepare(&self, sql: &str, session: impl Into<Session>) -> Result<Prepared> {
+        let session = &session.into();
         let deadline = Deadline::after(self.shared.limits.deadline);
         let (scope, memory) = (Scope::default(), self.shared.memory.of_query(self.shared.limits.query_memory));
         self.reload(&scope.notices);
         let parsed = match statement::own(sql)? {
             None => statement::parse(sql)?,
-            Some(Own::Summarize(from)) => deadline.bound(self.summary(&from, &scope, &memory)).await?,
-            Some(Own::Kill(_) | Own::Refresh(_)) => {
-                return Ok(Prepared { schema: Arc::new(Schema::empty()), parameters: Vec::new(), is_command: true });
-            }
+            Some(Own::Summarize(from)) => deadline.bound(self.summary(&from, session, &scope, &memory)).await?,
+            Some(Own::Kill(_) | Own::Refresh(_)) => return Ok(Prepared::update(Vec::new())),
         };
         let count = parsed.parameters;
-        let Planned { plan, is_command, target, .. } = deadline.bound(self.plan(parsed, &scope, &memory)).await?;
-        let types = plan.get_parameter_types()?;
-        let parameters = (1..=count).map(|number| types.get(&format!("${number}")).cloned().flatten()).collect();
-        // What a parameter will be is not known before it is bound, and neither is then whether it can be written.
-        if let Some(target) = target.as_ref().filter(|_| count == 0) {
-            target.sink.check(&target.spec, plan.schema().inner())?;
+        let Planned { plans, is_command, keeping, .. } = deadline.bound(self.plan(parsed, session, &scope, &memory)).await?;
+        let mut types = HashMap::new();
+        for part in &plans {
+            types.extend(part.plan.get_parameter_types()?.into_iter().filter(|(_, data_type)| data_type.is_some()));
         }
-        let schema = match target {
-            Some(_) => copy::count_schema(),
-            None if is_command => Arc::new(Schema::empty()),
-            None => Arc::clone(plan.schema().inner()),
+        let parameters = (1..=count).map(|number| types.get(&format!("${number}")).cloned().flatten()).collect();
+        let schema = plans.first().map(|part| Arc::clone(part.plan.schema().inner())).unwrap_or_else(|| Arc::new(Schema::empty()));
+        match keeping {
+            // What a parameter will be is not known before it is bound, and neither is then whether it can be written.
+            Some(Keeping::Copy(target)) => {
+                if count == 0 {
+                    target.sink.check(&target.spec, &schema)?;
+                }
+                Ok(Prepared { schema: copy::count_schema(), parameters, is_command: false, adds_rows: false })
+            }
+            Some(Keeping::Table(write)) => {
+                Ok(Prepared { adds_rows: matches!(write, Write::Append { .. }), ..Prepared::update(parameters) })
+            }
+            None if is_command => Ok(Prepared::update(parameters)),
+            None => Ok(Prepared { schema, parameters, is_command: false, adds_rows: false }),
+        }
+    }
+
+    /// Appends `rows` to the table `name`, or makes it of them, as `how` says; and gives their number. The columns are matched by name, and
+    /// cast to those of the table; one that is not given is NULL.
+    ///
+    /// # Errors
+    /// As [`Engine::query`]; `InvalidQuery` for columns that the table lacks.
+    pub async fn ingest(&self, name: &TableReference, how: Ingest, schema: SchemaRef, rows: Rows<'_>, session: &Session) -> Result<u64> {
+        let state = self.state(session)?;
+        let planner = self.planner(&state, session);
+        let there = match planner.written_table(name) {
+            Ok(place) if how.may_add() => match planner.table(name.clone()).await {
+                Ok(table) => Some((place, table)),
+                Err(error) if error.kind() == Kind::NotFound => None,
+                Err(error) => return Err(error),
+            },
+            _ => None,
         };
-        Ok(Prepared { schema, parameters, is_command })
+        let counted = AtomicU64::new(0);
+        match there {
+            Some((place, table)) => {
+                let rows = writes::by_name(rows, &schema, &table.schema(), name)?;
+                self.write(&Write::Append { place }, table.schema(), rows, &counted, session).await
+            }
+            None if how == Ingest::Append => Err(self.shared.catalog.unknown(&planner.resolve(name.clone()))),
+            None => {
+                let place = planner.new_table(name, how.is_temporary())?;
+                if matches!(place, Place::Lake(_)) {
+                    self.shared.catalog.place_for_tables()?.check_schema(&schema)?;
+                }
+                self.write(&Write::Create { place, if_exists: how.if_exists(), unchecked: None }, schema, rows, &counted, session).await
+            }
+        }
     }
 
     /// The name of the lake.
@@ -411,18 +690,29 @@ impl Engine {
     }
 
     /// The schemas of the lake. Nothing is opened.
-    pub fn schemas(&self, _principal: &Principal) -> Vec<String> {
-        self.shared.catalog.schemas()
+    ///
+    /// # Errors
+    /// What the store of the tables says.
+    pub async fn schemas(&self, _session: impl Into<Session>) -> Result<Vec<String>> {
+        self.shared.catalog.all_schemas().await
+    }
+
+    /// Looks for names without a schema in `schema`, in the queries of `session` from now on.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such schema.
+    pub async fn set_schema(&self, schema: &str, session: &Session) -> Result<()> {
+        ddl::set_variable("schema", schema, &self.shared.catalog, session).await
     }
 
     /// All tables, those of `information_schema` last. Datasets that hold several tables are opened for it.
     ///
     /// # Errors
     /// `DeadlineExceeded` when that takes too long.
-    pub async fn tables(&self, _principal: &Principal) -> Result<Vec<TableEntry>> {
-        let catalog = &self.shared.catalog;
-        let state = self.state();
-        let listing = async { Ok(catalog.all_tables(&state, |_| true).await) };
+    pub async fn tables(&self, session: impl Into<Session>) -> Result<Vec<TableEntry>> {
+        let (catalog, session) = (&self.shared.catalog, session.into());
+        let state = self.state(&session)?;
+        let listing = catalog.all_tables(&state, &session, |_| true);
         let listed = Deadline::after(self.shared.limits.deadline).bound(listing).await?;
         Ok(listed.into_iter().chain(information_schema::entries(catalog)).collect())
     }
@@ -436,10 +726,11 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::query`].
-    pub async fn table_schema(&self, table: &TableEntry, _principal: &Principal) -> Result<SchemaRef> {
-        let state = self.state();
+    pub async fn table_schema(&self, table: &TableEntry, session: impl Into<Session>) -> Result<SchemaRef> {
+        let session = session.into();
+        let state = self.state(&session)?;
         let reference = TableReference::full(table.catalog.as_str(), table.schema.as_str(), table.name.as_str());
-        let planner = Planner { state: &state, catalog: &self.shared.catalog };
+        let planner = self.planner(&state, &session);
         let opened = Deadline::after(self.shared.limits.deadline).bound(planner.table(reference)).await?;
         Ok(opened.schema())
     }
@@ -458,7 +749,7 @@ impl Engine {
     /// `NotFound` when there is no such dataset; else what its files say.
     pub async fn index_status(&self, dataset: &str) -> Result<Option<IndexStatus>> {
         let (spec, source) = self.indexed(dataset)?;
-        let state = self.state();
+        let state = self.state(&Session::from(&Principal::owner()))?;
         source.index_status(&spec, &state).await.map_err(|error| error.with("dataset", dataset))
     }
 
@@ -469,7 +760,7 @@ impl Engine {
     /// As [`Engine::index_status`].
     pub async fn build_index(&self, dataset: &str, progress: IndexProgress<'_>) -> Result<Option<IndexStatus>> {
         let (spec, source) = self.indexed(dataset)?;
-        let state = self.state();
+        let state = self.state(&Session::from(&Principal::owner()))?;
         source.build_index(&spec, &state, progress).await.map_err(|error| error.with("dataset", dataset))
     }
 
@@ -481,13 +772,13 @@ impl Engine {
     /// several files lack.
     pub async fn export_index(&self, dataset: &str, form: ReferenceForm, along: Option<&str>) -> Result<Option<ReferenceFiles>> {
         let (spec, source) = self.indexed(dataset)?;
-        let state = self.state();
+        let state = self.state(&Session::from(&Principal::owner()))?;
         source.export_index(&spec, &state, form, along).await.map_err(|error| error.with("dataset", dataset))
     }
 
     /// The session of a question that is no query: what it reads is not counted.
-    fn state(&self) -> SessionState {
-        session::query_state(&self.shared.base.now(), &self.shared.stores, &Scope::default(), &self.shared.memory.of_query(None))
+    fn state(&self, session: &Session) -> Result<SessionState> {
+        session::query_state(&self.shared.base.now(), &self.shared.stores, &Scope::default(), &self.shared.memory.of_query(None), session)
     }
 
     fn indexed(&self, dataset: &str) -> Result<(Arc<DatasetSpec>, Arc<dyn Source>)> {
@@ -526,7 +817,7 @@ impl Engine {
     /// # Errors
     /// `InvalidQuery` when there is none.
     pub fn data_type(&self, name: &str) -> Result<DataType> {
-        Planner { state: &self.shared.base.now(), catalog: &self.shared.catalog }.data_type(name)
+        self.planner(&self.shared.base.now(), &Session::from(&Principal::owner())).data_type(name)
     }
 
     /// The stores behind this engine.
@@ -579,6 +870,13 @@ impl Engine {
         self.shared.activity.kill(id, principal)
     }
 
+    /// Waits until what statements began in the background has ended: tables are tidied up after changes.
+    pub async fn settle(&self) {
+        if let Some(written) = self.shared.catalog.written() {
+            written.settle().await;
+        }
+    }
+
     /// What queries may use.
     pub fn limits(&self) -> &Limits {
         &self.shared.limits
@@ -609,12 +907,8 @@ impl Engine {
     }
 }
 
-/// Runs a query whose rows are kept.
-async fn keep(ready: Ready, target: &Target, state: &SessionState, deadline: Deadline, recorded: &Recorded) -> Result<Ready> {
-    let (scope, schema) = (&recorded.record.scope, Arc::clone(&ready.schema));
-    let rows = ready.into_query(deadline, recorded.part()).stream()?;
-    let count = target.sink.write(&target.spec, schema, copy::rows(rows), state).await?;
-    let schema = Arc::new(scope.noticed(copy::count_schema().as_ref().clone()));
-    let answer = copy::answer(&schema, count)?;
-    Ok(Ready { schema, work: Work::Kept { answer, count } })
+/// A plan with the values of its parameters.
+fn bind(plan: &LogicalPlan, parameters: &[ScalarValue]) -> Result<LogicalPlan> {
+    let plan = plan.clone();
+    Ok(if parameters.is_empty() { plan } else { plan.with_param_values(ParamValues::from(parameters.to_vec()))? })
 }

@@ -30,12 +30,17 @@ const TABLES: [&str; 7] = ["tables", "columns", "schemata", "views", "df_setting
 /// How many datasets are opened at once for `columns`.
 const CONCURRENT_OPENS: usize = 8;
 
-pub(crate) async fn table(name: &str, catalog: &Arc<Catalog>, state: &SessionState) -> Result<Arc<dyn TableProvider>> {
+pub(crate) async fn table(
+    name: &str,
+    catalog: &Arc<Catalog>,
+    state: &SessionState,
+    session: &crate::Session,
+) -> Result<Arc<dyn TableProvider>> {
     match name {
-        "tables" => in_memory(tables(catalog, catalog.all_tables(state, |_| true).await)?),
-        "schemata" => in_memory(schemata(catalog)?),
+        "tables" => in_memory(tables(catalog, catalog.all_tables(state, session, |_| true).await?)?),
+        "schemata" => in_memory(schemata(catalog, &catalog.all_schemas().await?)?),
         "views" => in_memory(views(catalog)?),
-        "columns" => Ok(Arc::new(Columns { catalog: Arc::clone(catalog) })),
+        "columns" => Ok(Arc::new(Columns { catalog: Arc::clone(catalog), session: session.clone() })),
         "df_settings" | "routines" | "parameters" => {
             let provider = InformationSchemaProvider::new(Arc::clone(state.catalog_list()));
             provider.table(name).await?.ok_or_else(|| unknown(name))
@@ -91,9 +96,8 @@ fn tables(catalog: &Catalog, listed: Vec<TableEntry>) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(schema, columns)?)
 }
 
-fn schemata(catalog: &Catalog) -> Result<RecordBatch> {
+fn schemata(catalog: &Catalog, schemas: &[String]) -> Result<RecordBatch> {
     let schema = texts(&[("catalog_name", false), ("schema_name", false)]);
-    let schemas = catalog.schemas();
     let columns = vec![text(schemas.iter().map(|_| Some(&catalog.lake))), text(schemas.iter().map(Some))];
     Ok(RecordBatch::try_new(schema, columns)?)
 }
@@ -118,6 +122,7 @@ fn views(catalog: &Catalog) -> Result<RecordBatch> {
 #[derive(Debug)]
 struct Columns {
     catalog: Arc<Catalog>,
+    session: crate::Session,
 }
 
 /// One column of one table, or the reason why there are none.
@@ -148,7 +153,7 @@ impl Columns {
     }
 
     async fn of(&self, entry: TableEntry, state: &SessionState) -> Vec<Column> {
-        let planner = Planner { state, catalog: &self.catalog };
+        let planner = Planner { state, catalog: &self.catalog, session: &self.session };
         let reference = TableReference::full(entry.catalog.as_str(), entry.schema.as_str(), entry.name.as_str());
         let describe = |(position, field): (usize, &Arc<Field>)| Column {
             entry: entry.clone(),
@@ -203,7 +208,7 @@ impl TableProvider for Columns {
         let of_use = |schema: &str| {
             filters.iter().all(|filter| equality(filter).is_none_or(|(column, value)| column != "table_schema" || value == schema))
         };
-        let listed = self.catalog.all_tables(session, of_use).await;
+        let listed = self.catalog.all_tables(session, &self.session, of_use).await?;
         let entries: Vec<TableEntry> = listed.into_iter().chain(entries(&self.catalog)).filter(wanted).collect();
         let rows: Vec<Column> =
             stream::iter(entries).map(|entry| self.of(entry, state)).buffered(CONCURRENT_OPENS).flat_map(stream::iter).collect().await;

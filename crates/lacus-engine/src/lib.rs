@@ -10,17 +10,18 @@
 //! 2. `calls` opens `read_parquet('...')` and its kind;
 //! 3. `catalog` resolves the names that the query uses, and no others; `planner` plans over them;
 //!    `spelling` finds columns whose names were written without quotes;
-//! 4. `ddl` applies `CREATE` and `DROP`; everything else becomes a [`Query`] with a known schema;
-//! 5. `copy` hands the rows of `COPY ... TO` to what keeps them;
+//! 4. `ddl` applies commands; everything else becomes a [`Query`] with a known schema;
+//! 5. `copy` hands the rows of `COPY ... TO` to what keeps them, `writes` those of statements that make and change tables;
 //! 6. `query` runs it: it waits its turn, has a deadline and a share of the memory (`memory`), and is cancelled by drop or by KILL;
 //!    `activity` holds its record, of which `system` makes a table and `totals` sums.
 //!
-//! `settings` holds the defaults of a session, each with its reason; `information_schema` and `describe` say what there is;
+//! `client` is what a client keeps between its queries; `settings` holds the defaults of a session, each with its reason; `information_schema` and `describe` say what there is;
 //! `explain` adds what was read to EXPLAIN; `functions` holds what SQL may call.
 
 mod activity;
 mod calls;
 mod catalog;
+mod client;
 mod copy;
 mod ddl;
 mod describe;
@@ -44,9 +45,11 @@ mod statement;
 mod summarize;
 mod system;
 mod totals;
+mod writes;
 
 pub use catalog::{TableEntry, TableKind};
-pub use engine::{Engine, EngineBuilder, Prepared};
+pub use client::Session;
+pub use engine::{Engine, EngineBuilder, Ingest, Prepared};
 pub use functions::{Function, FunctionKind};
 pub use lake_file::{LakeContent, LakeFile};
 pub use limits::Limits;

@@ -22,12 +22,14 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use lacus_core::{Error, Kind, Result};
+use lacus_core::{Error, Kind, Result, TableName};
 
 use crate::activity::Activity;
+use crate::client::{Session, TEMPORARY};
 use crate::catalog::{Catalog, Entry};
 use crate::information_schema::{self, INFORMATION_SCHEMA};
 use crate::settings::{MAIN, SYSTEM};
+use crate::writes::Place;
 use crate::{calls, spelling, statement, system};
 
 /// How many tables of a statement are opened at once.
@@ -39,6 +41,7 @@ const VIEW_DEPTH: usize = 32;
 pub(crate) struct Planner<'a> {
     pub(crate) state: &'a SessionState,
     pub(crate) catalog: &'a Arc<Catalog>,
+    pub(crate) session: &'a Session,
 }
 
 impl Planner<'_> {
@@ -49,8 +52,59 @@ impl Planner<'_> {
 
     /// The table behind a reference, for those who only want its schema.
     pub(crate) async fn table(&self, reference: TableReference) -> Result<Arc<dyn TableProvider>> {
-        let resolved = self.catalog.resolve(reference);
+        let resolved = self.resolve(reference);
         self.open(&resolved, 0).await?.ok_or_else(|| self.catalog.unknown(&resolved))
+    }
+
+    /// The full name behind a reference. A temporary table comes before others of its name.
+    pub(crate) fn resolve(&self, reference: TableReference) -> ResolvedTableReference {
+        match &reference {
+            TableReference::Bare { table } if self.session.has_temporary(table) => reference.resolve(&self.catalog.lake, TEMPORARY),
+            _ => reference.resolve(&self.catalog.lake, &self.session.schema()),
+        }
+    }
+
+    /// Where a table is made that a statement names.
+    pub(crate) fn new_table(&self, reference: &TableReference, temporary: bool) -> Result<Place> {
+        if temporary {
+            if reference.schema().is_some_and(|schema| schema != TEMPORARY) {
+                return Err(Error::new(Kind::InvalidQuery, "temporary tables have no schema").with("table", reference));
+            }
+            return Ok(Place::Temporary(TableName::new(TEMPORARY, reference.table())?.table));
+        }
+        let resolved = reference.clone().resolve(&self.catalog.lake, &self.session.schema());
+        self.check_written(&resolved)?;
+        if resolved.schema.as_ref() == MAIN && self.catalog.entry(&resolved.table).is_some() {
+            return Err(Error::new(Kind::AlreadyExists, format!("`{}` exists already, and is no table that SQL made", resolved.table))
+                .hint("choose another name"));
+        }
+        Ok(Place::Lake(TableName::new(&resolved.schema, &resolved.table)?))
+    }
+
+    /// The table that a statement writes.
+    pub(crate) fn written_table(&self, reference: &TableReference) -> Result<Place> {
+        let resolved = self.resolve(reference.clone());
+        if resolved.schema.as_ref() == TEMPORARY {
+            return Ok(Place::Temporary(resolved.table.to_string()));
+        }
+        if resolved.schema.as_ref() == MAIN && self.catalog.entry(&resolved.table).is_some() {
+            return Err(Error::new(Kind::Unsupported, format!("`{}` can be read, not written", resolved.table))
+                .hint("tables that CREATE TABLE made can be written"));
+        }
+        self.check_written(&resolved)?;
+        Ok(Place::Lake(TableName::new(&resolved.schema, &resolved.table)?))
+    }
+
+    /// Refuses schemas in which nothing can be made.
+    fn check_written(&self, resolved: &ResolvedTableReference) -> Result<()> {
+        if resolved.catalog.as_ref() != self.catalog.lake {
+            return Err(Error::new(Kind::NotFound, format!("no catalog `{}`", resolved.catalog)).hint(format!("the catalog is `{}`", self.catalog.lake)));
+        }
+        let schema = resolved.schema.as_ref();
+        if [INFORMATION_SCHEMA, SYSTEM, TEMPORARY].contains(&schema) || self.catalog.dataset_schema(schema).is_some() {
+            return Err(Error::new(Kind::InvalidQuery, format!("nothing can be made or written in `{schema}`")).with("table", &resolved.table));
+        }
+        self.catalog.place_for_tables().map(|_| ())
     }
 
     /// The type of Arrow that SQL calls `name`.
@@ -65,7 +119,7 @@ impl Planner<'_> {
             return Err(unknown());
         }
         let column = ast::ColumnDef { name: ast::Ident::new("value"), data_type, options: Vec::new() };
-        let context = Context { state: self.state, catalog: self.catalog, tables: HashMap::new() };
+        let context = Context { planner: self, tables: HashMap::new() };
         let options = ParserOptions { map_string_types_to_utf8view: false, ..parser_options(self.state) };
         let schema = SqlToRel::new_with_options(&context, options).build_schema(vec![column]);
         let schema = schema.map_err(|error| unknown().because(error))?;
@@ -79,7 +133,7 @@ impl Planner<'_> {
             let calls = calls::replace(&mut statement, &formats)?;
             let opened = calls.into_iter().map(|call| async move {
                 let provider = self.catalog.open(&call.spec, self.state).await?;
-                Ok::<_, Error>((self.catalog.resolve(TableReference::bare(call.name)), provider_as_source(provider)))
+                Ok::<_, Error>((self.resolve(TableReference::bare(call.name)), provider_as_source(provider)))
             });
             let mut tables: HashMap<_, _> = stream::iter(opened).buffered(OPENED_AT_ONCE).try_collect().await?;
             let mut seen = HashSet::new();
@@ -95,7 +149,7 @@ impl Planner<'_> {
             let columns =
                 tables.values().flat_map(|table| table.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>());
             spelling::quote(&mut statement, &columns.collect());
-            let context = Context { state: self.state, catalog: self.catalog, tables };
+            let context = Context { planner: self, tables };
             Ok(SqlToRel::new_with_options(&context, parser_options(self.state)).statement_to_plan(statement)?)
         }
         .boxed()
@@ -106,31 +160,36 @@ impl Planner<'_> {
         let made = match statement {
             Statement::CreateExternalTable(_) => return Ok(Vec::new()),
             Statement::Statement(statement) => match statement.as_ref() {
-                ast::Statement::Drop { .. } => return Ok(Vec::new()),
+                ast::Statement::Drop { .. } | ast::Statement::CreateSchema { .. } => return Ok(Vec::new()),
                 ast::Statement::CreateView(view) => Some(view.name.to_string()),
+                // CREATE OR REPLACE TABLE t AS SELECT ... FROM t reads what it replaces.
+                ast::Statement::CreateTable(table) if table.query.is_none() => return Ok(Vec::new()),
                 _ => None,
             },
             _ => None,
         };
         let references = self.state.resolve_table_references(statement)?;
         let read = references.into_iter().filter(|reference| made.as_deref() != Some(reference.to_string().as_str()));
-        Ok(read.map(|reference| self.catalog.resolve(reference)).collect())
+        Ok(read.map(|reference| self.resolve(reference)).collect())
     }
 
     /// The table behind a name; `None` when the name means nothing.
     async fn open(&self, resolved: &ResolvedTableReference, depth: usize) -> Result<Option<Arc<dyn TableProvider>>> {
-        if self.catalog.check_schema(resolved).is_err() {
+        if resolved.catalog.as_ref() != self.catalog.lake {
             return Ok(None);
         }
         let name = resolved.table.as_ref();
+        if resolved.schema.as_ref() == TEMPORARY {
+            return self.session.temporary(name);
+        }
         if resolved.schema.as_ref() == INFORMATION_SCHEMA {
-            return information_schema::table(name, self.catalog, self.state).await.map(Some);
+            return information_schema::table(name, self.catalog, self.state, self.session).await.map(Some);
         }
         if resolved.schema.as_ref() == SYSTEM {
             return self.system_table(name).await;
         }
         if resolved.schema.as_ref() != MAIN {
-            let Some((spec, source)) = self.catalog.dataset_schema(&resolved.schema) else { return Ok(None) };
+            let Some((spec, source)) = self.catalog.dataset_schema(&resolved.schema) else { return self.lake_table(resolved).await };
             let opened = source.open_table(&spec, name, self.state).await;
             return opened.map_err(|error| error.with("dataset", &spec.name));
         }
@@ -140,9 +199,15 @@ impl Planner<'_> {
             Some(Entry::View { definition }) => self.view(name, definition, depth).await.map(Some),
             None => match Catalog::ad_hoc(name) {
                 Some(spec) => self.catalog.open(&spec?, self.state).await.map(Some),
-                None => Ok(None),
+                None => self.lake_table(resolved).await,
             },
         }
+    }
+
+    /// A table that SQL made.
+    async fn lake_table(&self, resolved: &ResolvedTableReference) -> Result<Option<Arc<dyn TableProvider>>> {
+        let (Some(tables), Ok(name)) = (self.catalog.written(), TableName::new(&resolved.schema, &resolved.table)) else { return Ok(None) };
+        tables.open(&name, self.state).await
     }
 
     async fn system_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -187,29 +252,28 @@ fn parser_options(state: &SessionState) -> ParserOptions {
 
 /// What DataFusion's planner asks for: our tables, its functions.
 struct Context<'a> {
-    state: &'a SessionState,
-    catalog: &'a Catalog,
+    planner: &'a Planner<'a>,
     tables: HashMap<ResolvedTableReference, Arc<dyn TableSource>>,
 }
 
 impl ContextProvider for Context<'_> {
     fn get_table_source(&self, name: TableReference) -> DataFusionResult<Arc<dyn TableSource>> {
-        let resolved = self.catalog.resolve(name);
+        let resolved = self.planner.resolve(name);
         let found = self.tables.get(&resolved).cloned();
-        found.ok_or_else(|| self.catalog.unknown(&resolved).into())
+        found.ok_or_else(|| self.planner.catalog.unknown(&resolved).into())
     }
 
     fn get_table_function_source(&self, name: &str, arguments: Vec<Expr>) -> DataFusionResult<Arc<dyn TableSource>> {
-        let function = self.state.table_functions().get(name).ok_or_else(|| plan_datafusion_err!("no table function `{name}`"))?;
+        let function = self.planner.state.table_functions().get(name).ok_or_else(|| plan_datafusion_err!("no table function `{name}`"))?;
         let context = SimplifyContext::builder()
-            .with_config_options(Arc::clone(self.state.config().options()))
-            .with_query_execution_start_time(self.state.execution_props().query_execution_start_time)
+            .with_config_options(Arc::clone(self.planner.state.config().options()))
+            .with_query_execution_start_time(self.planner.state.execution_props().query_execution_start_time)
             .build();
         let simplifier = ExprSimplifier::new(context);
         let schema = DFSchema::empty();
         let simplify = |argument| simplifier.coerce(argument, &schema).and_then(|argument| simplifier.simplify(argument));
         let arguments = arguments.into_iter().map(simplify).collect::<DataFusionResult<Vec<_>>>()?;
-        let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&arguments, self.state))?;
+        let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&arguments, self.planner.state))?;
         Ok(provider_as_source(provider))
     }
 
@@ -218,11 +282,11 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
-        self.state.expr_planners()
+        self.planner.state.expr_planners()
     }
 
     fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
-        self.state.relation_planners()
+        self.planner.state.relation_planners()
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
@@ -230,19 +294,19 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.state.scalar_functions().get(name).cloned()
+        self.planner.state.scalar_functions().get(name).cloned()
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
-        self.state.higher_order_functions().get(name).cloned()
+        self.planner.state.higher_order_functions().get(name).cloned()
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        self.state.aggregate_functions().get(name).cloned()
+        self.planner.state.aggregate_functions().get(name).cloned()
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
-        self.state.window_functions().get(name).cloned()
+        self.planner.state.window_functions().get(name).cloned()
     }
 
     fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
@@ -250,22 +314,22 @@ impl ContextProvider for Context<'_> {
     }
 
     fn options(&self) -> &ConfigOptions {
-        self.state.config_options()
+        self.planner.state.config_options()
     }
 
     fn udf_names(&self) -> Vec<String> {
-        self.state.scalar_functions().keys().cloned().collect()
+        self.planner.state.scalar_functions().keys().cloned().collect()
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
-        self.state.higher_order_functions().keys().cloned().collect()
+        self.planner.state.higher_order_functions().keys().cloned().collect()
     }
 
     fn udaf_names(&self) -> Vec<String> {
-        self.state.aggregate_functions().keys().cloned().collect()
+        self.planner.state.aggregate_functions().keys().cloned().collect()
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        self.state.window_functions().keys().cloned().collect()
+        self.planner.state.window_functions().keys().cloned().collect()
     }
 }

@@ -93,16 +93,26 @@ impl Scope {
     }
 }
 
-/// The session of one query, which reads within `scope` and holds its data in `memory`.
-pub(crate) fn query_state(base: &SessionState, stores: &Arc<Stores>, scope: &Scope, memory: &QueryMemory) -> SessionState {
+/// The session of one query, which reads within `scope` and holds its data in `memory`, with the settings of its `client`.
+pub(crate) fn query_state(
+    base: &SessionState,
+    stores: &Arc<Stores>,
+    scope: &Scope,
+    memory: &QueryMemory,
+    client: &crate::Session,
+) -> Result<SessionState> {
     let store = Arc::new(ScopedStore::new(Arc::clone(stores), Arc::clone(&scope.reads)));
     let runtime = RuntimeEnv {
         object_store_registry: Arc::new(QueryStores { store }),
         memory_pool: Arc::new(TrackConsumersPool::new(memory.clone(), NAMED_CONSUMERS)),
         ..base.runtime_env().as_ref().clone()
     };
-    let config = base.config().clone().with_extension(Arc::clone(&scope.reads)).with_extension(Arc::clone(&scope.notices));
-    SessionStateBuilder::new_from_existing(base.clone()).with_config(config).with_runtime_env(Arc::new(runtime)).build()
+    let mut config = base.config().clone().with_extension(Arc::clone(&scope.reads)).with_extension(Arc::clone(&scope.notices));
+    client.apply(config.options_mut())?;
+    let mut state = SessionStateBuilder::new_from_existing(base.clone()).with_config(config).with_runtime_env(Arc::new(runtime)).build();
+    // What `now()` gives, all over the query.
+    state.mark_start_execution();
+    Ok(state)
 }
 
 /// All URLs lead to the lake's stores, as one query sees them.

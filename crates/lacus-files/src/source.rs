@@ -8,7 +8,7 @@ use datafusion_common::Statistics;
 use datafusion_datasource::file_format::FileFormat;
 use datafusion_execution::object_store::ObjectStoreUrl;
 use futures::{StreamExt, TryStreamExt, stream};
-use lacus_core::{DatasetSpec, Error, Kind, Partitions, Result, Source, describe_field};
+use lacus_core::{DatasetSpec, Error, Kind, Location, Partitions, Result, Source, describe_field};
 use lacus_storage::{Known, Pattern, ReadScope, Stores, lake_url, same_version};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
@@ -189,6 +189,21 @@ impl Source for FilesSource {
 }
 
 impl FilesSource {
+    /// A table of Parquet files that somebody else keeps account of: its schema is `stored`, and nothing is listed or opened now. The files
+    /// must not change.
+    ///
+    /// # Errors
+    /// `Internal` when there is no reader of Parquet.
+    pub fn parquet_table(&self, name: &str, stored: &SchemaRef, objects: Vec<ObjectMeta>) -> Result<Arc<dyn TableProvider>> {
+        let reader = Format::Parquet.reader(&DatasetSpec::new(name, Location::Path(name.into())))?;
+        let rows = objects.iter().map(|_| Vec::new()).collect();
+        let partitions = Partitions { fields: Vec::new(), rows };
+        let layouts = Layouts::one(stored, objects.len());
+        let files = Files::new(Arc::new(objects), layouts, partitions, Unpacking::default());
+        let (stores, statistics) = (Arc::clone(&self.stores), Arc::clone(&self.statistics));
+        Ok(Arc::new(FilesTable::new(name, stores, reader, Arc::clone(stored), files, statistics).keeping(self.kept.clone())))
+    }
+
     /// The table of a dataset whose files were `listed`.
     async fn table(
         &self,

@@ -3,24 +3,32 @@
 //! A statement is planned once, at `GetFlightInfo`; its plan is kept under a random handle, and `DoGet` runs that plan once. A command
 //! (`CREATE`, `DROP`) runs at `GetFlightInfo`, because clients need not fetch its result.
 //!
+//! * `access` finds out who calls, `sessions` what the caller keeps between calls, `session_options` changes it;
+//! * `ingest` writes what clients send;
 //! * `wire` is the one function behind advertised, prepared and streamed schemas;
 //! * `encode` splits batches by their encoded size;
 //! * `handles` keeps plans and prepared statements, bounded in number and time, `running` what is being fetched, so that it can be cancelled;
 //! * `metadata`, `keys`, `sql_info` and `xdbc` answer what drivers ask about tables, the server and its types;
 //! * `status` is the one place where an error becomes a gRPC status.
 
+mod access;
 mod bind;
 mod encode;
 mod handles;
+mod ingest;
 mod keys;
 mod metadata;
 mod running;
 mod service;
+mod session_options;
+mod sessions;
 mod sql_info;
 mod status;
 mod wire;
 mod wrapper;
 mod xdbc;
 
+pub use access::{User, check_hash, hash_password};
+pub use sessions::Connection;
 pub use status::{ERROR_CODE_HEADER, to_status};
 pub use wrapper::{LacusFlight, flight_service};

@@ -4,8 +4,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema};
 use arrow_flight::sql::{CommandGetCatalogs, CommandGetDbSchemas, CommandGetTableTypes, CommandGetTables};
 use futures::{StreamExt, stream};
-use lacus_core::{Error, Principal, Result, description_of, unit_of};
-use lacus_engine::{Engine, TableEntry, TableKind};
+use lacus_core::{Error, Result, description_of, unit_of};
+use lacus_engine::{Engine, Session, TableEntry, TableKind};
 
 use crate::wire::Wire;
 
@@ -18,27 +18,27 @@ pub(crate) fn catalogs(engine: &Engine, query: CommandGetCatalogs) -> Result<Rec
     builder.build().map_err(unencodable)
 }
 
-pub(crate) fn schemas(engine: &Engine, query: CommandGetDbSchemas, principal: &Principal) -> Result<RecordBatch> {
+pub(crate) async fn schemas(engine: &Engine, query: CommandGetDbSchemas, session: &Session) -> Result<RecordBatch> {
     let mut builder = query.into_builder();
-    let schemas = engine.schemas(principal);
+    let schemas = engine.schemas(session).await?;
     schemas.iter().for_each(|schema| builder.append(engine.lake(), schema));
     builder.build().map_err(unencodable)
 }
 
 /// Tables are opened only when the client asks for their schemas. One that can't be opened is listed with an empty schema: the query
 /// that names it says why.
-pub(crate) async fn tables(engine: &Engine, query: CommandGetTables, principal: &Principal) -> Result<RecordBatch> {
+pub(crate) async fn tables(engine: &Engine, query: CommandGetTables, session: &Session) -> Result<RecordBatch> {
     let include_schema = query.include_schema;
     let mut builder = query.into_builder();
     let open = |table: TableEntry| async move {
         let schema = match include_schema {
-            true => engine.table_schema(&table, principal).await.map(|schema| documented(&schema, &table)),
+            true => engine.table_schema(&table, session).await.map(|schema| documented(&schema, &table)),
             false => Ok(Schema::empty()),
         };
         (table, schema.unwrap_or_else(|_| Schema::empty()))
     };
     let opened: Vec<(TableEntry, Schema)> =
-        stream::iter(engine.tables(principal).await?).map(open).buffered(CONCURRENT_OPENS).collect().await;
+        stream::iter(engine.tables(session).await?).map(open).buffered(CONCURRENT_OPENS).collect().await;
     for (table, schema) in opened {
         builder.append(&table.catalog, &table.schema, &table.name, table.kind.as_str(), &schema).map_err(unencodable)?;
     }

@@ -12,7 +12,7 @@ use arrow_flight::sql::{
     ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
     Command, CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys,
     CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo,
-    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate,
+    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery, CommandStatementUpdate,
     DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
@@ -25,16 +25,19 @@ use datafusion_common::ScalarValue;
 use futures::stream;
 use futures::{Stream, TryStreamExt};
 use lacus_core::{Error, Kind, Principal, Result};
-use lacus_engine::{Engine, Prepared, Query};
+use lacus_engine::{Engine, Prepared, Query, Session};
+use lacus_storage::Secret;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
+use crate::access::{Access, Caller, User};
 use crate::handles::Handles;
 use crate::keys::Named;
 use crate::running::Running;
+use crate::sessions::Connection;
 use crate::status::{to_status, unreadable};
 use crate::wire::Wire;
-use crate::{bind, encode, keys, metadata, sql_info, xdbc};
+use crate::{bind, encode, ingest, keys, metadata, session_options, sql_info, xdbc};
 
 /// The action that cancels what a `FlightInfo` leads to.
 pub(crate) const CANCEL_FLIGHT_INFO: &str = "CancelFlightInfo";
@@ -72,19 +75,22 @@ pub(crate) struct Service {
     running: Running,
     waiting: Handles<Waiting>,
     statements: Handles<Statement>,
+    pub(crate) access: Access,
 }
 
 impl Service {
-    pub(crate) fn new(engine: Engine) -> Result<Self> {
+    pub(crate) fn new(engine: Engine, users: Vec<User>, token: Option<Secret>) -> Result<Self> {
         let types = xdbc::types()?;
         let waiting = Handles::new("result", PLAN_LIFETIME, MOST_PLANS);
         let statements = Handles::new("prepared statement", PREPARED_LIFETIME, MOST_STATEMENTS);
-        Ok(Self { engine, types, running: Running::default(), waiting, statements })
+        let access = Access::new(users, token);
+        Ok(Self { engine, types, running: Running::default(), waiting, statements, access })
     }
 
-    /// Whoever can reach a loopback address is the owner, until users can be told apart.
-    pub(crate) fn principal<T>(_: &Request<T>) -> Principal {
-        Principal::owner()
+    /// The session of a call: whoever stands in front of this service has found out whose it is.
+    pub(crate) fn session<T>(request: &Request<T>) -> Result<Session, Status> {
+        let caller = request.extensions().get::<Caller>().map(|caller| caller.session.clone());
+        caller.ok_or_else(|| to_status(&Error::new(Kind::Internal, "nobody found out who calls")))
     }
 
     /// Plans `sql` for each row of parameters and keeps the plans. A command has run when this returns, and leaves nothing to fetch.
@@ -92,24 +98,22 @@ impl Service {
         &self,
         sql: &str,
         rows: &[Vec<ScalarValue>],
-        principal: &Principal,
+        session: &Session,
         request: Request<FlightDescriptor>,
     ) -> Result<FlightInfo> {
         let wire = Wire::of(request.metadata())?;
-        let mut queries = Vec::with_capacity(rows.len());
-        for row in rows {
-            queries.push(self.engine.query(sql, row, principal).await?);
-        }
-        let Some(first) = queries.first() else {
-            return Err(Error::new(Kind::InvalidQuery, "no row of parameters was bound").hint("bind at least one row"));
-        };
+        let queries = self.engine.query_rows(sql, rows, session).await?;
+        let Some(first) = queries.first() else { return Err(Error::new(Kind::Internal, "a statement gave nothing")) };
         let schema = wire.schema(&first.schema());
-        let info =
+        let mut info =
             FlightInfo::new().try_with_schema(&schema)?.with_descriptor(request.into_inner()).with_app_metadata(first.id().to_owned());
         if first.is_command() {
             return Ok(info);
         }
-        let statement_handle = self.waiting.keep(Waiting { schema, queries }, principal)?;
+        if first.rows_written().is_some() {
+            info = info.with_total_records(1);
+        }
+        let statement_handle = self.waiting.keep(Waiting { schema, queries }, session.principal())?;
         let ticket = TicketStatementQuery { statement_handle }.as_any().encode_to_vec();
         Ok(info.with_endpoint(FlightEndpoint::new().with_ticket(Ticket::new(ticket))))
     }
@@ -167,22 +171,22 @@ impl Service {
         &self,
         sql: String,
         wire: Wire,
-        principal: &Principal,
+        session: &Session,
     ) -> Result<(ActionCreatePreparedStatementResult, bool)> {
-        let prepared = self.engine.prepare(&sql, principal).await?;
+        let prepared = self.engine.prepare(&sql, session).await?;
         // COPY answers with a row, the count, so that clients are to fetch it.
         let is_update = prepared.is_command;
         let dataset_schema = message(&wire.schema(&prepared.schema))?;
         let parameter_schema = message(&bind::schema(&prepared.parameters))?;
-        let prepared_statement_handle = self.statements.keep(Statement { sql, prepared, rows: None }, principal)?;
+        let prepared_statement_handle = self.statements.keep(Statement { sql, prepared, rows: None }, session.principal())?;
         Ok((ActionCreatePreparedStatementResult { prepared_statement_handle, dataset_schema, parameter_schema }, is_update))
     }
 
     /// The schema of what a command gives. Nothing is run.
-    pub(crate) async fn schema_of(&self, command: Command, wire: Wire) -> Result<SchemaRef> {
+    pub(crate) async fn schema_of(&self, command: Command, wire: Wire, session: &Session) -> Result<SchemaRef> {
         Ok(match command {
-            Command::CommandStatementQuery(query) => self.statement_schema(&query.query, wire).await?,
-            Command::CommandPreparedStatementQuery(query) => self.prepared_schema(&query.prepared_statement_handle, wire)?,
+            Command::CommandStatementQuery(query) => self.statement_schema(&query.query, wire, session).await?,
+            Command::CommandPreparedStatementQuery(query) => self.prepared_schema(&query.prepared_statement_handle, wire, session.principal())?,
             Command::CommandGetCatalogs(query) => query.into_builder().schema(),
             Command::CommandGetDbSchemas(query) => query.into_builder().schema(),
             Command::CommandGetTables(query) => query.into_builder().schema(),
@@ -215,20 +219,22 @@ impl Service {
     }
 
     /// The schema that a statement would have, for those who ask for nothing else.
-    async fn statement_schema(&self, sql: &str, wire: Wire) -> Result<SchemaRef> {
-        Ok(wire.schema(&self.engine.prepare(sql, &Principal::owner()).await?.schema))
+    async fn statement_schema(&self, sql: &str, wire: Wire, session: &Session) -> Result<SchemaRef> {
+        Ok(wire.schema(&self.engine.prepare(sql, session).await?.schema))
     }
 
     /// The schema of a prepared statement.
-    fn prepared_schema(&self, handle: &Bytes, wire: Wire) -> Result<SchemaRef> {
-        self.statements.with(handle, &Principal::owner(), |statement| wire.schema(&statement.prepared.schema))
+    fn prepared_schema(&self, handle: &Bytes, wire: Wire, principal: &Principal) -> Result<SchemaRef> {
+        self.statements.with(handle, principal, |statement| wire.schema(&statement.prepared.schema))
     }
 
-    /// Runs a command for each row, and counts the rows that were written: only COPY writes any.
-    async fn update(&self, sql: &str, rows: &[Vec<ScalarValue>], principal: &Principal) -> Result<i64> {
+    /// Runs an update for each row, and counts the rows that were written.
+    async fn update(&self, sql: &str, rows: &[Vec<ScalarValue>], session: &Session) -> Result<i64> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
         let mut count = 0;
-        for row in rows {
-            let query = self.engine.query(sql, row, principal).await?;
+        for query in self.engine.query_rows(sql, rows, session).await? {
             count += query.rows_written().and_then(|rows| i64::try_from(rows).ok()).unwrap_or(0);
             if !query.is_command() && query.rows_written().is_none() {
                 return Err(Error::new(Kind::InvalidQuery, "the statement has rows to fetch: it is a query, not an update")
@@ -260,13 +266,14 @@ impl FlightSqlService for Service {
     type FlightService = Self;
 
     async fn get_flight_info_statement(&self, query: CommandStatementQuery, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
-        let principal = Self::principal(&request);
-        answered(self.plan(&query.query, &[Vec::new()], &principal, request).await)
+        let session = Self::session(&request)?;
+        answered(self.plan(&query.query, &[Vec::new()], &session, request).await)
     }
 
     async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Answer<FlightStream> {
-        let principal = Self::principal(&request);
-        answered(encode::options(request.metadata()).and_then(|options| self.run(&ticket.statement_handle, &principal, options)))
+        let session = Self::session(&request)?;
+        let run = |options| self.run(&ticket.statement_handle, session.principal(), options);
+        answered(encode::options(request.metadata()).and_then(run))
     }
 
     async fn do_put_prepared_statement_query(
@@ -274,12 +281,13 @@ impl FlightSqlService for Service {
         query: CommandPreparedStatementQuery,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<DoPutPreparedStatementResult, Status> {
-        let principal = Self::principal(&request);
+        let session = Self::session(&request)?;
+        let principal = session.principal();
         let handle = query.prepared_statement_handle;
         let bound = async {
-            let count = self.statements.with(&handle, &principal, |statement| statement.prepared.parameters.len())?;
+            let count = self.statements.with(&handle, principal, |statement| statement.prepared.parameters.len())?;
             let rows = bind::rows(request.into_inner(), count).await?;
-            self.statements.with(&handle, &principal, |statement| statement.rows = Some(rows))
+            self.statements.with(&handle, principal, |statement| statement.rows = Some(rows))
         };
         bound.await.map_err(|error| to_status(&error))?;
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) })
@@ -290,10 +298,10 @@ impl FlightSqlService for Service {
         query: CommandPreparedStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Answer<FlightInfo> {
-        let principal = Self::principal(&request);
+        let session = Self::session(&request)?;
         let planned = async {
-            let (sql, rows) = self.statement(&query.prepared_statement_handle, &principal)?;
-            self.plan(&sql, &rows, &principal, request).await
+            let (sql, rows) = self.statement(&query.prepared_statement_handle, session.principal())?;
+            self.plan(&sql, &rows, &session, request).await
         };
         answered(planned.await)
     }
@@ -303,13 +311,14 @@ impl FlightSqlService for Service {
         query: CommandPreparedStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        let principal = Self::principal(&request);
+        let session = Self::session(&request)?;
+        let principal = session.principal();
         let handle = query.prepared_statement_handle;
         let updated = async {
             let (sql, count) =
-                self.statements.with(&handle, &principal, |statement| (statement.sql.clone(), statement.prepared.parameters.len()))?;
+                self.statements.with(&handle, principal, |statement| (statement.sql.clone(), statement.prepared.parameters.len()))?;
             let rows = if count == 0 { vec![Vec::new()] } else { bind::rows(request.into_inner(), count).await? };
-            self.update(&sql, &rows, &principal).await
+            self.update(&sql, &rows, &session).await
         };
         updated.await.map_err(|error: Error| to_status(&error))
     }
@@ -319,8 +328,18 @@ impl FlightSqlService for Service {
         query: CommandStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        let principal = Self::principal(&request);
-        self.update(&query.query, &[Vec::new()], &principal).await.map_err(|error| to_status(&error))
+        let session = Self::session(&request)?;
+        self.update(&query.query, &[Vec::new()], &session).await.map_err(|error| to_status(&error))
+    }
+
+    async fn do_put_statement_ingest(
+        &self,
+        command: CommandStatementIngest,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        let session = Self::session(&request)?;
+        let count = ingest::ingest(&self.engine, &command, request.into_inner(), &session).await.map_err(|error| to_status(&error))?;
+        Ok(i64::try_from(count).unwrap_or(i64::MAX))
     }
 
     async fn do_action_close_prepared_statement(
@@ -328,7 +347,7 @@ impl FlightSqlService for Service {
         query: ActionClosePreparedStatementRequest,
         request: Request<Action>,
     ) -> Result<(), Status> {
-        self.statements.forget(&query.prepared_statement_handle, &Self::principal(&request));
+        self.statements.forget(&query.prepared_statement_handle, Self::session(&request)?.principal());
         Ok(())
     }
 
@@ -345,7 +364,7 @@ impl FlightSqlService for Service {
     }
 
     async fn do_get_schemas(&self, query: CommandGetDbSchemas, request: Request<Ticket>) -> Answer<FlightStream> {
-        metadata_batch(metadata::schemas(&self.engine, query, &Self::principal(&request)))
+        metadata_batch(metadata::schemas(&self.engine, query, &Self::session(&request)?).await)
     }
 
     async fn get_flight_info_tables(&self, query: CommandGetTables, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
@@ -353,7 +372,7 @@ impl FlightSqlService for Service {
     }
 
     async fn do_get_tables(&self, query: CommandGetTables, request: Request<Ticket>) -> Answer<FlightStream> {
-        metadata_batch(metadata::tables(&self.engine, query, &Self::principal(&request)).await)
+        metadata_batch(metadata::tables(&self.engine, query, &Self::session(&request)?).await)
     }
 
     async fn get_flight_info_table_types(&self, query: CommandGetTableTypes, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
@@ -433,26 +452,32 @@ impl FlightSqlService for Service {
         request: Request<Action>,
     ) -> Result<ActionCancelQueryResult, Status> {
         let info = FlightInfo::decode(&*query.info).map_err(|error| to_status(&unreadable("FlightInfo", &error)))?;
-        let status = self.cancel(Some(info), &Self::principal(&request)).map_err(|error| to_status(&error))?;
+        let status = self.cancel(Some(info), Self::session(&request)?.principal()).map_err(|error| to_status(&error))?;
         // The numbers of the older enumeration are those of the newer one.
         Ok(ActionCancelQueryResult { result: status as i32 })
     }
 
     async fn do_action_fallback(&self, request: Request<Action>) -> Answer<ActionStream> {
-        let principal = Self::principal(&request);
-        let action = request.into_inner();
-        match action.r#type.as_str() {
-            CANCEL_FLIGHT_INFO => {
-                let asked = CancelFlightInfoRequest::decode(&*action.body).map_err(|error| to_status(&unreadable("request", &error)))?;
-                let status = self.cancel(asked.info, &principal).map_err(|error| to_status(&error))?;
-                let body = CancelFlightInfoResult { status: status as i32 }.encode_to_vec().into();
-                Ok(Response::new(Box::pin(stream::iter([Ok(arrow_flight::Result { body })]))))
+        let session = Self::session(&request)?;
+        let body = &request.get_ref().body;
+        let answer = match request.get_ref().r#type.as_str() {
+            CANCEL_FLIGHT_INFO => CancelFlightInfoRequest::decode(&**body)
+                .map_err(|error| unreadable("request", &error))
+                .and_then(|asked| self.cancel(asked.info, session.principal()))
+                .map(|status| CancelFlightInfoResult { status: status as i32 }.encode_to_vec()),
+            session_options::SET => session_options::set(&self.engine, &session, body).await,
+            session_options::GET => Ok(session_options::get(&self.engine, &session)),
+            session_options::CLOSE => {
+                self.access.close(request.metadata(), request.extensions().get::<Connection>(), &session);
+                Ok(session_options::closed())
             }
             other => {
                 let error = Error::new(Kind::Unsupported, format!("there is no action `{other}`"));
-                Err(to_status(&error.hint("ListActions tells those that there are")))
+                Err(error.hint("ListActions tells those that there are"))
             }
-        }
+        };
+        let body = answer.map_err(|error| to_status(&error))?.into();
+        Ok(Response::new(Box::pin(stream::iter([Ok(arrow_flight::Result { body })]))))
     }
 
     async fn register_sql_info(&self, _: i32, _: &SqlInfo) {}

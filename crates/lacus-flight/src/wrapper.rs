@@ -1,5 +1,5 @@
-//! What arrow-flight's own implementation of the service leaves out or says wrongly: `GetSchema`, whether a prepared statement is an
-//! update, and a list of actions that tells the truth.
+//! What arrow-flight's own implementation of the service leaves out or says wrongly: who calls, `GetSchema`, whether a prepared statement is
+//! an update, and a list of actions that tells the truth.
 
 use std::fmt::Display;
 use std::pin::Pin;
@@ -8,21 +8,26 @@ use std::sync::Arc;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::sql::{ActionCreatePreparedStatementRequest, Any, Command, ProstMessageExt};
 use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo,
+    Action, ActionType, BasicAuth, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo,
     PutResult, SchemaAsIpc, SchemaResult, Ticket,
 };
 use bytes::Bytes;
-use futures::{Stream, stream};
-use lacus_core::Result;
+use futures::{Stream, TryStreamExt, stream};
+use lacus_core::{Error, Kind, Result};
 use lacus_engine::Engine;
+use lacus_storage::Secret;
 use prost::Message;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access::User;
 use crate::service::{CANCEL_FLIGHT_INFO, Service};
+use crate::session_options;
+use crate::sessions::Connection;
 use crate::status::{to_status, unreadable};
 use crate::wire::Wire;
 
-/// The largest message that a client may send: parameters, for now.
+/// The largest message that a client may send: parameters, and rows to ingest.
 const LARGEST_REQUEST: usize = 64 << 20;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -33,24 +38,48 @@ pub struct LacusFlight {
     inner: Arc<Service>,
 }
 
-/// The gRPC service for `engine`, for a server to mount.
+/// The gRPC service for `engine`, for a server to mount. Without `users` or `token`, whoever can reach it is the owner of the lake.
 ///
 /// # Errors
 /// `Internal` when what the server says about itself can't be encoded.
-pub fn flight_service(engine: Engine) -> Result<FlightServiceServer<LacusFlight>> {
-    let service = LacusFlight { inner: Arc::new(Service::new(engine)?) };
+pub fn flight_service(engine: Engine, users: Vec<User>, token: Option<Secret>) -> Result<FlightServiceServer<LacusFlight>> {
+    let service = LacusFlight { inner: Arc::new(Service::new(engine, users, token)?) };
     // Answers are split by us, to sizes that clients take; tonic need not refuse them.
     Ok(FlightServiceServer::new(service).max_decoding_message_size(LARGEST_REQUEST).max_encoding_message_size(usize::MAX))
 }
 
 impl LacusFlight {
+    /// Finds out who calls, for those behind; and what the client is to keep of it.
+    async fn admit<T>(&self, mut request: Request<T>) -> Result<(Request<T>, Option<String>), Status> {
+        let connection = request.extensions().get::<Connection>().cloned();
+        let caller = self.inner.access.caller(request.metadata(), connection.as_ref()).await.map_err(|error| to_status(&error))?;
+        let cookie = caller.cookie.clone();
+        request.extensions_mut().insert(caller);
+        Ok((request, cookie))
+    }
+
+    /// What a client says of itself to get a token.
+    async fn shake_hands(&self, request: Request<Streaming<HandshakeRequest>>) -> Result<Response<Messages<HandshakeResponse>>> {
+        let (headers, _, mut messages) = request.into_parts();
+        let first = messages.try_next().await.map_err(|status| unreadable("handshake", &status.message()))?;
+        let payload = first.and_then(|message| BasicAuth::decode(&*message.payload).ok());
+        let payload = payload.filter(|auth| !auth.username.is_empty()).map(|auth| (auth.username, auth.password));
+        let token = self.inner.access.handshake(&headers, payload).await?;
+        let answer = HandshakeResponse { protocol_version: 0, payload: Bytes::from(token.clone()) };
+        let mut response: Response<Messages<HandshakeResponse>> = Response::new(Box::pin(stream::iter([Ok(answer)])));
+        let bearer = MetadataValue::try_from(format!("Bearer {token}")).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+        response.metadata_mut().insert("authorization", bearer);
+        Ok(response)
+    }
+
     async fn create_statement(&self, request: Request<Action>) -> Result<Response<Messages<arrow_flight::Result>>> {
         let unreadable = |error: &dyn Display| unreadable("action", error);
-        let (principal, wire) = (Service::principal(&request), Wire::of(request.metadata())?);
+        let wire = Wire::of(request.metadata())?;
+        let session = Service::session(&request).map_err(|status| Error::new(Kind::Internal, status.message()))?;
         let any = Any::decode(&*request.get_ref().body).map_err(|error| unreadable(&error))?;
         let asked: Option<ActionCreatePreparedStatementRequest> = any.unpack().map_err(|error| unreadable(&error))?;
         let asked = asked.ok_or_else(|| unreadable(&"it is no ActionCreatePreparedStatementRequest"))?;
-        let (created, is_update) = self.inner.create_statement(asked.query, wire, &principal).await?;
+        let (created, is_update) = self.inner.create_statement(asked.query, wire, &session).await?;
         let type_url = created.as_any().type_url;
         let created = CreatedStatement {
             prepared_statement_handle: created.prepared_statement_handle,
@@ -64,12 +93,21 @@ impl LacusFlight {
 
     async fn schema(&self, request: Request<FlightDescriptor>) -> Result<SchemaResult> {
         let wire = Wire::of(request.metadata())?;
+        let session = Service::session(&request).map_err(|status| Error::new(Kind::Internal, status.message()))?;
         let descriptor = request.into_inner();
         let any = Any::decode(&*descriptor.cmd).map_err(|error| unreadable("command", &error))?;
         let command = Command::try_from(any).map_err(|error| unreadable("command", &error))?;
-        let schema = self.inner.schema_of(command, wire).await?;
+        let schema = self.inner.schema_of(command, wire, &session).await?;
         Ok(SchemaAsIpc::new(&schema, &arrow_ipc::writer::IpcWriteOptions::default()).try_into()?)
     }
+}
+
+/// Tells the client the cookie by which it is known again.
+fn with_cookie<T>(mut response: Response<T>, cookie: Option<String>) -> Response<T> {
+    if let Some(cookie) = cookie.and_then(|cookie| MetadataValue::try_from(cookie).ok()) {
+        response.metadata_mut().insert("set-cookie", cookie);
+    }
+    response
 }
 
 /// The answer to `CreatePreparedStatement` with the field that tells drivers apart what they send next; arrow-flight's lacks it.
@@ -96,6 +134,7 @@ impl FlightService for LacusFlight {
     type ListActionsStream = Messages<ActionType>;
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
+        let (request, _) = self.admit(request).await?;
         self.schema(request).await.map(Response::new).map_err(|error| to_status(&error))
     }
 
@@ -105,43 +144,54 @@ impl FlightService for LacusFlight {
             ("CreatePreparedStatement", "Plans a statement under a handle: ActionCreatePreparedStatementRequest"),
             (CANCEL_FLIGHT_INFO, "Cancels a query: CancelFlightInfoRequest, CancelFlightInfoResult"),
             ("CancelQuery", "Cancels a query, for older clients: ActionCancelQueryRequest, ActionCancelQueryResult"),
+            (session_options::CLOSE, "Ends the session: CloseSessionRequest, CloseSessionResult"),
+            (session_options::GET, "What the session has set: GetSessionOptionsRequest, GetSessionOptionsResult"),
+            (session_options::SET, "Sets `catalog`, `schema` and settings of the session: SetSessionOptionsRequest, SetSessionOptionsResult"),
             ("ClosePreparedStatement", "Forgets a prepared statement: ActionClosePreparedStatementRequest"),
         ];
         Ok(Response::new(Box::pin(stream::iter(actions.map(action)))))
     }
 
     async fn handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
-        self.inner.handshake(request).await
+        self.shake_hands(request).await.map_err(|error| to_status(&error))
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
+        let (request, _) = self.admit(request).await?;
         self.inner.list_flights(request).await
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
-        self.inner.get_flight_info(request).await
+        let (request, cookie) = self.admit(request).await?;
+        self.inner.get_flight_info(request).await.map(|response| with_cookie(response, cookie))
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
+        let (request, _) = self.admit(request).await?;
         self.inner.poll_flight_info(request).await
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
+        let (request, _) = self.admit(request).await?;
         self.inner.do_get(request).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
+        let (request, _) = self.admit(request).await?;
         self.inner.do_put(request).await
     }
 
     async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
+        let (request, _) = self.admit(request).await?;
         self.inner.do_exchange(request).await
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
-        match request.get_ref().r#type.as_str() {
+        let (request, cookie) = self.admit(request).await?;
+        let answer = match request.get_ref().r#type.as_str() {
             "CreatePreparedStatement" => self.create_statement(request).await.map_err(|error| to_status(&error)),
             _ => self.inner.do_action(request).await,
-        }
+        };
+        answer.map(|response| with_cookie(response, cookie))
     }
 }

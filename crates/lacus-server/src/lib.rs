@@ -1,12 +1,13 @@
 //! One process that serves a lake.
 //!
-//! * [`Server`] listens and answers over Flight SQL;
+//! * [`Server`] listens, as [`Listen`] says, and answers over Flight SQL; `incoming` is how it is reached;
 //! * `http` tells of it: `metrics`, health, readiness;
 //! * [`follow`] begins to write `logs`, by `lines` that keep nobody waiting, and to send `traces` to a `collector` that speaks `otlp`.
 
 mod collector;
 mod follow;
 mod http;
+mod incoming;
 mod lines;
 mod logs;
 mod metrics;
@@ -19,14 +20,17 @@ pub use logs::{LogFilter, LogFormat};
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use lacus::{Engine, Error, Kind, Result};
+use lacus::{Engine, Error, Kind, Result, Secret};
+pub use lacus_flight::{User, check_hash, hash_password};
 use tokio::net::TcpListener;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
+
+use crate::incoming::Tls;
 
 /// What a stream may have in flight before it is read.
 const WINDOW: u32 = 8 << 20;
@@ -39,26 +43,97 @@ const STREAMS: u32 = 1024;
 /// How long a shutdown waits for running queries.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// Where a server listens, and whom it answers.
+#[derive(Debug, Clone, Default)]
+pub struct Listen {
+    /// An address, such as `127.0.0.1:50051`; port 0 takes a free one.
+    pub address: Option<String>,
+    /// The path of a socket in the file system, which only the user of this process can open.
+    pub socket: Option<PathBuf>,
+    /// The PEM files of a certificate chain and of its key: the address is reached by TLS then. They are read again when they change.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Who may call; without any, whoever can reach the server is the owner of the lake.
+    pub users: Vec<User>,
+    /// A token that callers must bring, beside users or without any.
+    pub token: Option<Secret>,
+    /// Listen beyond this machine without TLS or without knowing who calls: what travels can be read and changed on its way, and anyone
+    /// reads the lake.
+    pub insecure: bool,
+}
+
 /// A server that listens, but does not answer yet.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
+    listener: Option<TcpListener>,
+    address: Option<SocketAddr>,
+    #[cfg(unix)]
+    socket: Option<(tokio::net::UnixListener, SocketFile)>,
+    tls: Option<Arc<Tls>>,
+    users: Vec<User>,
+    token: Option<Secret>,
     http: Option<TcpListener>,
     began: SystemTime,
 }
 
+/// The file of a socket, which is taken away with it.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody else may have taken it away.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 impl Server {
-    /// Listens on `address`, such as `127.0.0.1:50051`; port 0 takes a free one.
+    /// Listens on an address of this machine, such as `127.0.0.1:50051`, for its owner.
     ///
     /// # Errors
-    /// `PermissionDenied` for an address beyond loopback: there are no users yet, so whoever reaches the port reads the lake.
-    /// `InvalidConfiguration` for what is no address, `Unavailable` when the port is taken.
+    /// As [`Server::listen`].
     pub async fn bind(address: &str) -> Result<Self> {
+        Self::listen(Listen { address: Some(address.to_owned()), ..Listen::default() }).await
+    }
+
+    /// Listens.
+    ///
+    /// # Errors
+    /// `PermissionDenied` for an address beyond this machine without TLS or without users, unless `insecure` says so.
+    /// `InvalidConfiguration` for what is no address, no certificate or no hash of a password, `Unavailable` when the port is taken.
+    pub async fn listen(listen: Listen) -> Result<Self> {
         let began = SystemTime::now();
-        let listener = listen(address, "127.0.0.1:50051", "--listen").await?;
-        let address = local_address(&listener)?;
-        Ok(Self { listener, address, http: None, began })
+        for user in &listen.users {
+            check_hash(&user.password).map_err(|error| error.with("user", &user.name))?;
+        }
+        let tls = match listen.certificate {
+            Some((certificate, key)) => Some(Arc::new(Tls::new(certificate, key)?)),
+            None => None,
+        };
+        let safety = Safety { tls: tls.is_some(), users: !listen.users.is_empty() || listen.token.is_some(), insecure: listen.insecure };
+        let listener = match &listen.address {
+            Some(address) => Some(bind(address, "127.0.0.1:50051", "--listen", safety).await?),
+            None => None,
+        };
+        let address = listener.as_ref().map(local_address).transpose()?;
+        #[cfg(unix)]
+        let socket = listen.socket.map(bind_socket).transpose()?;
+        let (users, token) = (listen.users, listen.token);
+        Ok(Self {
+            listener,
+            address,
+            #[cfg(unix)]
+            socket,
+            tls,
+            users,
+            token,
+            http: None,
+            began,
+        })
+    }
+
+    /// A token that nobody guesses.
+    pub fn new_token() -> String {
+        format!("{:032x}", rand::random::<u128>())
     }
 
     /// Listens on `address` for HTTP, too: there it tells of itself, at `/metrics`, `/health` and `/ready`.
@@ -66,7 +141,7 @@ impl Server {
     /// # Errors
     /// As [`Server::bind`].
     pub async fn with_http(mut self, address: &str) -> Result<Self> {
-        self.http = Some(listen(address, "127.0.0.1:9090", "--http").await?);
+        self.http = Some(bind(address, "127.0.0.1:9090", "--http", Safety::default()).await?);
         Ok(self)
     }
 
@@ -78,9 +153,15 @@ impl Server {
         self.http.as_ref().map(local_address).transpose()
     }
 
-    /// The address that clients connect to.
-    pub fn address(&self) -> SocketAddr {
+    /// The address that clients connect to, if there is one.
+    pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// The address as clients write it: `grpc://127.0.0.1:50051`; empty when the server only has a socket.
+    pub fn uri(&self) -> String {
+        let scheme = if self.tls.is_some() { "grpc+tls" } else { "grpc" };
+        self.address.map(|address| format!("{scheme}://{address}")).unwrap_or_default()
     }
 
     /// Answers until `shutdown` completes: then running queries may finish within a grace period, and new ones are refused.
@@ -88,7 +169,15 @@ impl Server {
     /// # Errors
     /// `Unavailable` when the transport fails.
     pub async fn serve(self, engine: Engine, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        #[cfg(unix)]
+        let (socket, _file) = self.socket.unzip();
+        let incoming = incoming::accept(
+            self.listener,
+            self.tls,
+            #[cfg(unix)]
+            socket,
+        );
+        let tidied = engine.clone();
         let (stopping, stopped) = tokio::sync::oneshot::channel();
         let about = http::About { engine: engine.clone(), began: self.began, ready: Arc::new(AtomicBool::new(true)) };
         let ready = Arc::clone(&about.ready);
@@ -118,7 +207,7 @@ impl Server {
             .http2_max_header_list_size(HEADERS)
             .max_concurrent_streams(STREAMS)
             .add_service(health)
-            .add_service(lacus_flight::flight_service(engine)?)
+            .add_service(lacus_flight::flight_service(engine, self.users, self.token)?)
             .serve_with_incoming_shutdown(incoming, shutdown);
         let overdue = async move {
             // Without a shutdown there is no deadline for one.
@@ -133,17 +222,28 @@ impl Server {
                 None => std::future::pending().await,
             }
         };
-        tracing::info!(address = %self.address, "serving");
-        tokio::select! {
+        tracing::info!(address = self.address.map(|address| address.to_string()), "serving");
+        let ended = tokio::select! {
             () = telling => Ok(()),
             served = serving => served.map_err(|error| Error::new(Kind::Unavailable, "the server stopped").because(error)),
             () = overdue => Ok(()),
-        }
+        };
+        // Who stops a server doesn't wait for longer.
+        let _ = tokio::time::timeout(GRACE, tidied.settle()).await;
+        ended
     }
 }
 
-/// Listens on an address of this machine; `example` and `option` say how another is written and given.
-async fn listen(address: &str, example: &str, option: &str) -> Result<TcpListener> {
+/// What makes it safe to listen beyond this machine.
+#[derive(Debug, Clone, Copy, Default)]
+struct Safety {
+    tls: bool,
+    users: bool,
+    insecure: bool,
+}
+
+/// Listens on an address; `example` and `option` say how another is written and given.
+async fn bind(address: &str, example: &str, option: &str, safety: Safety) -> Result<TcpListener> {
     let resolved: Vec<SocketAddr> = match tokio::net::lookup_host(address).await {
         Ok(addresses) => addresses.collect(),
         Err(error) => {
@@ -151,13 +251,49 @@ async fn listen(address: &str, example: &str, option: &str) -> Result<TcpListene
                 .hint(format!("write {example}")));
         }
     };
-    if let Some(open) = resolved.iter().find(|address| !address.ip().is_loopback()) {
-        return Err(Error::new(Kind::PermissionDenied, format!("refusing to listen on {open}: it can be reached from other machines"))
-            .hint("users and TLS are not built yet; listen on 127.0.0.1 and reach it through `ssh -L`"));
+    let open = resolved.iter().find(|address| !address.ip().is_loopback());
+    if let Some(open) = open.filter(|_| !(safety.insecure || (safety.tls && safety.users))) {
+        let error = Error::new(Kind::PermissionDenied, format!("refusing to listen on {open}: it can be reached from other machines"));
+        return Err(match option {
+            "--http" => error.hint("listen on 127.0.0.1; what it tells is for this machine"),
+            _ => error.hint(
+                "write `certificate` and `key` under [serve] and a [user.NAME] in the lake file, or listen on 127.0.0.1; \
+                 `--insecure` gives up both",
+            ),
+        });
     }
     TcpListener::bind(resolved.as_slice()).await.map_err(|error| {
         Error::new(Kind::Unavailable, format!("can't listen on {address}: {error}")).hint(format!("choose another port with {option}"))
     })
+}
+
+/// Listens on a socket in the file system that only the user of this process can open.
+#[cfg(unix)]
+fn bind_socket(path: PathBuf) -> Result<(tokio::net::UnixListener, SocketFile)> {
+    use std::os::unix::fs::PermissionsExt;
+    let failed = |error: std::io::Error| {
+        Error::new(Kind::Unavailable, format!("can't listen on the socket: {error}")).with("file", path.display())
+    };
+    // A socket that nobody answers by is what a server left behind that was killed.
+    if path.exists() {
+        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+            return Err(Error::new(Kind::Unavailable, "another server listens on the socket").with("file", path.display()));
+        }
+        let is_socket = std::fs::symlink_metadata(&path).is_ok_and(|metadata| std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type()));
+        if !is_socket {
+            return Err(Error::new(Kind::AlreadyExists, "there is something else than a socket").with("file", path.display()));
+        }
+        std::fs::remove_file(&path).map_err(failed)?;
+    }
+    // It is made under another name, so that nobody opens it before it is closed to others.
+    let hidden = path.with_extension(format!("{:08x}", rand::random::<u32>()));
+    let listener = tokio::net::UnixListener::bind(&hidden).map_err(failed)?;
+    let placed = std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600)).and_then(|()| std::fs::rename(&hidden, &path));
+    placed.map_err(|error| {
+        let _ = std::fs::remove_file(&hidden);
+        failed(error)
+    })?;
+    Ok((listener, SocketFile(path)))
 }
 
 fn local_address(listener: &TcpListener) -> Result<SocketAddr> {

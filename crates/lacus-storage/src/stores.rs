@@ -271,7 +271,7 @@ impl Stores {
     /// # Errors
     /// `PermissionDenied` when the store isn't writable, or no store is named; `InvalidQuery` when the path can't be one place.
     pub fn target(&self, location: &Location) -> lacus_core::Result<Path> {
-        let write_to = self.write_to.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let write_to = self.write_to();
         let (store, path) = match (location, &write_to) {
             (Location::Store { store, path }, _) => (store, path.clone()),
             (Location::Path(path), Some(store)) if path.is_relative() => (store, path.to_string_lossy().into_owned()),
@@ -291,6 +291,11 @@ impl Stores {
         }
         let whole = std::iter::once(store.as_str()).chain(segments).collect::<Vec<_>>().join("/");
         Path::parse(whole).map_err(|error| wrong(error.to_string()))
+    }
+
+    /// The store that targets without one are written to.
+    pub fn write_to(&self) -> Option<StoreName> {
+        self.write_to.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Begins to write what `location` names, through `store`: these stores, as a query sees them.

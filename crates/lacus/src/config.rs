@@ -47,6 +47,12 @@ pub struct Config {
     pub rules_off: Vec<String>,
     /// The address on which `lacus serve` listens.
     pub listen: String,
+    /// The certificate chain of the server and its key, each a PEM file.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The socket in the file system that it listens on, too.
+    pub socket: Option<PathBuf>,
+    /// Its users by name, each with the hash of the password by Argon2id.
+    pub users: Vec<(String, String)>,
     /// Where what is read of remote stores is kept, if it is.
     pub cache: Option<CacheSpec>,
     /// The address on which it tells of itself over HTTP.

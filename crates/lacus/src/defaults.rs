@@ -5,11 +5,13 @@ use lacus_array::{ArraySink, ArraySource, GroupByCoordinates};
 use lacus_core::Result;
 use lacus_engine::{Engine, EngineBuilder};
 use lacus_files::FilesSource;
+use lacus_tables::LakeTables;
 use object_store::local::LocalFileSystem;
 
 use crate::Config;
 
-/// Adds the sources, the sinks and the functions that ship with Lacus: the list of what it opens and writes, and of what it adds to SQL.
+/// Adds the sources, the sinks, the place for tables and the functions that ship with Lacus: the list of what it opens and writes, and of
+/// what it adds to SQL.
 #[must_use]
 pub fn register_defaults(builder: EngineBuilder) -> EngineBuilder {
     let stores = Arc::clone(builder.stores());
@@ -21,8 +23,9 @@ pub fn register_defaults(builder: EngineBuilder) -> EngineBuilder {
         None => arrays,
     };
     let kept = ArraySink::new(Arc::clone(&stores), lacus_formats::writers());
-    let files = FilesSource::new(stores).keeping(builder.column_memory());
-    let builder = builder.source(Arc::new(files)).source(Arc::new(arrays)).sink(Arc::new(kept));
+    let files = Arc::new(FilesSource::new(Arc::clone(&stores)).keeping(builder.column_memory()));
+    let tables = LakeTables::new(stores, Arc::clone(&files), LakeTables::RETENTION);
+    let builder = builder.tables(Arc::new(tables)).source(files).source(Arc::new(arrays)).sink(Arc::new(kept));
     let builder = builder.physical_rule(Arc::new(GroupByCoordinates));
     lacus_functions::functions().into_iter().fold(builder, EngineBuilder::scalar_function)
 }

@@ -21,7 +21,8 @@
 //! | opening a lake | [`open`], [`Config`] |
 //! | asking | [`Engine::query`], [`Query`], [`ResultStream`] |
 //! | bringing tables, functions and stores of your own | [`Engine::builder`], [`Engine::register_function`], [`register_defaults`], [`Stores::add`]; `examples/embed.rs` |
-//! | adding a kind of dataset, or of kept results | [`Source`], [`Sink`] |
+//! | making and filling tables | SQL; [`Engine::ingest`]; [`Session`] for what lasts longer than one query |
+//! | adding a kind of dataset, of kept results, or a place for tables | [`Source`], [`Sink`], [`Tables`] |
 //! | what went wrong | [`Error`], [`Kind`] |
 //!
 //! Dropping a [`ResultStream`] cancels its query. Every query has a deadline and shares a memory limit: [`Limits`].
@@ -43,13 +44,13 @@ pub use defaults::{open, register_defaults};
 /// For `try_collect` and `try_next` on a [`ResultStream`].
 pub use futures::TryStreamExt;
 pub use lacus_core::{
-    ColumnSpec, DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Location, NOTICES_KEY, OptionValue, Principal,
-    ReferenceFiles, ReferenceForm, Result, Rows, Sink, Source, StoreName, TableInfo, WriteSpec, description_of, nearest, notices_of,
+    ColumnSpec, DatasetName, DatasetSpec, Error, IfExists, IndexProgress, IndexStatus, Kind, Location, NOTICES_KEY, OptionValue, Principal,
+    ReferenceFiles, ReferenceForm, Result, Rows, Sink, Source, StoreName, TableInfo, TableName, Tables, WriteSpec, description_of, nearest, notices_of,
     unit_of,
 };
 pub use lacus_engine::{
-    Durations, Engine, EngineBuilder, Function, LakeContent, LakeFile, Limits, Prepared, Progress, Query, QueryProgress, RULES,
-    ResultStream, TableEntry, TableKind, Totals, named_parameters, runtime, split,
+    Durations, Engine, EngineBuilder, Function, Ingest, LakeContent, LakeFile, Limits, Prepared, Progress, Query, QueryProgress, RULES,
+    ResultStream, Session, TableEntry, TableKind, Totals, named_parameters, runtime, split,
 };
 pub use lacus_storage::{
     AzureCredentials, AzureSpec, CacheSpec, CacheStatus, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Operation, Place,

@@ -73,7 +73,12 @@ fn files(folder: &Path) -> TestResult<Vec<PathBuf>> {
 }
 
 async fn run(lakes: &Lakes, kind: DoorKind, file: &Path, is_tpch: bool, update: bool) -> Result<(), Failed> {
-    let source = if is_tpch { lakes.tpch() } else { lakes.fusion() };
+    let makes_tables = file.parent().is_some_and(|folder| folder.ends_with("tables"));
+    let source = match (is_tpch, makes_tables) {
+        (true, _) => lakes.tpch(),
+        (_, true) => lakes.tables().map_err(|error| Failed::from(error.to_string()))?,
+        _ => lakes.fusion(),
+    };
     let mut runner = Runner::new(|| Door::open(kind, &source));
     runner.add_label(kind.name());
     if is_tpch {

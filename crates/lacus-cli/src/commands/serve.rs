@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use lacus::{Config, Result, Secret};
-use lacus_server::{Following, LogFormat, Server, Traces, follow};
+use lacus_server::{Following, Listen, LogFormat, Server, Traces, User, follow};
 
 use crate::arguments::{LogForm, ServeArguments};
 use crate::terminal;
@@ -9,14 +9,34 @@ use crate::terminal;
 pub(crate) async fn run(lake: Option<&Path>, arguments: &ServeArguments) -> Result<()> {
     let config = super::config(lake)?;
     let _following = followed(arguments, &config)?;
-    let mut server = Server::bind(arguments.listen.as_deref().unwrap_or(&config.listen)).await?;
+    let socket = arguments.socket.clone().or_else(|| config.socket.clone());
+    let token = arguments.token.then(|| Secret::new(Server::new_token()));
+    // Who asks for a socket alone wants no address.
+    let wants_address = arguments.socket.is_none() || arguments.listen.is_some();
+    let listen = Listen {
+        address: wants_address.then(|| arguments.listen.clone().unwrap_or_else(|| config.listen.clone())),
+        socket: socket.clone(),
+        certificate: config.certificate.clone(),
+        users: config.users.iter().map(|(name, password)| User { name: name.clone(), password: password.clone() }).collect(),
+        token: token.clone(),
+        insecure: arguments.insecure,
+    };
+    let mut server = Server::listen(listen).await?;
     if let Some(http) = arguments.http.as_deref().or(config.http.as_deref()) {
         server = server.with_http(http).await?;
     }
     if let Some(http) = server.http_address()? {
         terminal::print(&format!("lacus: telling of itself at http://{http}"))?;
     }
-    terminal::print(&format!("lacus: serving lake `{}` at grpc://{}", config.lake, server.address()))?;
+    let places = server.address().map(|_| server.uri()).into_iter();
+    let places = places.chain(socket.map(|socket| format!("grpc+unix://{}", socket.display()))).collect::<Vec<_>>().join(" and ");
+    if let Some(token) = &token {
+        terminal::print(&format!("lacus: callers bring the token {}", token.reveal()))?;
+    }
+    if arguments.insecure {
+        terminal::say("lacus: --insecure: what travels can be read and changed on its way, and whoever reaches the address reads the lake");
+    }
+    terminal::print(&format!("lacus: serving lake `{}` at {places}", config.lake))?;
     server.serve(config.engine()?, stopped()).await
 }
 

@@ -27,6 +27,7 @@ pub(crate) async fn run(lake: Option<&Path>, connect: Option<&str>, arguments: S
             }
         }
     }
+    door.settle().await;
     Ok(())
 }
 

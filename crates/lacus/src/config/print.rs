@@ -40,8 +40,14 @@ impl Display for Config {
             writeln!(formatter, "\n[optimizer]\noff = {:?}", self.rules_off)?;
         }
         writeln!(formatter, "\n[serve]\nlisten = {:?}", self.listen)?;
+        if let Some((certificate, key)) = &self.certificate {
+            writeln!(formatter, "certificate = {}", quoted(certificate.display().to_string()))?;
+            writeln!(formatter, "key = {}", quoted(key.display().to_string()))?;
+        }
+        self.socket.iter().try_for_each(|socket| writeln!(formatter, "socket = {}", quoted(socket.display().to_string())))?;
         self.http.iter().try_for_each(|http| writeln!(formatter, "http = {http:?}"))?;
         self.otlp.iter().try_for_each(|otlp| writeln!(formatter, "otlp = {:?}", masked(otlp)))?;
+        self.users.iter().try_for_each(|(name, _)| writeln!(formatter, "\n[user.{name}]\npassword = \"***\""))?;
         self.stores.iter().try_for_each(|store| write_store(formatter, store))?;
         self.datasets.iter().try_for_each(|(_, spec)| write_dataset(formatter, spec))
     }

@@ -7,7 +7,7 @@ use lacus_core::{ColumnSpec, DatasetName, DatasetSpec, Error, ForeignKey, Kind, 
 use lacus_engine::Limits;
 use lacus_storage::{CacheSpec, StoreSpec};
 
-use super::written::{CacheSection, DatasetSection, LakeFile, LimitsSection};
+use super::written::{CacheSection, DatasetSection, LakeFile, LimitsSection, ServeSection, UserSection};
 use super::{store, values};
 use crate::Config;
 
@@ -38,6 +38,9 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         limits: limits(&written.limits, environment)?,
         rules_off: written.optimizer.off,
         listen: expand(&written.serve.listen, "serve.listen")?.unwrap_or_else(|| LISTEN.to_owned()),
+        certificate: certificate(&written.serve, &base, environment)?,
+        socket: expand(&written.serve.socket, "serve.socket")?.map(|socket| base.join(socket)),
+        users: users(&written.user, environment)?,
         http: expand(&written.serve.http, "serve.http")?,
         otlp: expand(&written.serve.otlp, "serve.otlp")?,
         unnamed: store::unnamed(environment)?,
@@ -50,6 +53,30 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         stores,
         datasets,
     })
+}
+
+/// The certificate of the server and its key: one is of no use without the other.
+fn certificate(written: &ServeSection, base: &Path, environment: Environment<'_>) -> Result<Option<(PathBuf, PathBuf)>> {
+    let expand = |text: &Option<String>, key: &str| text.as_deref().map(|text| values::expand(text, key, environment)).transpose();
+    match (expand(&written.certificate, "serve.certificate")?, expand(&written.key, "serve.key")?) {
+        (Some(certificate), Some(key)) => Ok(Some((base.join(certificate), base.join(key)))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(Error::new(Kind::InvalidConfiguration, "`serve.certificate` has no `serve.key`").hint("write both, or none")),
+        (None, Some(_)) => Err(Error::new(Kind::InvalidConfiguration, "`serve.key` has no `serve.certificate`").hint("write both, or none")),
+    }
+}
+
+/// The users by name, each with the hash of the password.
+fn users(written: &BTreeMap<String, UserSection>, environment: Environment<'_>) -> Result<Vec<(String, String)>> {
+    let user = |(name, section): (&String, &UserSection)| {
+        let key = format!("user.{name}.password");
+        let password = section.password.as_deref().ok_or_else(|| {
+            Error::new(Kind::InvalidConfiguration, format!("the user `{name}` has no `password`"))
+                .hint("write what `lacus hash-password` makes of it")
+        })?;
+        Ok((name.clone(), values::expand(password, &key, environment)?))
+    };
+    written.iter().map(user).collect()
 }
 
 impl super::written::LakeSection {

@@ -42,7 +42,7 @@ section! {
         name: Option<String> = "`lake`",
         /// The folder for what Lacus keeps: spilled data, indices, and the cache of remote stores.
         state: Option<String> = "`.lacus` beside the lake file",
-        /// The store that `COPY ... TO` writes to when its target names none; it must be `writable`.
+        /// The store that tables are made in (in its folder `tables`), and that `COPY ... TO` writes to when its target names none; it must be `writable`.
         write_to: Option<String> = "none",
     }
 }
@@ -88,8 +88,14 @@ section! {
 section! {
     /// The server.
     ServeSection in "[serve]" {
-        /// The address on which `lacus serve` listens. Only loopback addresses, until users can be told apart.
+        /// The address on which `lacus serve` listens. Beyond this machine only with `certificate` and a `[user.NAME]`.
         listen: Option<String> = "`127.0.0.1:50051`",
+        /// The file of a certificate chain, in PEM: the address is reached by TLS then. It is read again when it changes.
+        certificate: Option<String> = "none",
+        /// The file of the key of the certificate, in PEM.
+        key: Option<String> = "none",
+        /// The path of a socket in the file system to listen on, too. Only the user of the server can open it.
+        socket: Option<String> = "none",
         /// An address that tells of the server over HTTP: `/metrics` for Prometheus, `/health`, `/ready`. Only loopback addresses, too.
         http: Option<String> = "none",
         /// The collector that traces are sent to, by OTLP over HTTP: `http://127.0.0.1:4318`.
@@ -132,7 +138,7 @@ section! {
         timeout: Option<String> = "`30s`",
         /// How often a request is tried again after 429, 5xx, a reset or a truncated answer.
         retries: Option<usize> = "`6`",
-        /// Whether `COPY ... TO 'NAME:...'` may write into it. It never overwrites.
+        /// Whether `COPY ... TO 'NAME:...'` and tables may be written into it. COPY never overwrites.
         writable: Option<bool> = "`false`",
         /// How long what it told of its objects is taken for true: `60s`. A new or changed object is seen later by so much, or after REFRESH.
         listing_ttl: Option<String> = "none: every query asks",
@@ -191,6 +197,14 @@ section! {
     }
 }
 
+section! {
+    /// A user of the server.
+    UserSection in "[user.NAME]" {
+        /// The hash of the password by Argon2id, as `lacus hash-password` makes it.
+        password: Option<String> = "required",
+    }
+}
+
 /// A lake file, as written.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -200,6 +214,7 @@ pub(crate) struct LakeFile {
     pub(crate) cache: CacheSection,
     pub(crate) optimizer: OptimizerSection,
     pub(crate) serve: ServeSection,
+    pub(crate) user: BTreeMap<String, UserSection>,
     pub(crate) store: BTreeMap<String, StoreSection>,
     pub(crate) dataset: BTreeMap<String, DatasetSection>,
 }
@@ -216,6 +231,7 @@ pub fn reference() -> impl Iterator<Item = &'static OptionDoc> {
         CacheSection::OPTIONS,
         OptimizerSection::OPTIONS,
         ServeSection::OPTIONS,
+        UserSection::OPTIONS,
     ]
     .into_iter()
     .flatten()

@@ -268,7 +268,7 @@ async fn a_disconnect_cancels_a_copy() -> TestResult {
     server.make_bucket("data")?;
     let engine = engine(vec![StoreSpec { writable: true, timeout: Duration::from_secs(20), ..bucket("lab", &server, "data")? }])?;
     let door = lacus_server::Server::bind("127.0.0.1:0").await?;
-    let remote = lacus_remote::Remote::connect(&format!("grpc://{}", door.address())).await?;
+    let remote = lacus_remote::Remote::connect(&door.uri()).await?;
     let serving = tokio::spawn(door.serve(engine.clone(), std::future::pending()));
     let sql = format!("COPY ({LARGE}) TO 'lab:big.zarr' OPTIONS (dims 'y,x')");
     let asking = tokio::spawn(async move { remote.query(&sql, &[]).await.map(|_| ()) });
@@ -291,7 +291,7 @@ async fn copy_works_over_flight() -> TestResult {
     let out = tempfile::tempdir()?;
     let engine = register_defaults(Engine::builder(stores(vec![folder("out", out.path(), true)?]))).build()?;
     let door = lacus_server::Server::bind("127.0.0.1:0").await?;
-    let uri = format!("grpc://{}", door.address());
+    let uri = door.uri();
     let serving = tokio::spawn(door.serve(engine.clone(), std::future::pending()));
     let remote = lacus_remote::Remote::connect(&uri).await?;
     let query = remote.query("COPY (SELECT 1 AS x, $1 AS v) TO 'out:a.nc' OPTIONS (dims 'x')", &[7_i64.into()]).await?;

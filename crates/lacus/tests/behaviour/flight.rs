@@ -38,7 +38,7 @@ struct Client {
 impl Client {
     async fn of(engine: Engine) -> Result<Self> {
         let server = Server::bind("127.0.0.1:0").await?;
-        let uri = format!("http://{}", server.address());
+        let uri = server.uri().replace("grpc://", "http://");
         let serving = tokio::spawn(server.serve(engine, std::future::pending()));
         Ok(Self { calls: FlightServiceClient::new(Channel::from_shared(uri)?.connect().await?), serving })
     }
@@ -435,7 +435,7 @@ async fn bodies_are_compressed_on_request() -> TestResult {
 #[tokio::test(flavor = "multi_thread")]
 async fn health_is_told_by_grpc() -> TestResult {
     let server = Server::bind("127.0.0.1:0").await?;
-    let uri = format!("http://{}", server.address());
+    let uri = server.uri().replace("grpc://", "http://");
     let serving = tokio::spawn(server.serve(engine(Vec::new())?, std::future::pending()));
     let mut health = tonic_health::pb::health_client::HealthClient::new(Channel::from_shared(uri)?.connect().await?);
     for service in ["", "arrow.flight.protocol.FlightService"] {

@@ -161,7 +161,7 @@ async fn a_disconnect_stops_tasks_and_reads() -> TestResult {
     let (server, store, size) = slow_lab().await?;
     let engine = engine(vec![store])?;
     let door = lacus_server::Server::bind("127.0.0.1:0").await?;
-    let uri = format!("grpc://{}", door.address());
+    let uri = door.uri();
     let serving = tokio::spawn(door.serve(engine.clone(), std::future::pending()));
     let before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let query = lacus_remote::Remote::connect(&uri).await?.query("SELECT text, n FROM 'lab:a.parquet' ORDER BY text", &[]).await?;

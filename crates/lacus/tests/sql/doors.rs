@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use base64::Engine as _;
 use lacus::arrow::array::RecordBatch;
 use lacus::arrow::ipc::reader::StreamReader;
-use lacus::{Engine, Error, Kind, Principal, Result, TryStreamExt};
+use lacus::{Engine, Error, Kind, Principal, Result, Session, TryStreamExt};
 use lacus_remote::Remote;
 use lacus_server::Server;
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType};
@@ -57,7 +57,7 @@ impl std::fmt::Display for DoorKind {
 
 /// One engine behind one door.
 pub(crate) enum Door {
-    Embedded(Engine),
+    Embedded(Engine, Session),
     Flight { remote: Remote, serving: JoinHandle<Result<()>> },
     Python(Child),
     Cli(LakeSource),
@@ -66,10 +66,10 @@ pub(crate) enum Door {
 impl Door {
     pub(crate) async fn open(kind: DoorKind, source: &LakeSource) -> Result<Self> {
         match kind {
-            DoorKind::Embedded => Ok(Self::Embedded(source.config()?.engine()?)),
+            DoorKind::Embedded => Ok(Self::Embedded(source.config()?.engine()?, Session::new(&Principal::owner()))),
             DoorKind::Flight => {
                 let server = Server::bind("127.0.0.1:0").await?;
-                let uri = format!("grpc://{}", server.address());
+                let uri = server.uri();
                 let serving = tokio::spawn(server.serve(source.config()?.engine()?, std::future::pending()));
                 Ok(Self::Flight { remote: Remote::connect(&uri).await?, serving })
             }
@@ -80,8 +80,8 @@ impl Door {
 
     async fn ask(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>> {
         let (batches, columns) = match self {
-            Self::Embedded(engine) => {
-                let query = engine.query(sql, &[], &Principal::owner()).await?;
+            Self::Embedded(engine, session) => {
+                let query = engine.query(sql, &[], &*session).await?;
                 if query.is_command() {
                     return Ok(DBOutput::StatementComplete(0));
                 }
@@ -122,7 +122,7 @@ impl AsyncDB for Door {
                 let _ = child.kill();
                 let _ = child.wait();
             }
-            Self::Embedded(_) | Self::Cli(_) => {}
+            Self::Embedded(..) | Self::Cli(_) => {}
         }
     }
 }

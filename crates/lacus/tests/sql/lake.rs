@@ -57,6 +57,15 @@ impl Lakes {
         LakeSource { file: testdata.join("lacus.toml"), environment }
     }
 
+    /// A lake of its own, in which tables can be made.
+    pub(crate) fn tables(&self) -> TestResult<LakeSource> {
+        let folder = tempfile::tempdir_in(self.state.path())?.keep();
+        std::fs::create_dir(folder.join("store"))?;
+        let file = folder.join("lacus.toml");
+        std::fs::write(&file, "[lake]\nname = \"lab\"\nwrite_to = \"disk\"\n[store.disk]\nurl = \"store\"\nwritable = true\n")?;
+        Ok(LakeSource { file, environment: Vec::new() })
+    }
+
     /// A lake over the TPC-H tables.
     pub(crate) fn tpch(&self) -> LakeSource {
         LakeSource { file: self.state.path().join("tpch.toml"), environment: Vec::new() }

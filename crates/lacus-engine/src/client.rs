@@ -1,0 +1,251 @@
+//! What a client keeps between its queries: its schema, its settings and its temporary tables.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{MemTable, TableProvider};
+use datafusion::common::config::ConfigOptions;
+use lacus_core::{Error, IfExists, Kind, Principal, Result, nearest};
+
+use crate::settings::MAIN;
+
+/// The schema that temporary tables stand in.
+pub(crate) const TEMPORARY: &str = "temp";
+/// The settings that a client may change begin with one of these: they shape plans and texts, never the use of the machine.
+const CHANGEABLE: [&str; 5] =
+    ["datafusion.execution.", "datafusion.optimizer.", "datafusion.sql_parser.", "datafusion.explain.", "datafusion.format."];
+
+/// What one client keeps between its queries. Clones are the same session.
+#[derive(Debug, Clone)]
+pub struct Session {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    principal: Principal,
+    /// Whether it lasts longer than one query.
+    lasts: bool,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    schema: Option<String>,
+    settings: BTreeMap<String, String>,
+    tables: BTreeMap<String, Temporary>,
+}
+
+/// A temporary table.
+#[derive(Debug)]
+struct Temporary {
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+    bytes: usize,
+}
+
+impl From<&Principal> for Session {
+    /// A session for one query: nothing can be kept in it.
+    fn from(principal: &Principal) -> Self {
+        Self { inner: Arc::new(Inner { principal: principal.clone(), lasts: false, kept: Mutex::default() }) }
+    }
+}
+
+impl From<&Self> for Session {
+    fn from(session: &Self) -> Self {
+        session.clone()
+    }
+}
+
+fn bytes_of(batches: &[RecordBatch]) -> usize {
+    batches.iter().map(RecordBatch::get_array_memory_size).sum()
+}
+
+impl Session {
+    /// A session that lasts for as long as a clone of it.
+    pub fn new(principal: &Principal) -> Self {
+        Self { inner: Arc::new(Inner { principal: principal.clone(), lasts: true, kept: Mutex::default() }) }
+    }
+
+    /// On whose behalf its queries run.
+    pub fn principal(&self) -> &Principal {
+        &self.inner.principal
+    }
+
+    /// The schema in which names without one are looked for.
+    pub fn schema(&self) -> String {
+        self.held().schema.clone().unwrap_or_else(|| MAIN.to_owned())
+    }
+
+    /// Looks for names without a schema in this one; the engine knows whether there is such a schema.
+    pub(crate) fn set_schema(&self, schema: &str) -> Result<()> {
+        self.check_lasts("the schema")?;
+        self.held().schema = Some(schema.to_owned());
+        Ok(())
+    }
+
+    /// The settings that were changed.
+    pub fn settings(&self) -> BTreeMap<String, String> {
+        self.held().settings.clone()
+    }
+
+    /// Changes a setting, `datafusion.execution.time_zone` for one; without a value it is as it was in the beginning.
+    ///
+    /// # Errors
+    /// `InvalidQuery` for a name that there isn't and a value that can't be; `PermissionDenied` for one that belongs to the lake file.
+    pub fn set(&self, name: &str, value: Option<&str>) -> Result<()> {
+        self.check_lasts("a setting")?;
+        let mut options = ConfigOptions::default();
+        if !CHANGEABLE.iter().any(|prefix| name.starts_with(prefix)) {
+            let known = options.entries().iter().any(|entry| entry.key == name) || name.starts_with("datafusion.runtime.");
+            return Err(if known {
+                Error::new(Kind::PermissionDenied, format!("`{name}` is not for a session to change")).hint("limits are set in the lake file")
+            } else {
+                unknown_setting(name, &options)
+            });
+        }
+        match value {
+            Some(value) => {
+                let wrong = |error: datafusion::error::DataFusionError| match options.entries().iter().any(|entry| entry.key == name) {
+                    true => Error::new(Kind::InvalidQuery, format!("`{name}` can't be `{value}`: {}", Error::from(error).message())),
+                    false => unknown_setting(name, &options),
+                };
+                options.clone().set(name, value).map_err(wrong)?;
+                self.held().settings.insert(name.to_owned(), value.to_owned());
+            }
+            None => {
+                if !options.entries().iter().any(|entry| entry.key == name) {
+                    return Err(unknown_setting(name, &options));
+                }
+                let _ = options.set(name, "");
+                self.held().settings.remove(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes `options` as the session wants them.
+    pub(crate) fn apply(&self, options: &mut ConfigOptions) -> Result<()> {
+        for (name, value) in &self.held().settings {
+            options.set(name, value)?;
+        }
+        Ok(())
+    }
+
+    /// The names of its temporary tables.
+    pub fn temporary_tables(&self) -> Vec<String> {
+        self.held().tables.keys().cloned().collect()
+    }
+
+    pub(crate) fn has_temporary(&self, name: &str) -> bool {
+        self.held().tables.contains_key(name)
+    }
+
+    pub(crate) fn temporary(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let held = self.held();
+        let Some(table) = held.tables.get(name) else { return Ok(None) };
+        Ok(Some(Arc::new(MemTable::try_new(Arc::clone(&table.schema), vec![table.batches.clone()])?)))
+    }
+
+    /// Makes a temporary table; whether it was made. `most` bounds what all of this session hold.
+    pub(crate) fn create(&self, name: &str, schema: SchemaRef, batches: Vec<RecordBatch>, if_exists: IfExists, most: usize) -> Result<bool> {
+        self.check_lasts("a temporary table")?;
+        let mut held = self.held();
+        match (held.tables.contains_key(name), if_exists) {
+            (true, IfExists::Fail) => {
+                return Err(Error::new(Kind::AlreadyExists, format!("the temporary table `{name}` exists already"))
+                    .hint("choose another name, or CREATE OR REPLACE TEMPORARY TABLE"));
+            }
+            (true, IfExists::Keep) => return Ok(false),
+            _ => {}
+        }
+        let bytes = bytes_of(&batches);
+        let others: usize = held.tables.iter().filter(|(other, _)| *other != name).map(|(_, table)| table.bytes).sum();
+        check_room(others + bytes, most)?;
+        held.tables.insert(name.to_owned(), Temporary { schema, batches, bytes });
+        Ok(true)
+    }
+
+    /// Adds rows to a temporary table, or with `replace` puts them in the place of its own.
+    pub(crate) fn fill(&self, name: &str, batches: Vec<RecordBatch>, replace: bool, most: usize) -> Result<()> {
+        let mut held = self.held();
+        let all: usize = held.tables.values().map(|table| table.bytes).sum();
+        let table = held.tables.get_mut(name).ok_or_else(|| Error::new(Kind::NotFound, format!("the temporary table `{name}` is gone")))?;
+        let bytes = bytes_of(&batches);
+        check_room(if replace { all - table.bytes + bytes } else { all + bytes }, most)?;
+        if replace {
+            (table.batches, table.bytes) = (batches, bytes);
+        } else {
+            table.batches.extend(batches);
+            table.bytes += bytes;
+        }
+        Ok(())
+    }
+
+    /// How many rows a temporary table holds.
+    pub(crate) fn rows(&self, name: &str) -> u64 {
+        self.held().tables.get(name).map_or(0, |table| table.batches.iter().map(|batch| batch.num_rows() as u64).sum())
+    }
+
+    pub(crate) fn drop_temporary(&self, name: &str) -> bool {
+        self.held().tables.remove(name).is_some()
+    }
+
+    /// The bytes that its temporary tables hold.
+    pub fn bytes(&self) -> usize {
+        self.held().tables.values().map(|table| table.bytes).sum()
+    }
+
+    fn check_lasts(&self, what: &str) -> Result<()> {
+        if self.inner.lasts {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Unsupported, format!("{what} belongs to a session, and this query has none"))
+            .hint("open a session: Flight SQL clients take part by their cookies, or by the token of a handshake"))
+    }
+
+    /// A poisoned lock only means that another thread panicked; what is kept is valid at every instant.
+    fn held(&self) -> MutexGuard<'_, Kept> {
+        self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn check_room(wanted: usize, most: usize) -> Result<()> {
+    if wanted <= most {
+        return Ok(());
+    }
+    let message = format!("temporary tables would hold {} MiB, and a session may hold {} MiB", wanted >> 20, most >> 20);
+    Err(Error::new(Kind::LimitExceeded, message).hint("drop some, or make a table that is none: CREATE TABLE"))
+}
+
+fn unknown_setting(name: &str, options: &ConfigOptions) -> Error {
+    let entries = options.entries();
+    let changeable = entries.iter().map(|entry| entry.key.as_str()).filter(|key| CHANGEABLE.iter().any(|prefix| key.starts_with(prefix)));
+    let error = Error::new(Kind::InvalidQuery, format!("no setting `{name}`"));
+    match nearest(name, changeable) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error.hint("SHOW ALL lists them"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_checked_when_they_are_set() -> Result<()> {
+        let session = Session::new(&Principal::owner());
+        session.set("datafusion.execution.batch_size", Some("100"))?;
+        let wrong = |name, value| session.set(name, Some(value)).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(wrong("datafusion.execution.batch_sise", "100").contains("did you mean `datafusion.execution.batch_size`"));
+        assert!(wrong("datafusion.execution.batch_size", "many").contains("can't be `many`"));
+        assert!(wrong("datafusion.runtime.memory_limit", "1G").contains("lake file"));
+        session.set("datafusion.execution.batch_size", None)?;
+        assert!(session.settings().is_empty());
+        let none = Session::from(&Principal::owner());
+        assert_eq!(none.set("datafusion.execution.batch_size", Some("100")).map_err(|error| error.kind()), Err(Kind::Unsupported));
+        Ok(())
+    }
+}

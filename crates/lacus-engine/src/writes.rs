@@ -1,0 +1,294 @@
+//! Statements that make and change tables: what they do, and the plans whose rows they take.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{RecordBatch, new_null_array};
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::datatypes::{Field, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, Constraint, TableReference};
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::expr::Expr;
+use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, DmlStatement, EmptyRelation, Filter, LogicalPlan, LogicalPlanBuilder, WriteOp};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast;
+use futures::StreamExt;
+use lacus_core::{Error, IfExists, Kind, Result, Rows, TableName, nearest};
+
+use crate::client::Session;
+use crate::planner::Planner;
+
+/// A table that is written.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// One of the lake.
+    Lake(TableName),
+    /// One of the session.
+    Temporary(String),
+}
+
+/// What is done with the rows of the plans.
+#[derive(Debug, Clone)]
+pub(crate) enum Write {
+    /// They are a new table.
+    Create {
+        place: Place,
+        if_exists: IfExists,
+        /// What the statement says of its rows that nobody checks.
+        unchecked: Option<&'static str>,
+    },
+    /// They are added.
+    Append { place: Place },
+    /// They are put in the place of all rows that the table had.
+    Rewrite {
+        place: Place,
+        seen: Arc<dyn TableProvider>,
+        counts: Counts,
+        /// Whether the plans together must give as many rows as the table had.
+        is_checked: bool,
+    },
+}
+
+/// Which rows a statement counts that rewrites a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counts {
+    /// Those that are no longer there.
+    Missing,
+    /// Those of the first plan.
+    First,
+}
+
+impl Counts {
+    /// The number of rows that the statement is about.
+    pub(crate) fn of(self, before: u64, after: u64, first: u64) -> u64 {
+        match self {
+            Self::Missing => before.saturating_sub(after),
+            Self::First => first,
+        }
+    }
+}
+
+/// The error for a condition that divides the rows of a table into those that match and those that don't, and leaves some out.
+pub(crate) fn undecided(before: u64, told: u64) -> Error {
+    let message = format!("the condition decides on {told} of the {before} rows of the table: some of its subqueries give NULL");
+    Error::new(Kind::Unsupported, message).hint("leave NULL out of the subquery: WHERE ... IS NOT NULL")
+}
+
+/// How many rows a table holds.
+pub(crate) fn rows_of(table: &Arc<dyn TableProvider>) -> u64 {
+    match table.statistics().map(|statistics| statistics.num_rows) {
+        Some(Precision::Exact(rows)) => rows as u64,
+        _ => 0,
+    }
+}
+
+/// Rows with the columns of a table, which were given by name.
+pub(crate) fn by_name<'a>(rows: Rows<'a>, given: &SchemaRef, wanted: &SchemaRef, table: &TableReference) -> Result<Rows<'a>> {
+    let names = || wanted.fields().iter().map(|field| field.name().as_str());
+    for field in given.fields() {
+        if wanted.column_with_name(field.name()).is_none() {
+            let error = Error::new(Kind::InvalidQuery, format!("the table has no column `{}`", field.name())).with("table", table);
+            return Err(match nearest(field.name(), names()) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint(format!("its columns are {}", names().collect::<Vec<_>>().join(", "))),
+            });
+        }
+    }
+    let wanted = Arc::clone(wanted);
+    let fit = move |batch: RecordBatch| {
+        let column = |field: &Arc<Field>| match batch.column_by_name(field.name()) {
+            Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
+            Some(column) if column.data_type().is_null() => Ok(new_null_array(field.data_type(), column.len())),
+            Some(column) => {
+                let exact = CastOptions { safe: false, ..CastOptions::default() };
+                cast_with_options(column, field.data_type(), &exact).map_err(|error| {
+                    Error::new(Kind::InvalidQuery, format!("a value doesn't fit the column: {error}")).with("column", field.name())
+                })
+            }
+            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+        };
+        let columns = wanted.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
+        Ok(RecordBatch::try_new(Arc::clone(&wanted), columns)?)
+    };
+    Ok(rows.map(move |batch| batch.and_then(&fit)).boxed())
+}
+
+impl Write {
+    /// Whether the answer is the number of rows.
+    pub(crate) fn answers(&self) -> bool {
+        !matches!(self, Self::Create { .. })
+    }
+
+    /// How many rows the plans must give together.
+    pub(crate) fn checked(&self, session: &Session) -> Option<u64> {
+        match self {
+            Self::Rewrite { place: Place::Temporary(name), is_checked: true, .. } => Some(session.rows(name)),
+            Self::Rewrite { seen, is_checked: true, .. } => Some(rows_of(seen)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        match self {
+            Self::Create { place, .. } | Self::Append { place } | Self::Rewrite { place, .. } => place,
+        }
+    }
+}
+
+/// One of the plans whose rows a statement takes.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub(crate) plan: LogicalPlan,
+    /// Whether its rows are written, or counted alone.
+    pub(crate) is_written: bool,
+}
+
+impl Part {
+    pub(crate) fn written(plan: LogicalPlan) -> Self {
+        Self { plan, is_written: true }
+    }
+}
+
+/// Takes what writes off a plan: what it does, and the plans whose rows it takes, one after another.
+pub(crate) fn take(plan: &LogicalPlan, planner: &Planner<'_>, temporary: bool) -> Result<Option<(Write, Vec<Part>)>> {
+    match plan {
+        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => created(create, planner, temporary).map(Some),
+        LogicalPlan::Dml(change) => changed(change, planner).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Takes TEMPORARY off a statement, which DataFusion doesn't plan.
+pub(crate) fn take_temporary(statement: &mut Statement) -> bool {
+    match statement {
+        Statement::Statement(statement) => match statement.as_mut() {
+            ast::Statement::CreateTable(table) => std::mem::take(&mut table.temporary),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// DataFusion knows the columns of VALUES by numbers: a NULL among them says which columns of the table take none.
+pub(crate) fn of_null(error: Error, columns: &SchemaRef) -> Error {
+    if !error.message().contains("declared as non-nullable but contains null values") {
+        return error;
+    }
+    let strict: Vec<String> = columns.fields().iter().filter(|field| !field.is_nullable()).map(|field| format!("`{}`", field.name())).collect();
+    Error::new(Kind::InvalidQuery, "NULL in a column that is NOT NULL").hint(format!("{} must have values", strict.join(", ")))
+}
+
+fn created(create: &CreateMemoryTable, planner: &Planner<'_>, temporary: bool) -> Result<(Write, Vec<Part>)> {
+    if let Some((column, _)) = create.column_defaults.first() {
+        return Err(unsupported("DEFAULT").with("column", column).hint("write the value in each INSERT"));
+    }
+    let unchecked = create.constraints.iter().next().map(|constraint| match constraint {
+        Constraint::PrimaryKey(_) => "PRIMARY KEY",
+        Constraint::Unique(_) => "UNIQUE",
+    });
+    let if_exists = match (create.if_not_exists, create.or_replace) {
+        (true, true) => return Err(Error::new(Kind::InvalidQuery, "OR REPLACE and IF NOT EXISTS contradict one another")),
+        (true, false) => IfExists::Keep,
+        (false, true) => IfExists::Replace,
+        (false, false) => IfExists::Fail,
+    };
+    let place = planner.new_table(&create.name, temporary)?;
+    Ok((Write::Create { place, if_exists, unchecked }, vec![Part::written(create.input.as_ref().clone())]))
+}
+
+fn changed(change: &DmlStatement, planner: &Planner<'_>) -> Result<(Write, Vec<Part>)> {
+    let place = planner.written_table(&change.table_name)?;
+    let input = change.input.as_ref();
+    let rewrite = |counts, is_checked| -> Result<Write> {
+        Ok(Write::Rewrite { place: place.clone(), seen: source_as_provider(&change.target)?, counts, is_checked })
+    };
+    let all = || Part::written(input.clone());
+    Ok(match &change.op {
+        WriteOp::Insert(InsertOp::Append) => (Write::Append { place }, vec![all()]),
+        WriteOp::Insert(InsertOp::Overwrite) => (rewrite(Counts::First, false)?, vec![all()]),
+        WriteOp::Delete => {
+            let others = Part::written(unmatched(input, &change.table_name)?);
+            match has_subquery(input) {
+                true => (rewrite(Counts::First, true)?, vec![Part { plan: input.clone(), is_written: false }, others]),
+                false => (rewrite(Counts::Missing, false)?, vec![others]),
+            }
+        }
+        WriteOp::Truncate => (rewrite(Counts::Missing, false)?, vec![Part::written(nothing_like(change)?)]),
+        WriteOp::Update => {
+            let LogicalPlan::Projection(values) = input else { return Err(unsupported("UPDATE of this form")) };
+            let parts = match values.input.as_ref() {
+                LogicalPlan::Filter(_) => vec![all(), Part::written(unmatched(&values.input, &change.table_name)?)],
+                // Without a condition all rows are changed, and none stays as it was.
+                scan => {
+                    only_of(scan, &change.table_name)?;
+                    vec![all()]
+                }
+            };
+            (rewrite(Counts::First, true)?, parts)
+        }
+        WriteOp::Insert(InsertOp::Replace) => return Err(unsupported("REPLACE INTO")),
+        other => return Err(unsupported(&other.name().to_uppercase())),
+    })
+}
+
+/// Whether the condition of a statement asks other tables. DataFusion takes a membership that nobody knows for false where it stands
+/// inside of another expression, so that what is matched and what isn't must be counted against all rows.
+fn has_subquery(plan: &LogicalPlan) -> bool {
+    let asks = |expr: &Expr| matches!(expr, Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_));
+    match plan {
+        LogicalPlan::Filter(filter) => filter.predicate.exists(|expr| Ok(asks(expr))).unwrap_or(true),
+        _ => false,
+    }
+}
+
+/// Names what subqueries give: DataFusion gives the result of an aggregate two columns of one name, and then refuses them.
+fn with_named_subqueries(predicate: &Expr) -> Result<Expr> {
+    let named = predicate.clone().transform(|expr| match expr {
+        Expr::InSubquery(mut asks) => {
+            let inner = asks.subquery.subquery.as_ref().clone();
+            let member = Expr::Column(Column::from(inner.schema().qualified_field(0))).alias("member");
+            asks.subquery.subquery = Arc::new(LogicalPlanBuilder::from(inner).project([member])?.build()?);
+            Ok(Transformed::yes(Expr::InSubquery(asks)))
+        }
+        other => Ok(Transformed::no(other)),
+    });
+    Ok(named?.data)
+}
+
+fn unsupported(what: &str) -> Error {
+    Error::new(Kind::Unsupported, format!("{what} is not supported"))
+}
+
+/// No row, with the columns of the table.
+fn nothing_like(change: &DmlStatement) -> Result<LogicalPlan> {
+    let schema = datafusion::common::DFSchema::try_from_qualified_schema(change.table_name.clone(), &change.target.schema())?;
+    Ok(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::new(schema) }))
+}
+
+/// The rows that a statement leaves alone: those for which its condition is false, or nobody knows.
+fn unmatched(plan: &LogicalPlan, table: &TableReference) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Filter(filter) => {
+            only_of(&filter.input, table)?;
+            let others = Expr::IsNotTrue(Box::new(with_named_subqueries(&filter.predicate)?));
+            Ok(LogicalPlan::Filter(Filter::try_new(others, Arc::clone(&filter.input))?))
+        }
+        // Without a condition every row is meant.
+        scan => {
+            only_of(scan, table)?;
+            Ok(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::clone(scan.schema()) }))
+        }
+    }
+}
+
+/// A row that several rows of another table match would be changed several times.
+fn only_of(plan: &LogicalPlan, table: &TableReference) -> Result<()> {
+    match plan {
+        LogicalPlan::TableScan(_) => Ok(()),
+        LogicalPlan::SubqueryAlias(alias) => only_of(&alias.input, table),
+        _ => Err(unsupported("UPDATE or DELETE over several tables, or with LIMIT").with("table", table).hint("write WHERE key IN (SELECT ...)")),
+    }
+}

@@ -1,0 +1,298 @@
+//! Who calls: users with passwords, and the tokens that a handshake gives.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use argon2::password_hash::{PasswordHash, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, Version};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use lacus_core::{Error, Kind, Principal, Result};
+use lacus_engine::Session;
+use lacus_storage::Secret;
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use tonic::metadata::MetadataMap;
+
+use crate::sessions::{Connection, Sessions};
+
+/// How long a token lives after its last use.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
+/// How many tokens there may be; the one that was not used for longest goes first.
+const MOST_TOKENS: usize = 10_000;
+/// How long a password that was right need not be looked at again: looking takes a part of a second.
+const KNOWN_FOR: Duration = Duration::from_secs(300);
+/// How many passwords are looked at once: each takes about 20 MiB.
+const AT_ONCE: usize = 4;
+
+/// A user of a server.
+#[derive(Clone)]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// The hash of the password, as Argon2id gives it: `$argon2id$v=19$...`.
+    pub password: String,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("User").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The hash of a password, as a lake file holds it.
+///
+/// # Errors
+/// `Internal` when the hash can't be made.
+pub fn hash_password(password: &str) -> Result<String> {
+    use argon2::password_hash::{PasswordHasher, SaltString};
+    let unmade = |error: &dyn std::fmt::Display| Error::new(Kind::Internal, format!("the hash can't be made: {error}"));
+    let salt = SaltString::encode_b64(&rand::random::<u128>().to_be_bytes()).map_err(|error| unmade(&error))?;
+    let hash = argon2().hash_password(password.as_bytes(), &salt).map_err(|error| unmade(&error))?;
+    Ok(hash.to_string())
+}
+
+fn argon2() -> Argon2<'static> {
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::default())
+}
+
+/// Checks that a hash of a password is one.
+///
+/// # Errors
+/// `InvalidConfiguration` that says how one is made.
+pub fn check_hash(hash: &str) -> Result<()> {
+    let of_argon2 = PasswordHash::new(hash).is_ok_and(|parsed| parsed.algorithm.as_str() == "argon2id" && parsed.hash.is_some());
+    match of_argon2 {
+        true => Ok(()),
+        false => Err(Error::new(Kind::InvalidConfiguration, "the password is no hash by Argon2id")
+            .hint("`lacus hash-password` makes one")),
+    }
+}
+
+/// A token that was given.
+struct Token {
+    principal: Principal,
+    session: Session,
+    used: Instant,
+}
+
+/// Who may call, and who has called.
+pub(crate) struct Access {
+    users: Arc<HashMap<String, String>>,
+    /// A token that stands for the owner.
+    token: Option<Secret>,
+    /// Makes hashes of credentials useless to anyone who reads the memory of another process.
+    salt: [u8; 16],
+    known: Mutex<HashMap<[u8; 32], Instant>>,
+    tokens: Mutex<HashMap<String, Token>>,
+    looking: Semaphore,
+    pub(crate) sessions: Sessions,
+}
+
+/// The caller of one call, which stands in its extensions.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) session: Session,
+    pub(crate) cookie: Option<String>,
+}
+
+/// A poisoned lock only means that another thread panicked; what lies behind these locks is valid at every instant.
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn refused(what: &str) -> Error {
+    Error::new(Kind::Unauthenticated, what).hint("give the name of a user of this server and the password, or a token that a handshake gave")
+}
+
+impl Access {
+    pub(crate) fn new(users: Vec<User>, token: Option<Secret>) -> Self {
+        let users = users.into_iter().map(|user| (user.name, user.password)).collect();
+        Self {
+            users: Arc::new(users),
+            token,
+            salt: rand::random(),
+            known: Mutex::default(),
+            tokens: Mutex::default(),
+            looking: Semaphore::new(AT_ONCE),
+            sessions: Sessions::default(),
+        }
+    }
+
+    /// Whether whoever reaches the server is its owner.
+    fn is_open(&self) -> bool {
+        self.users.is_empty() && self.token.is_none()
+    }
+
+    /// Whether this is the token that stands for the owner.
+    fn is_owners(&self, token: &str) -> bool {
+        // The digests are compared, so that the time tells nothing of how much was right.
+        let digest = |text: &str| Sha256::new_with_prefix(self.salt).chain_update(text.as_bytes()).finalize();
+        self.token.as_ref().is_some_and(|known| digest(known.reveal()) == digest(token))
+    }
+
+    /// The caller, by what the headers and the connection say.
+    ///
+    /// # Errors
+    /// `Unauthenticated` when nobody proved who it is; what [`Sessions::of`] says.
+    pub(crate) async fn caller(&self, headers: &MetadataMap, connection: Option<&Connection>) -> Result<Caller> {
+        let named_by_header = headers.contains_key(crate::sessions::HEADER);
+        let principal = match authorization(headers) {
+            Some(Authorization::Bearer(token)) => match self.of_token(token) {
+                Some((_, session)) if !named_by_header => return Ok(Caller { session, cookie: None }),
+                Some((principal, _)) => principal,
+                None if self.is_open() || self.is_owners(token) => Principal::owner(),
+                None => return Err(refused("the token is unknown here, or has expired")),
+            },
+            Some(Authorization::Basic(credentials)) => self.of_credentials(&decoded(credentials)?).await?,
+            None if self.is_open() => Principal::owner(),
+            None => return Err(refused("the call doesn't say who calls")),
+        };
+        let found = self.sessions.of(&principal, headers, connection)?;
+        Ok(Caller { session: found.session, cookie: found.cookie })
+    }
+
+    /// What a handshake gives: the caller, and the token to call by from now on. `payload` is what clients of old send instead of headers.
+    ///
+    /// # Errors
+    /// As [`Access::caller`].
+    pub(crate) async fn handshake(&self, headers: &MetadataMap, payload: Option<(String, String)>) -> Result<String> {
+        let principal = match (authorization(headers), payload) {
+            // Who has a token may ask whether it is good.
+            (Some(Authorization::Bearer(token)), _) if self.of_token(token).is_some() => return Ok(token.to_owned()),
+            (Some(Authorization::Bearer(token)), _) if self.is_owners(token) => Principal::owner(),
+            (Some(Authorization::Bearer(_)), _) if !self.is_open() => return Err(refused("the token is unknown here, or has expired")),
+            (Some(Authorization::Basic(credentials)), _) => self.of_credentials(&decoded(credentials)?).await?,
+            (_, Some(credentials)) => self.of_credentials(&credentials).await?,
+            _ if self.is_open() => Principal::owner(),
+            _ => return Err(refused("the handshake doesn't say who calls")),
+        };
+        let token = format!("{:032x}", rand::random::<u128>());
+        let now = Instant::now();
+        let mut tokens = held(&self.tokens);
+        tokens.retain(|_, token| now.duration_since(token.used) < TOKEN_LIFETIME);
+        if tokens.len() >= MOST_TOKENS {
+            let oldest = tokens.iter().min_by_key(|(_, token)| token.used).map(|(name, _)| name.clone());
+            oldest.map(|oldest| tokens.remove(&oldest));
+        }
+        tokens.insert(token.clone(), Token { session: Session::new(&principal), principal, used: now });
+        Ok(token)
+    }
+
+    /// Ends the session of a call, and the token by which it came.
+    pub(crate) fn close(&self, headers: &MetadataMap, connection: Option<&Connection>, session: &Session) {
+        if let Some(Authorization::Bearer(token)) = authorization(headers)
+            && let Some(token) = held(&self.tokens).get_mut(token)
+        {
+            // The token stays good for a new session.
+            token.session = Session::new(&token.principal);
+        }
+        self.sessions.close(session.principal(), headers, connection);
+    }
+
+    fn of_token(&self, token: &str) -> Option<(Principal, Session)> {
+        let now = Instant::now();
+        let mut tokens = held(&self.tokens);
+        let known = tokens.get_mut(token).filter(|token| now.duration_since(token.used) < TOKEN_LIFETIME)?;
+        known.used = now;
+        Some((known.principal.clone(), known.session.clone()))
+    }
+
+    async fn of_credentials(&self, (name, password): &(String, String)) -> Result<Principal> {
+        // Clients that can send nothing else send the token as a password.
+        if self.is_open() || self.is_owners(password) {
+            return Ok(Principal::owner());
+        }
+        let mut digest = Sha256::new_with_prefix(self.salt);
+        digest.update((name.len() as u64).to_be_bytes());
+        digest.update(name.as_bytes());
+        digest.update(password.as_bytes());
+        let digest: [u8; 32] = digest.finalize().into();
+        let now = Instant::now();
+        {
+            let mut known = held(&self.known);
+            known.retain(|_, at| now.duration_since(*at) < KNOWN_FOR);
+            if known.contains_key(&digest) {
+                return Ok(Principal::user(name));
+            }
+        }
+        let _looking = self.looking.acquire().await.map_err(|_| Error::new(Kind::Internal, "nobody looks at passwords any more"))?;
+        let (users, name, password) = (Arc::clone(&self.users), name.clone(), password.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            // A name that is no user takes as long, so that nobody learns from the time who is one.
+            let hash = users.get(&name).or_else(|| users.values().next());
+            let right = hash.and_then(|hash| PasswordHash::new(hash).ok()).is_some_and(|hash| {
+                argon2().verify_password(password.as_bytes(), &hash).is_ok()
+            });
+            (right && users.contains_key(&name)).then(|| Principal::user(&name))
+        });
+        let principal = looked.await.map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+        let principal = principal.ok_or_else(|| refused("no user has this name and password"))?;
+        held(&self.known).insert(digest, now);
+        Ok(principal)
+    }
+}
+
+/// What the header `authorization` says.
+enum Authorization<'a> {
+    Basic(&'a str),
+    Bearer(&'a str),
+}
+
+fn authorization(headers: &MetadataMap) -> Option<Authorization<'_>> {
+    let (scheme, rest) = headers.get("authorization")?.to_str().ok()?.split_once(' ')?;
+    match scheme.to_ascii_lowercase().as_str() {
+        "basic" => Some(Authorization::Basic(rest.trim())),
+        "bearer" => Some(Authorization::Bearer(rest.trim())),
+        _ => None,
+    }
+}
+
+fn decoded(credentials: &str) -> Result<(String, String)> {
+    let bytes = STANDARD.decode(credentials.trim_end_matches('=')).or_else(|_| STANDARD.decode(credentials));
+    let text = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let pair = text.as_deref().and_then(|text| text.split_once(':'));
+    let (name, password) = pair.ok_or_else(|| refused("the header `authorization` can't be read"))?;
+    Ok((name.to_owned(), password.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::metadata::MetadataValue;
+
+    fn basic(name: &str, password: &str) -> Result<MetadataMap> {
+        let mut headers = MetadataMap::new();
+        let value = format!("Basic {}", STANDARD.encode(format!("{name}:{password}")));
+        headers.insert("authorization", MetadataValue::try_from(value).map_err(|error| Error::new(Kind::Internal, error.to_string()))?);
+        Ok(headers)
+    }
+
+    #[tokio::test]
+    async fn a_password_is_needed_and_a_token_stands_for_it() -> Result<()> {
+        let user = User { name: "ada".to_owned(), password: hash_password("pass:word")? };
+        check_hash(&user.password)?;
+        let access = Access::new(vec![user], None);
+        let kind = |refused: Result<Caller>| refused.map(|_| ()).map_err(|error| error.kind());
+        assert_eq!(kind(access.caller(&MetadataMap::new(), None).await), Err(Kind::Unauthenticated));
+        assert_eq!(kind(access.caller(&basic("ada", "wrong")?, None).await), Err(Kind::Unauthenticated));
+        assert_eq!(kind(access.caller(&basic("bob", "pass:word")?, None).await), Err(Kind::Unauthenticated));
+        assert_eq!(access.caller(&basic("ada", "pass:word")?, None).await?.session.principal().name(), "ada");
+        let token = access.handshake(&basic("ada", "pass:word")?, None).await?;
+        let mut headers = MetadataMap::new();
+        let value = MetadataValue::try_from(format!("Bearer {token}")).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+        headers.insert("authorization", value);
+        let caller = access.caller(&headers, None).await?;
+        caller.session.set("datafusion.execution.batch_size", Some("9"))?;
+        assert_eq!(access.caller(&headers, None).await?.session.settings().len(), 1);
+        assert_eq!(access.handshake(&headers, None).await?, token);
+        Ok(())
+    }
+
+    #[test]
+    fn a_password_in_the_clear_is_no_hash() {
+        assert!(check_hash("secret").is_err());
+        assert!(check_hash("$argon2i$v=19$m=16,t=2,p=1$MTIzNDU2Nzg$abcd").is_err());
+    }
+}
