@@ -12,7 +12,8 @@ pub(crate) struct Arguments {
     /// The lake file, or the folder that holds it [default: lacus.toml here or in a folder above; none is needed]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) lake: Option<PathBuf>,
-    /// Ask a server instead of opening the lake here: for the shell and for `sql`
+    /// Ask a server instead of opening the lake here: for the shell and for `sql`. grpc+tls://USER@HOST:PORT?ca=FILE for TLS and a user, whose
+    /// password is LACUS_PASSWORD; grpc+unix:///PATH for a socket; a token is LACUS_TOKEN
     #[arg(long, global = true, value_name = "grpc://HOST:PORT", conflicts_with = "lake")]
     pub(crate) connect: Option<String>,
     /// What to do [default: open a shell]

@@ -12,8 +12,9 @@ use datafusion_common::ScalarValue;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use lacus_core::{Error, Kind, Result};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
+use crate::address::{Address, Place, without_password};
 use crate::status::from_flight;
 
 /// How long a server may take to be reached.
@@ -28,26 +29,38 @@ pub struct Remote {
     uri: String,
 }
 
+/// The variables that hold what is not for a command line.
+const PASSWORD: &str = "LACUS_PASSWORD";
+const TOKEN: &str = "LACUS_TOKEN";
+
 impl Remote {
-    /// Connects to `grpc://host:port`.
+    /// Connects to `grpc://host:port`, `grpc+tls://user@host:port?ca=file` or `grpc+unix:///path`. The password of the user may stand in the
+    /// address, or in `LACUS_PASSWORD`; a token in `LACUS_TOKEN` stands for both.
     ///
     /// # Errors
-    /// `InvalidConfiguration` for another form, `Unavailable` when nobody answers there.
+    /// `InvalidConfiguration` for another form, `Unauthenticated` when the server doesn't know who calls, `Unavailable` when nobody answers
+    /// there.
     pub async fn connect(uri: &str) -> Result<Self> {
-        let address = uri.strip_prefix("grpc://").or_else(|| uri.strip_prefix("grpc+tcp://")).ok_or_else(|| {
-            let error = Error::new(Kind::InvalidConfiguration, format!("`{uri}` is no address of a server"));
-            error.hint("write grpc://HOST:PORT; encrypted connections are not built yet")
-        })?;
-        let endpoint = Endpoint::from_shared(format!("http://{}", address.trim_end_matches('/')))
-            .map_err(|error| Error::new(Kind::InvalidConfiguration, format!("`{uri}` is no address of a server: {error}")))?;
-        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).initial_stream_window_size(WINDOW);
-        let channel = endpoint.connect().await.map_err(|error| {
-            Error::new(Kind::Unavailable, format!("no server answers at {uri}"))
-                .hint("start one with `lacus serve`, or check the address")
-                .because(error)
-        })?;
+        let address = Address::parse(uri)?;
+        let shown = without_password(uri);
+        let channel = channel(&address, &shown).await?;
         let inner = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX);
-        Ok(Self { client: Box::new(FlightSqlServiceClient::new_from_inner(inner)), uri: uri.to_owned() })
+        let mut client = FlightSqlServiceClient::new_from_inner(inner);
+        let of_environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        match address.user {
+            Some((user, password)) => {
+                let password = password.or_else(|| of_environment(PASSWORD)).ok_or_else(|| {
+                    Error::new(Kind::Unauthenticated, format!("the user `{user}` has no password")).hint(format!("set {PASSWORD}"))
+                })?;
+                client.handshake(&user, &password).await.map_err(|error| from_flight(error.into()))?;
+            }
+            None => {
+                if let Some(token) = of_environment(TOKEN) {
+                    client.set_token(token);
+                }
+            }
+        }
+        Ok(Self { client: Box::new(client), uri: shown })
     }
 
     /// The address of the server.
@@ -78,6 +91,50 @@ impl Remote {
         };
         Ok(RemoteQuery { client: self.client.clone(), schema: schema.into(), info: Box::new(info) })
     }
+}
+
+/// Reaches a server.
+async fn channel(address: &Address, shown: &str) -> Result<Channel> {
+    let wrong = |error: &dyn std::fmt::Display| Error::new(Kind::InvalidConfiguration, format!("`{shown}` can't be reached: {error}"));
+    let uri = match &address.place {
+        Place::Network { authority, tls: true } => format!("https://{authority}"),
+        Place::Network { authority, tls: false } => format!("http://{authority}"),
+        // The name of a host is a matter of form: a socket has none.
+        Place::Socket(_) => "http://localhost".to_owned(),
+    };
+    let endpoint = Endpoint::from_shared(uri).map_err(|error| wrong(&error))?;
+    let mut endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).initial_stream_window_size(WINDOW);
+    if matches!(address.place, Place::Network { tls: true, .. }) {
+        let mut tls = ClientTlsConfig::new().with_native_roots();
+        if let Some(ca) = &address.ca {
+            let pem = std::fs::read(ca).map_err(|error| {
+                Error::new(Kind::InvalidConfiguration, format!("the certificates can't be read: {error}")).with("file", ca.display())
+            })?;
+            tls = tls.ca_certificate(Certificate::from_pem(pem));
+        }
+        endpoint = endpoint.tls_config(tls).map_err(|error| wrong(&error))?;
+    }
+    let connected = match &address.place {
+        Place::Network { .. } => endpoint.connect().await,
+        #[cfg(unix)]
+        Place::Socket(path) => {
+            let path = path.clone();
+            let connector = tower::service_fn(move |_| {
+                let path = path.clone();
+                async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+            });
+            endpoint.connect_with_connector(connector).await
+        }
+        #[cfg(not(unix))]
+        Place::Socket(_) => return Err(wrong(&"this system has no sockets in its file system")),
+    };
+    connected.map_err(|error| {
+        let reason = std::iter::successors(std::error::Error::source(&error), |error| error.source()).last().map(ToString::to_string);
+        let refused = reason.filter(|reason| reason.contains("ertificate")).map(|reason| format!(": {reason}")).unwrap_or_default();
+        Error::new(Kind::Unavailable, format!("no server answers at {shown}{refused}"))
+            .hint("start one with `lacus serve`, or check the address")
+            .because(error)
+    })
 }
 
 /// The parameters as the one row that Flight SQL binds.

@@ -9,6 +9,7 @@
 //! # }
 //! ```
 
+mod address;
 mod client;
 mod status;
 

@@ -1,0 +1,93 @@
+//! Addresses of servers, as people write them.
+
+use std::path::PathBuf;
+
+use lacus_core::{Error, Kind, Result};
+
+/// An address, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) place: Place,
+    /// The name and, if it is written there, the password.
+    pub(crate) user: Option<(String, Option<String>)>,
+    /// A file of certificates to trust beside those of the system.
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// Where a server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// `host:port`, by TLS or not.
+    Network { authority: String, tls: bool },
+    /// A socket in the file system.
+    Socket(PathBuf),
+}
+
+fn wrong(uri: &str, why: &str) -> Error {
+    let error = Error::new(Kind::InvalidConfiguration, format!("`{}` is no address of a server: {why}", without_password(uri)));
+    error.hint("write grpc://HOST:PORT, grpc+tls://USER@HOST:PORT?ca=FILE or grpc+unix:///PATH")
+}
+
+/// The address without the password, for messages.
+pub(crate) fn without_password(uri: &str) -> String {
+    let Some((scheme, rest)) = uri.split_once("://") else { return uri.to_owned() };
+    match rest.rsplit_once('@') {
+        Some((user, place)) => format!("{scheme}://{}@{place}", user.split(':').next().unwrap_or_default()),
+        None => uri.to_owned(),
+    }
+}
+
+impl Address {
+    pub(crate) fn parse(uri: &str) -> Result<Self> {
+        let (scheme, rest) = uri.split_once("://").ok_or_else(|| wrong(uri, "it has no scheme"))?;
+        let (rest, options) = rest.split_once('?').map_or((rest, None), |(rest, options)| (rest, Some(options)));
+        let mut ca = None;
+        for option in options.into_iter().flat_map(|options| options.split('&')) {
+            match option.split_once('=') {
+                Some(("ca", file)) if !file.is_empty() => ca = Some(PathBuf::from(file)),
+                _ => return Err(wrong(uri, &format!("there is no option `{option}`"))),
+            }
+        }
+        if scheme == "grpc+unix" {
+            return match rest {
+                "" => Err(wrong(uri, "it names no socket")),
+                path => Ok(Self { place: Place::Socket(PathBuf::from(path)), user: None, ca }),
+            };
+        }
+        let tls = match scheme {
+            "grpc" | "grpc+tcp" => false,
+            "grpc+tls" => true,
+            _ => return Err(wrong(uri, &format!("`{scheme}` is not known"))),
+        };
+        let (user, authority) = match rest.rsplit_once('@') {
+            Some((user, authority)) => match user.split_once(':') {
+                Some((name, password)) => (Some((name.to_owned(), Some(password.to_owned()))), authority),
+                None => (Some((user.to_owned(), None)), authority),
+            },
+            None => (None, rest),
+        };
+        let authority = authority.trim_end_matches('/');
+        if authority.is_empty() {
+            return Err(wrong(uri, "it names no host"));
+        }
+        Ok(Self { place: Place::Network { authority: authority.to_owned(), tls }, user, ca })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_apart() -> Result<()> {
+        let parsed = Address::parse("grpc+tls://ada:s3cr@t@lab.example:50051?ca=/etc/lab.pem")?;
+        assert_eq!(parsed.place, Place::Network { authority: "lab.example:50051".to_owned(), tls: true });
+        assert_eq!(parsed.user, Some(("ada".to_owned(), Some("s3cr@t".to_owned()))));
+        assert_eq!(parsed.ca, Some(PathBuf::from("/etc/lab.pem")));
+        assert_eq!(Address::parse("grpc+unix:///run/lacus.sock")?.place, Place::Socket(PathBuf::from("/run/lacus.sock")));
+        assert!(Address::parse("http://x").is_err() && Address::parse("x").is_err() && Address::parse("grpc://x?y=1").is_err());
+        let refused = Address::parse("grpc://ada:secret@x?y=1").err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(!refused.contains("secret"), "{refused}");
+        Ok(())
+    }
+}
