@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use argon2::password_hash::{PasswordHash, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use lacus_core::{Error, Kind, Principal, Result};
 use lacus_engine::Session;
 use lacus_storage::Secret;
@@ -250,7 +251,9 @@ fn authorization(headers: &MetadataMap) -> Option<Authorization<'_>> {
 }
 
 fn decoded(credentials: &str) -> Result<(String, String)> {
-    let bytes = STANDARD.decode(credentials.trim_end_matches('=')).or_else(|_| STANDARD.decode(credentials));
+    // Clients written in Go leave the padding out.
+    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let bytes = GeneralPurpose::new(&STANDARD, config).decode(credentials);
     let text = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let pair = text.as_deref().and_then(|text| text.split_once(':'));
     let (name, password) = pair.ok_or_else(|| refused("the header `authorization` can't be read"))?;
@@ -264,7 +267,7 @@ mod tests {
 
     fn basic(name: &str, password: &str) -> Result<MetadataMap> {
         let mut headers = MetadataMap::new();
-        let value = format!("Basic {}", STANDARD.encode(format!("{name}:{password}")));
+        let value = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}")));
         headers.insert("authorization", MetadataValue::try_from(value).map_err(|error| Error::new(Kind::Internal, error.to_string()))?);
         Ok(headers)
     }

@@ -515,6 +515,7 @@ fn explain(error: object_store::Error, shown: &str) -> object_store::Error {
             let error = Error::new(Kind::NotFound, format!("no object `{shown}`")).because(source);
             object_store::Error::NotFound { path, source: Box::new(error) }
         }
+        object_store::Error::AlreadyExists { source, .. } => object_store::Error::AlreadyExists { path, source },
         object_store::Error::Precondition { source, .. } => object_store::Error::Precondition { path, source },
         object_store::Error::NotModified { source, .. } => object_store::Error::NotModified { path, source },
         object_store::Error::NotFound { source, .. } => {
