@@ -60,7 +60,7 @@ def test_a_table_is_a_delta_table_of_other_programs(lab: pathlib.Path) -> None:
     assert second == {"run": 2, "word": "two", "level": None, "part": None, "day": None, "ok": None, "list": None}
     # What another program appends is seen by the next query.
     more = table(lab, "runs")
-    rows = more.to_pyarrow_table().slice(0, 1)
+    rows = more.to_pyarrow_table().sort_by("run").slice(0, 1)
     deltalake.write_deltalake(more, rows, mode="append")
     assert sql(lab, "SELECT count(*) AS n FROM runs") == "n\n3\n"
     assert sql(lab, "DELETE FROM runs WHERE run = 2") == "count\n1\n"
@@ -70,7 +70,7 @@ def test_a_table_is_a_delta_table_of_other_programs(lab: pathlib.Path) -> None:
 def test_nanoseconds_and_names_that_delta_has_not(lab: pathlib.Path) -> None:
     sql(lab, "CREATE TABLE odd AS SELECT TIMESTAMP '2024-01-01T00:00:00.123456' AS at, 1 AS \"count(*)\", TIME '12:00:00' AS t")
     rows = table(lab, "odd").to_pyarrow_table().to_pylist()
-    assert rows == [{"at": datetime.datetime(2024, 1, 1, 0, 0, 0, 123456), "count___": 1, "t": 12 * 3600 * 10**9}]
+    assert rows == [{"at": datetime.datetime(2024, 1, 1, 0, 0, 0, 123456), "count_*_": 1, "t": 12 * 3600 * 10**9}]
     assert sql(lab, 'SELECT at, "count(*)", t FROM odd') == "at,count(*),t\n2024-01-01T00:00:00.123456,1,12:00:00\n"
 
 
@@ -196,7 +196,7 @@ def test_users_log_in_over_tls(guarded: tuple[str, pathlib.Path, pathlib.Path]) 
         cursor.execute("CREATE TEMPORARY TABLE mine AS SELECT 1 AS i")
         cursor.execute("SELECT i FROM mine")
         assert cursor.fetchall() == [(1,)]
-        cursor.execute("SELECT \"user\" FROM system.queries WHERE state = 'running'")
+        cursor.execute('SELECT DISTINCT "user" FROM system.queries')
         assert cursor.fetchall() == [("ada",)]
     for user, password in (("ada", "wrong"), ("bob", PASSWORD)):
         with pytest.raises(adbc_driver_manager.Error, match="no user has this name and password"):

@@ -76,7 +76,8 @@ impl S3Server {
         let mut builder = S3ServiceBuilder::new(files);
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let faults = Arc::new(Faults::default());
-        let service = FaultyService { inner: builder.build(), faults: Arc::clone(&faults), root: Arc::from(root) };
+        let writes = Arc::default();
+        let service = FaultyService { inner: builder.build(), faults: Arc::clone(&faults), root: Arc::from(root), writes };
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let accepting = tokio::spawn(accept(listener, service));
@@ -161,6 +162,8 @@ struct FaultyService {
     inner: S3Service,
     faults: Arc<Faults>,
     root: Arc<Path>,
+    /// `s3s-fs` looks whether an object is there before it writes one that must be new; servers of S3 do both in one step.
+    writes: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Service<Request<Incoming>> for FaultyService {
@@ -186,6 +189,8 @@ impl Service<Request<Incoming>> for FaultyService {
             }
             let conditions = [IF_MATCH, IF_NONE_MATCH].map(|name| request.headers().get(name).filter(|_| reading).cloned());
             let object = reading.then(|| this.object(request.uri())).flatten();
+            let is_new = request.method() == Method::PUT && request.headers().contains_key(IF_NONE_MATCH);
+            let _alone = if is_new { Some(this.writes.lock().await) } else { None };
             let response = Service::call(&this.inner, request).await.map_err(|error| TestbedError::from(format!("{error:?}")))?;
             Ok(match refused(&response, &conditions) {
                 Some(status) => Response::builder().status(status).body(empty())?,
