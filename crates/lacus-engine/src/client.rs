@@ -7,6 +7,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::common::config::ConfigOptions;
+use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, dialect_from_str};
 use lacus_core::{Error, IfExists, Kind, Principal, Result, nearest};
 
 use crate::settings::MAIN;
@@ -16,6 +17,9 @@ pub(crate) const TEMPORARY: &str = "temp";
 /// The settings that a client may change begin with one of these: they shape plans and texts, never the use of the machine.
 const CHANGEABLE: [&str; 5] =
     ["datafusion.execution.", "datafusion.optimizer.", "datafusion.sql_parser.", "datafusion.explain.", "datafusion.format."];
+
+/// The setting that says in which dialect texts are written.
+const DIALECT: &str = "datafusion.sql_parser.dialect";
 
 /// What one client keeps between its queries. Clones are the same session.
 #[derive(Debug, Clone)]
@@ -132,6 +136,12 @@ impl Session {
             options.set(name, value)?;
         }
         Ok(())
+    }
+
+    /// The dialect of its texts.
+    pub(crate) fn dialect(&self) -> Box<dyn Dialect> {
+        let chosen = self.held().settings.get(DIALECT).and_then(dialect_from_str);
+        chosen.unwrap_or_else(|| Box::new(GenericDialect {}))
     }
 
     /// The names of its temporary tables.

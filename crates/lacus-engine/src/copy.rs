@@ -75,7 +75,7 @@ fn unknown_format(copy: &CopyToStatement, sinks: &[Arc<dyn Sink>]) -> Error {
     match near {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
         None => {
-            error.hint(format!("arrays can be written: {}; `lacus sql --output` and Arrow clients keep tables as files", known.join(", ")))
+            error.hint(format!("there are {}", known.join(", ")))
         }
     }
 }

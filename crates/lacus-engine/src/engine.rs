@@ -8,7 +8,8 @@ use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{ParamValues, ScalarValue, TableReference};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{AggregateUDF, LogicalPlan, ScalarUDF, WindowUDF};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, ScalarUDF, WindowUDF};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use lacus_core::{
     DatasetName, DatasetSpec, Error, IfExists, IndexProgress, IndexStatus, Kind, Notices, Principal, ReferenceFiles, ReferenceForm, Result,
@@ -412,7 +413,7 @@ impl Engine {
         self.reload(&scope.notices);
         let done = || Outcome::Ready(Ready { schema: Arc::new(Schema::empty()), work: Work::Done });
         let parsed = match statement::own(sql)? {
-            None => statement::parse(sql)?,
+            None => statement::parse_as(sql, session.dialect().as_ref())?,
             Some(Own::Summarize(from)) => self.summary(&from, session, scope, &record.memory).await?,
             Some(Own::Kill(id)) => {
                 statement::check_parameters(0, first)?;
@@ -435,8 +436,7 @@ impl Engine {
             return Ok(done());
         }
         if let Some(keeping) = keeping {
-            let bound = bind(&plans[0].plan, first)?;
-            let schema = Arc::clone(bound.schema().inner());
+            let schema = Arc::new(told_schema(&bind(&plans[0].plan, first)?));
             match &keeping {
                 Keeping::Copy(target) => target.sink.check(&target.spec, &schema)?,
                 Keeping::Table(Write::Create { place: Place::Lake(_), .. }) => {
@@ -452,7 +452,7 @@ impl Engine {
 
     /// A plan with its parameters, ready to run.
     async fn ready(&self, logical: LogicalPlan, state: &SessionState, scope: &Scope) -> Result<Ready> {
-        let schema = Arc::new(scope.noticed(logical.schema().as_arrow().clone()));
+        let schema = Arc::new(scope.noticed(told_schema(&logical)));
         let explains = explain::is_explanation(&logical);
         let plan = session::physical_plan(state, &logical, self.shared.shares).await?;
         let rows = RowsWork { plan, task: state.task_ctx(), explains, fallback: Some(Fallback { logical, state: state.clone() }) };
@@ -623,7 +623,7 @@ impl Engine {
         let (scope, memory) = (Scope::default(), self.shared.memory.of_query(self.shared.limits.query_memory));
         self.reload(&scope.notices);
         let parsed = match statement::own(sql)? {
-            None => statement::parse(sql)?,
+            None => statement::parse_as(sql, session.dialect().as_ref())?,
             Some(Own::Summarize(from)) => deadline.bound(self.summary(&from, session, &scope, &memory)).await?,
             Some(Own::Kill(_) | Own::Refresh(_)) => return Ok(Prepared::update(Vec::new())),
         };
@@ -634,7 +634,7 @@ impl Engine {
             types.extend(part.plan.get_parameter_types()?.into_iter().filter(|(_, data_type)| data_type.is_some()));
         }
         let parameters = (1..=count).map(|number| types.get(&format!("${number}")).cloned().flatten()).collect();
-        let schema = plans.first().map(|part| Arc::clone(part.plan.schema().inner())).unwrap_or_else(|| Arc::new(Schema::empty()));
+        let schema = Arc::new(plans.first().map_or_else(Schema::empty, |part| told_schema(&part.plan)));
         match keeping {
             // What a parameter will be is not known before it is bound, and neither is then whether it can be written.
             Some(Keeping::Copy(target)) => {
@@ -904,6 +904,26 @@ impl Engine {
     /// The error for work whose caller went away.
     pub fn cancelled() -> Error {
         Error::new(Kind::Cancelled, "the query was cancelled")
+    }
+}
+
+/// The schema of what a plan gives. A subquery for one value gives NULL when it has no row, whatever DataFusion says of the value.
+fn told_schema(plan: &LogicalPlan) -> Schema {
+    let schema = plan.schema().as_arrow();
+    let asks = plan.exists(|node| {
+        let mut found = false;
+        node.apply_expressions(|expr| {
+            found |= expr.exists(|expr| Ok(matches!(expr, Expr::ScalarSubquery(_))))?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(found)
+    });
+    match asks {
+        Ok(false) => schema.clone(),
+        _ => {
+            let nullable = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+            Schema::new_with_metadata(nullable.collect::<Vec<_>>(), schema.metadata().clone())
+        }
     }
 }
 

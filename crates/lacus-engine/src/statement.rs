@@ -2,7 +2,7 @@
 
 use datafusion::common::ScalarValue;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use lacus_core::{Error, Kind, Result};
@@ -20,10 +20,14 @@ pub(crate) struct Parsed {
 /// Reads exactly one statement. Each `?` becomes `$1`, `$2`, ... in the order of the text, because DataFusion takes all `?` for one
 /// parameter; positions in error messages stay those of the text.
 pub(crate) fn parse(sql: &str) -> Result<Parsed> {
-    let mut tokens = tokenize(sql)?;
+    parse_as(sql, &GenericDialect {})
+}
+
+/// As [`parse`], in a dialect.
+pub(crate) fn parse_as(sql: &str, dialect: &dyn Dialect) -> Result<Parsed> {
+    let mut tokens = tokenize_as(sql, dialect)?;
     let parameters = number(&mut tokens)?;
-    let dialect = GenericDialect {};
-    let mut parser = DFParserBuilder::new(tokens).with_dialect(&dialect).with_recursion_limit(NESTING).build()?;
+    let mut parser = DFParserBuilder::new(tokens).with_dialect(dialect).with_recursion_limit(NESTING).build()?;
     let mut statements = parser.parse_statements()?;
     match (statements.pop_front(), statements.len()) {
         (Some(statement), 0) => Ok(Parsed { statement, parameters }),
@@ -105,7 +109,11 @@ fn summarized(sql: &str) -> Result<Option<Own>> {
 }
 
 fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>> {
-    Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location().map_err(|error| {
+    tokenize_as(sql, &GenericDialect {})
+}
+
+fn tokenize_as(sql: &str, dialect: &dyn Dialect) -> Result<Vec<TokenWithSpan>> {
+    Tokenizer::new(dialect, sql).tokenize_with_location().map_err(|error| {
         let error = ParserError::from(error).to_string();
         let text = error.strip_prefix("sql parser error: ").unwrap_or(&error);
         Error::new(Kind::InvalidQuery, format!("syntax error: {text}"))

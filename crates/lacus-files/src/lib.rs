@@ -11,7 +11,7 @@
 //!
 //! `ahead` has Parquet of remote stores read ahead; `named` stands around every reader, so that EXPLAIN shows the selection and an error
 //! names its file; `compressed` lets text files be packed; `kept` holds decoded columns of Parquet, which `kept_scan` serves; `orc` reads
-//! ORC.
+//! ORC; `sink` writes what COPY keeps.
 
 mod ahead;
 mod compressed;
@@ -22,8 +22,10 @@ mod layout;
 mod named;
 mod orc;
 mod partitions;
+mod sink;
 mod source;
 mod table;
 mod union;
 
+pub use sink::FilesSink;
 pub use source::FilesSource;

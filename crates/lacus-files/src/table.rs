@@ -217,7 +217,8 @@ impl FilesTable {
 }
 
 /// DataFusion can't take the bounds of a column whose stored type is narrower than the table's, and then says that they are exactly
-/// NULL: `max` would be answered from the other files alone.
+/// NULL: `max` would be answered from the other files alone. And Parquet leaves NaN out of bounds: two that are equal would make a constant
+/// of a column that holds NaN, too.
 fn without_lost_bounds(mut statistics: Statistics) -> Statistics {
     let rows = statistics.num_rows;
     for column in &mut statistics.column_statistics {
@@ -225,6 +226,9 @@ fn without_lost_bounds(mut statistics: Statistics) -> Statistics {
         for bound in [&mut column.min_value, &mut column.max_value] {
             if !all_null && bound.get_value().is_some_and(ScalarValue::is_null) {
                 *bound = Precision::Absent;
+            }
+            if bound.get_value().is_some_and(|value| value.data_type().is_floating()) {
+                *bound = std::mem::take(bound).to_inexact();
             }
         }
     }

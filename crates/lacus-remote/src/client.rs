@@ -46,6 +46,8 @@ impl Remote {
         let channel = channel(&address, &shown).await?;
         let inner = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX);
         let mut client = FlightSqlServiceClient::new_from_inner(inner);
+        // Arrow as it is: what other clients can't read, this one can.
+        client.set_header("wire_types", "native");
         let of_environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         match address.user {
             Some((user, password)) => {

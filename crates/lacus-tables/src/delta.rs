@@ -148,8 +148,8 @@ impl Log {
             })
         });
         let mut files = files.collect::<Result<Vec<_>>>()?;
-        // The log tells them in no order that means anything; readers expect that of paths.
-        files.sort_unstable_by(|left, right| left.name.cmp(&right.name));
+        // Rows are read in the order in which they were written, as far as anything orders them.
+        files.sort_unstable_by(|left, right| (left.modified, &left.name).cmp(&(right.modified, &right.name)));
         Ok(Some(State { snapshot, files: Arc::new(files) }))
     }
 

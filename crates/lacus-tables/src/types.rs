@@ -99,7 +99,7 @@ pub(crate) fn read_back(delta: &Schema) -> Result<Columns> {
         let kept = stored_type(&data_type).ok_or_else(|| {
             Error::new(Kind::CorruptData, format!("the log names the type {data_type}, which no table keeps")).with("column", field.name())
         })?;
-        let kept = viewed(kept);
+        let kept = viewed(kept, &data_type);
         stored.push(Field::new(field.name(), kept, field.is_nullable()).with_metadata(metadata.clone()));
         told.push(Field::new(name, data_type, field.is_nullable()).with_metadata(metadata));
     }
@@ -120,11 +120,11 @@ fn told_type(data_type: &DataType) -> DataType {
 }
 
 /// Texts are read as views: nothing is copied out of a page.
-fn viewed(stored: DataType) -> DataType {
-    match stored {
-        DataType::Utf8 => DataType::Utf8View,
-        DataType::Binary => DataType::BinaryView,
-        other => other,
+fn viewed(stored: DataType, told: &DataType) -> DataType {
+    match (stored, told) {
+        (DataType::Utf8, DataType::Utf8View) => DataType::Utf8View,
+        (DataType::Binary, DataType::BinaryView) => DataType::BinaryView,
+        (other, _) => other,
     }
 }
 
@@ -149,6 +149,8 @@ fn stored_type(told: &DataType) -> Option<DataType> {
         // Other readers take nanoseconds in files for what Delta calls them: microseconds, rounded down.
         DataType::Timestamp(TimeUnit::Second, zone) => DataType::Timestamp(TimeUnit::Millisecond, utc(zone)),
         DataType::Timestamp(unit, zone) => DataType::Timestamp(*unit, utc(zone)),
+        // Neither intervals nor that many digits have a type of Delta: their texts are read back exactly.
+        DataType::Interval(_) | DataType::Decimal256(39.., _) => DataType::Utf8,
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
         DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) | DataType::Decimal128(precision, scale)
@@ -187,6 +189,8 @@ mod tests {
             DataType::UInt64,
             DataType::Timestamp(TimeUnit::Nanosecond, Some("+02:00".into())),
             DataType::Time64(TimeUnit::Nanosecond),
+            DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano),
+            DataType::Decimal256(50, 2),
             DataType::FixedSizeBinary(16),
             DataType::FixedSizeList(Arc::new(Field::new("item", DataType::Float16, true)), 3),
             nested,
@@ -212,8 +216,9 @@ mod tests {
     #[test]
     fn what_cannot_be_kept_is_told_with_its_column() {
         let refused = |fields: Vec<Field>| written_down(&Schema::new(fields)).err().map(|error| error.to_string()).unwrap_or_default();
-        let interval = DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano);
-        assert!(refused(vec![Field::new("span", interval, true)]).contains("column: span"));
+        let members = [(0, Arc::new(Field::new("a", DataType::Int8, true)))].into_iter().collect();
+        let union = DataType::Union(members, arrow::datatypes::UnionMode::Sparse);
+        assert!(refused(vec![Field::new("either", union, true)]).contains("column: either"));
         assert!(refused(vec![Field::new("a", DataType::Int8, true), Field::new("a", DataType::Int8, true)]).contains("called `a`"));
         assert!(refused(Vec::new()).contains("at least one column"));
     }

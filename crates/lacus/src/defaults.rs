@@ -4,7 +4,7 @@ use std::sync::Arc;
 use lacus_array::{ArraySink, ArraySource, GroupByCoordinates};
 use lacus_core::Result;
 use lacus_engine::{Engine, EngineBuilder};
-use lacus_files::FilesSource;
+use lacus_files::{FilesSink, FilesSource};
 use lacus_tables::LakeTables;
 use object_store::local::LocalFileSystem;
 
@@ -24,8 +24,9 @@ pub fn register_defaults(builder: EngineBuilder) -> EngineBuilder {
     };
     let kept = ArraySink::new(Arc::clone(&stores), lacus_formats::writers());
     let files = Arc::new(FilesSource::new(Arc::clone(&stores)).keeping(builder.column_memory()));
+    let written = FilesSink::new(Arc::clone(&stores));
     let tables = LakeTables::new(stores, Arc::clone(&files), LakeTables::RETENTION);
-    let builder = builder.tables(Arc::new(tables)).source(files).source(Arc::new(arrays)).sink(Arc::new(kept));
+    let builder = builder.tables(Arc::new(tables)).source(files).source(Arc::new(arrays)).sink(Arc::new(kept)).sink(Arc::new(written));
     let builder = builder.physical_rule(Arc::new(GroupByCoordinates));
     lacus_functions::functions().into_iter().fold(builder, EngineBuilder::scalar_function)
 }
