@@ -436,7 +436,7 @@ impl Engine {
             return Ok(done());
         }
         if let Some(keeping) = keeping {
-            let schema = Arc::new(told_schema(&bind(&plans[0].plan, first)?));
+            let schema = Arc::new(told_schema(&analyzed(bind(&plans[0].plan, first)?, &state)?));
             match &keeping {
                 Keeping::Copy(target) => target.sink.check(&target.spec, &schema)?,
                 Keeping::Table(Write::Create { place: Place::Lake(_), .. }) => {
@@ -452,6 +452,7 @@ impl Engine {
 
     /// A plan with its parameters, ready to run.
     async fn ready(&self, logical: LogicalPlan, state: &SessionState, scope: &Scope) -> Result<Ready> {
+        let logical = analyzed(logical, state)?;
         let schema = Arc::new(scope.noticed(told_schema(&logical)));
         let explains = explain::is_explanation(&logical);
         let plan = session::physical_plan(state, &logical, self.shared.shares).await?;
@@ -628,13 +629,16 @@ impl Engine {
             Some(Own::Kill(_) | Own::Refresh(_)) => return Ok(Prepared::update(Vec::new())),
         };
         let count = parsed.parameters;
-        let Planned { plans, is_command, keeping, .. } = deadline.bound(self.plan(parsed, session, &scope, &memory)).await?;
+        let Planned { plans, is_command, keeping, state, .. } = deadline.bound(self.plan(parsed, session, &scope, &memory)).await?;
         let mut types = HashMap::new();
         for part in &plans {
             types.extend(part.plan.get_parameter_types()?.into_iter().filter(|(_, data_type)| data_type.is_some()));
         }
         let parameters = (1..=count).map(|number| types.get(&format!("${number}")).cloned().flatten()).collect();
-        let schema = Arc::new(plans.first().map_or_else(Schema::empty, |part| told_schema(&part.plan)));
+        let first = plans.into_iter().next().ok_or_else(|| Error::new(Kind::Internal, "a statement has no plan"))?.plan;
+        // What a parameter will be may be needed to know the types: then they are those of the planner.
+        let first = if is_command || count > 0 { analyzed(first.clone(), &state).unwrap_or(first) } else { analyzed(first, &state)? };
+        let schema = Arc::new(told_schema(&first));
         match keeping {
             // What a parameter will be is not known before it is bound, and neither is then whether it can be written.
             Some(Keeping::Copy(target)) => {
@@ -905,6 +909,15 @@ impl Engine {
     pub fn cancelled() -> Error {
         Error::new(Kind::Cancelled, "the query was cancelled")
     }
+}
+
+/// A plan whose types are those that it will run with: of a UNION, the planner tells the types of its first half.
+fn analyzed(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
+    // What is explained is analyzed step by step, to be shown.
+    if explain::is_explanation(&plan) {
+        return Ok(plan);
+    }
+    Ok(state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?)
 }
 
 /// The schema of what a plan gives. A subquery for one value gives NULL when it has no row, whatever DataFusion says of the value.

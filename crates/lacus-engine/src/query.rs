@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
@@ -350,6 +350,22 @@ impl Stream for ResultStream {
     }
 }
 
+/// Whether two types hold the same values in other encodings: a number that became another number would be another value.
+fn same_values(given: &DataType, declared: &DataType) -> bool {
+    let plain = |data_type: &DataType| match data_type {
+        DataType::Dictionary(_, value) => value.as_ref().clone(),
+        DataType::RunEndEncoded(_, values) => values.data_type().clone(),
+        other => other.clone(),
+    };
+    let (given, declared) = (plain(given), plain(declared));
+    given == declared
+        || given.is_null()
+        || (given.is_string() && declared.is_string())
+        || (given.is_binary() && declared.is_binary())
+        || (given.is_nested() && declared.is_nested())
+        || matches!((&given, &declared), (DataType::Timestamp(unit, _), DataType::Timestamp(other, _)) if unit == other)
+}
+
 /// Gives a batch the declared schema: a physical plan may differ in nullability, metadata or the encoding of a column.
 fn conform(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     if batch.schema_ref() == schema {
@@ -359,9 +375,17 @@ fn conform(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     // A value that does not fit is an error, not a NULL.
     let exact = CastOptions { safe: false, ..CastOptions::default() };
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
-        if column.data_type() == field.data_type() { Ok(Arc::clone(column)) } else { cast_with_options(column, field.data_type(), &exact) }
+        let (given, declared) = (column.data_type(), field.data_type());
+        if given == declared {
+            return Ok(Arc::clone(column));
+        }
+        if !same_values(given, declared) {
+            let message = format!("the column is {given}, and {declared} was declared");
+            return Err(Error::new(Kind::Internal, message).with("column", field.name()));
+        }
+        Ok(cast_with_options(column, declared, &exact)?)
     });
-    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let columns = columns.collect::<Result<Vec<_>>>()?;
     let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
     let conformed = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options);
     conformed.map_err(|error| Error::new(Kind::Internal, format!("a batch differs from the declared schema: {error}")))

@@ -106,12 +106,10 @@ pub(crate) fn read_back(delta: &Schema) -> Result<Columns> {
     Ok(Columns { told: Arc::new(Schema::new(told)), stored: Arc::new(Schema::new(stored)) })
 }
 
-/// The type that a column of the table has: encodings are left to the files.
+/// The type that a column of the table has. One of NULLs alone is a text, as in other databases.
 fn told_type(data_type: &DataType) -> DataType {
     match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Null => DataType::Utf8View,
-        DataType::Binary | DataType::LargeBinary => DataType::BinaryView,
-        DataType::Dictionary(_, value) => told_type(value),
+        DataType::Null => DataType::Utf8View,
         DataType::RunEndEncoded(_, values) => told_type(values.data_type()),
         DataType::ListView(item) => DataType::List(Arc::clone(item)),
         DataType::LargeListView(item) => DataType::LargeList(Arc::clone(item)),
@@ -153,6 +151,7 @@ fn stored_type(told: &DataType) -> Option<DataType> {
         DataType::Interval(_) | DataType::Decimal256(39.., _) => DataType::Utf8,
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
+        DataType::Dictionary(_, value) => stored_type(value)?,
         DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) | DataType::Decimal128(precision, scale)
             if *scale >= 0 =>
         {
@@ -192,6 +191,9 @@ mod tests {
             DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano),
             DataType::Decimal256(50, 2),
             DataType::FixedSizeBinary(16),
+            DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+            DataType::LargeUtf8,
+            DataType::Binary,
             DataType::FixedSizeList(Arc::new(Field::new("item", DataType::Float16, true)), 3),
             nested,
         ];
