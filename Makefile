@@ -13,7 +13,11 @@ WHEELS := $(CARGO_TARGET_DIR)/wheels
 TPCH := $(CACHE)/tpch
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup demo test bench soak fuzz sql fmt wheel build dist tpch-answers docs screenshots
+# The SQL tests of DataFusion, and the tests of Flight SQL of others.
+CORPUS := $(CACHE)/corpus-sql/test_files
+ALTERTABLE := $(CACHE)/altertable
+
+.PHONY: help setup demo test conformance bench soak fuzz sql fmt wheel build dist tpch-answers docs screenshots
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -42,10 +46,14 @@ test: build wheel ## Everything that CI runs
 	$(PYTHON) sql/tpch/answers.py $(TPCH)/sf0.01 --check
 	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_PYTHON=$(PYTHON) bash testdata/demo > /dev/null
 	LACUS_DOORS=embedded,flight,python,cli LACUS_PYTHON=$(PYTHON) LACUS_BIN=$(BIN)/lacus LACUS_TPCH=$(TPCH)/sf0.01 \
-	  cargo test --workspace --locked --quiet
+	  LACUS_CORPUS=$(CORPUS) LACUS_CORPUS_ONLY=array/ cargo test --workspace --locked --quiet
 	cd $(CARGO_TARGET_DIR)/debug/examples && ./add_a_format && ./embed > /dev/null
 	$(PYTHON) testdata/corpus/compare.py testdata/arrays
-	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_NPM=$(CACHE)/npm $(VENV)/bin/pytest -q -p no:cacheprovider python/tests
+	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_NPM=$(CACHE)/npm LACUS_ALTERTABLE=$(ALTERTABLE) \
+	  $(VENV)/bin/pytest -q -p no:cacheprovider python/tests
+
+conformance: build ## Every SQL test of DataFusion through a server: what passes, what fails and why
+	LACUS_CORPUS=$(CORPUS) cargo test --workspace --locked --quiet --test corpus
 
 dist: ## Build the wheel, the static command and what belongs to them, and run both on Debian 11 without a network (PROFILE=release; by root)
 	bash .ci/dist "$(CACHE)" $(or $(PROFILE),release)
@@ -71,7 +79,9 @@ bench: setup ## Measure beside DuckDB, Polars and plain DataFusion; writes bench
 corpus: wheel ## Compare arrays with h5py, netCDF4, zarr and xarray; of public packages, writes benches/results/corpus.md (FILES="PATH ...")
 	$(PYTHON) testdata/corpus/compare.py $(if $(FILES),$(FILES) --list,--corpus $(CACHE)/corpus --out benches/results/corpus.md)
 
-soak: build wheel ## Ten minutes of mixed load on a server, which must end as it began (SECONDS=600)
+soak: build wheel ## Ten minutes of mixed load on a server, which must end as it began (SECONDS=600), and 200 killed writers (KILLS=200)
+	LACUS_KILLS=$(or $(KILLS),200) LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed \
+	  $(VENV)/bin/pytest -q -p no:cacheprovider python/tests/test_adbc.py -k killed
 	LACUS_BIN=$(BIN)/lacus $(PYTHON) benches/soak.py --seconds $(or $(SECONDS),600)
 
 fuzz: setup ## Mutated SQL, locations and lake files, a million rounds (ROUNDS=1000000)

@@ -128,6 +128,24 @@ def test_partitions_schemas_and_preparing(connection: flightsql.Connection) -> N
         assert prepared is not None and len(prepared) == 1
 
 
+def test_a_result_is_polled_until_it_is_there(connection: flightsql.Connection) -> None:
+    with connection.cursor() as cursor:
+        cursor.adbc_statement.set_options(**{"adbc.exec.incremental": "true"})
+        cursor.adbc_statement.set_sql_query("SELECT count(*) AS n FROM generate_series(1, 3000000)")
+        partitions: list[bytes] = []
+        while True:
+            found, _, _ = cursor.adbc_statement.execute_partitions()
+            if not found:
+                break
+            partitions += found
+        assert len(partitions) == 1
+    # What was computed can be read again.
+    for _ in range(2):
+        with connection.cursor() as cursor:
+            cursor.adbc_read_partition(partitions[0])
+            assert cursor.fetchall() == [(3000000,)]
+
+
 def test_many_rows_are_inserted_at_once(connection: flightsql.Connection) -> None:
     ask(connection, "CREATE TABLE many (id BIGINT, word VARCHAR)")
     with connection.cursor() as cursor:

@@ -27,11 +27,11 @@ pub(crate) fn refuse_unknown(statement: &Statement) -> Result<()> {
             };
         }
         Statement::Statement(statement) => match statement.as_ref() {
+            ast::Statement::CreateView(view) => !view.temporary,
             ast::Statement::Drop { object_type, .. } => matches!(object_type, ObjectType::Table | ObjectType::View | ObjectType::Schema),
             other => matches!(
                 other,
                 ast::Statement::Query(_)
-                    | ast::Statement::CreateView(_)
                     | ast::Statement::CreateTable(_)
                     | ast::Statement::CreateSchema { .. }
                     | ast::Statement::Insert(_)
@@ -55,6 +55,7 @@ pub(crate) fn refuse_unknown(statement: &Statement) -> Result<()> {
     let text = statement.to_string();
     let words: Vec<&str> = text.split_whitespace().take(2).collect();
     let hint = match words.as_slice() {
+        ["CREATE", "TEMPORARY"] => "CREATE TEMPORARY TABLE keeps rows for the session",
         ["CREATE", ..] => "CREATE TABLE keeps rows, CREATE VIEW a query under a name; CREATE EXTERNAL TABLE names files",
         ["BEGIN" | "START" | "COMMIT" | "ROLLBACK" | "SAVEPOINT", ..] => "each statement is committed by itself, as a whole",
         ["MERGE", ..] => "write UPDATE, DELETE and INSERT",

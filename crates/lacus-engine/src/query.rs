@@ -364,6 +364,18 @@ fn same_values(given: &DataType, declared: &DataType) -> bool {
         || (given.is_binary() && declared.is_binary())
         || (given.is_nested() && declared.is_nested())
         || matches!((&given, &declared), (DataType::Timestamp(unit, _), DataType::Timestamp(other, _)) if unit == other)
+        // What a function of decimals gives may depend on its arguments, which are known after all; more digits hold the same.
+        || matches!((scale(&given), scale(&declared)), (Some(given), Some(declared)) if given <= declared)
+}
+
+fn scale(data_type: &DataType) -> Option<i8> {
+    match data_type {
+        DataType::Decimal32(_, scale)
+        | DataType::Decimal64(_, scale)
+        | DataType::Decimal128(_, scale)
+        | DataType::Decimal256(_, scale) => Some(*scale),
+        _ => None,
+    }
 }
 
 /// Gives a batch the declared schema: a physical plan may differ in nullability, metadata or the encoding of a column.

@@ -15,15 +15,17 @@ use crate::status::unreadable;
 const MOST_ROWS: usize = 10_000;
 
 /// The schema of the parameters, in their order; a parameter whose type the text doesn't tell is Null.
-pub(crate) fn schema(types: &[Option<DataType>]) -> Schema {
+pub(crate) fn schema(types: &[Option<DataType>], names: &[String]) -> Schema {
     let field = |(position, data_type): (usize, &Option<DataType>)| {
-        Field::new(format!("${}", position + 1), data_type.clone().unwrap_or(DataType::Null), true)
+        let name = names.get(position).cloned().unwrap_or_else(|| format!("${}", position + 1));
+        Field::new(name, data_type.clone().unwrap_or(DataType::Null), true)
     };
     crate::wire::Wire::Compat.schema(&Schema::new(types.iter().enumerate().map(field).collect::<Vec<_>>())).as_ref().clone()
 }
 
-/// The rows that a client binds.
-pub(crate) async fn rows(stream: PeekableFlightDataStream, count: usize) -> Result<Vec<Vec<ScalarValue>>> {
+/// The rows that a client binds. Where the text names its parameters, and the client sends columns of all of these names, they are bound by
+/// name; else by position.
+pub(crate) async fn rows(stream: PeekableFlightDataStream, count: usize, names: &[String]) -> Result<Vec<Vec<ScalarValue>>> {
     let messages = stream.into_peekable().map_err(|status| FlightError::Tonic(Box::new(status)));
     let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
     let mut rows = Vec::new();
@@ -32,6 +34,11 @@ pub(crate) async fn rows(stream: PeekableFlightDataStream, count: usize) -> Resu
             let message = format!("the query has {count} parameters, {} were given", batch.num_columns());
             return Err(Error::new(Kind::InvalidQuery, message).hint("give one value for each `?` or `$n`, in order"));
         }
+        let by_name: Option<Vec<usize>> = names.iter().map(|name| batch.schema_ref().index_of(name).ok()).collect();
+        let batch = match by_name.filter(|columns| !columns.is_empty()) {
+            Some(columns) => batch.project(&columns)?,
+            None => batch,
+        };
         rows.extend(values(&batch)?);
         if rows.len() > MOST_ROWS {
             return Err(Error::new(Kind::LimitExceeded, format!("more than {MOST_ROWS} rows of parameters")).hint("bind them in parts"));

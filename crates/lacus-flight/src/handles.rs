@@ -78,6 +78,14 @@ impl<T> Handles<T> {
         }
     }
 
+    /// Forgets the values of this principal that are meant; whether there were any.
+    pub(crate) fn forget_where(&self, principal: &Principal, is_meant: impl Fn(&T) -> bool) -> bool {
+        let mut entries = self.entries();
+        let before = entries.len();
+        entries.retain(|_, entry| !(entry.principal == *principal && is_meant(&entry.value)));
+        entries.len() < before
+    }
+
     fn unknown(&self) -> Error {
         Error::new(Kind::NotFound, format!("no such {}: it was fetched already, closed, or has expired", self.what)).hint("ask again")
     }

@@ -8,6 +8,7 @@
 //! * `wire` is the one function behind advertised, prepared and streamed schemas;
 //! * `encode` splits batches by their encoded size;
 //! * `handles` keeps plans and prepared statements, bounded in number and time, `running` what is being fetched, so that it can be cancelled;
+//! * `spool` computes results while nobody fetches them, for `PollFlightInfo`;
 //! * `metadata`, `keys`, `sql_info` and `xdbc` answer what drivers ask about tables, the server and its types;
 //! * `status` is the one place where an error becomes a gRPC status.
 
@@ -22,6 +23,7 @@ mod running;
 mod service;
 mod session_options;
 mod sessions;
+mod spool;
 mod sql_info;
 mod status;
 mod wire;

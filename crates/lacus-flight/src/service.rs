@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -17,7 +17,7 @@ use arrow_flight::sql::{
 };
 use arrow_flight::{
     Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo,
-    IpcMessage, SchemaAsIpc, Ticket,
+    IpcMessage, PollInfo, RenewFlightEndpointRequest, SchemaAsIpc, Ticket,
 };
 use arrow_ipc::writer::IpcWriteOptions;
 use bytes::Bytes;
@@ -25,9 +25,10 @@ use datafusion_common::ScalarValue;
 use futures::stream;
 use futures::{Stream, TryStreamExt};
 use lacus_core::{Error, Kind, Principal, Result};
-use lacus_engine::{Engine, Prepared, Query, Session};
+use lacus_engine::{Engine, Prepared, Query, Session, named_parameters};
 use lacus_storage::Secret;
 use prost::Message;
+use prost_types::Timestamp;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Access, Caller, User};
@@ -35,12 +36,16 @@ use crate::handles::Handles;
 use crate::keys::Named;
 use crate::running::Running;
 use crate::sessions::Connection;
+use crate::spool::{Spool, Told};
 use crate::status::{to_status, unreadable};
 use crate::wire::Wire;
 use crate::{bind, encode, ingest, keys, metadata, session_options, sql_info, xdbc};
 
 /// The action that cancels what a `FlightInfo` leads to.
 pub(crate) const CANCEL_FLIGHT_INFO: &str = "CancelFlightInfo";
+
+/// The action that keeps a result for longer.
+pub(crate) const RENEW: &str = "RenewFlightEndpoint";
 
 /// How long a plan waits to be fetched. Files may change meanwhile, which the fetch would report, so not for long.
 const PLAN_LIFETIME: Duration = Duration::from_secs(300);
@@ -50,6 +55,17 @@ const MOST_PLANS: usize = 1000;
 const MOST_STATEMENTS: usize = 10_000;
 /// How long a prepared statement lives after its last use.
 const PREPARED_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// How long a result that was computed in the background is kept after it was asked for last.
+const SPOOL_LIFETIME: Duration = Duration::from_secs(600);
+/// How many results may be computed or kept so.
+const MOST_SPOOLS: usize = 200;
+/// The part of the space for spilled data that one of them may take: one of so many.
+const SPOOL_SHARE: u64 = 10;
+/// How long a poll waits for the end.
+const POLL: Duration = Duration::from_millis(500);
+/// What the descriptor of a poll begins with, before the handle.
+const POLLED: &[u8] = b"lacus.poll.";
 
 type FlightStream = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
 type ActionStream = Pin<Box<dyn Stream<Item = Result<arrow_flight::Result, Status>> + Send>>;
@@ -62,9 +78,12 @@ struct Waiting {
 }
 
 /// A prepared statement, with what was bound to it last.
+#[derive(Clone)]
 struct Statement {
     sql: String,
     prepared: Prepared,
+    /// The names of its parameters in their order, if the text names them.
+    names: Vec<String>,
     rows: Option<Vec<Vec<ScalarValue>>>,
 }
 
@@ -75,6 +94,7 @@ pub(crate) struct Service {
     running: Running,
     waiting: Handles<Waiting>,
     statements: Handles<Statement>,
+    spools: Handles<Arc<Spool>>,
     pub(crate) access: Access,
 }
 
@@ -83,8 +103,9 @@ impl Service {
         let types = xdbc::types()?;
         let waiting = Handles::new("result", PLAN_LIFETIME, MOST_PLANS);
         let statements = Handles::new("prepared statement", PREPARED_LIFETIME, MOST_STATEMENTS);
+        let spools = Handles::new("result", SPOOL_LIFETIME, MOST_SPOOLS);
         let access = Access::new(users, token);
-        Ok(Self { engine, types, running: Running::default(), waiting, statements, access })
+        Ok(Self { engine, types, running: Running::default(), waiting, statements, spools, access })
     }
 
     /// The session of a call: whoever stands in front of this service has found out whose it is.
@@ -118,8 +139,68 @@ impl Service {
         Ok(info.with_endpoint(FlightEndpoint::new().with_ticket(Ticket::new(ticket))))
     }
 
-    /// Runs what waits under a ticket, once.
+    /// Computes a result in the background, and tells how far it is: what `PollFlightInfo` asks.
+    pub(crate) async fn poll(&self, request: Request<FlightDescriptor>) -> Result<PollInfo> {
+        let session = Self::session(&request).map_err(|status| Error::new(Kind::Internal, status.message()))?;
+        let wire = Wire::of(request.metadata())?;
+        let principal = session.principal();
+        let descriptor = request.into_inner();
+        let handle = match descriptor.cmd.strip_prefix(POLLED) {
+            Some(handle) => Bytes::copy_from_slice(handle),
+            None => {
+                let any = Any::decode(&*descriptor.cmd).map_err(|error| unreadable("command", &error))?;
+                let (sql, rows) = match Command::try_from(any).map_err(|error| unreadable("command", &error))? {
+                    Command::CommandStatementQuery(query) => (query.query, vec![Vec::new()]),
+                    Command::CommandPreparedStatementQuery(query) => self.statement(&query.prepared_statement_handle, principal)?,
+                    other => {
+                        return Err(Error::new(Kind::Unsupported, format!("PollFlightInfo does not know {}", other.type_url()))
+                            .hint("use GetFlightInfo, which answers at once"));
+                    }
+                };
+                let mut queries = self.engine.query_rows(&sql, &rows, &session).await?;
+                let (Some(query), true) = (queries.pop(), queries.is_empty()) else {
+                    return Err(Error::new(Kind::Unsupported, "several rows of parameters can't be polled").hint("bind one row, or use GetFlightInfo"));
+                };
+                let schema = wire.schema(&query.schema());
+                if query.is_command() {
+                    let info = FlightInfo::new().try_with_schema(&schema)?.with_descriptor(descriptor);
+                    return Ok(PollInfo::new().with_info(info.with_app_metadata(query.id().to_owned())).try_with_progress(1.)?);
+                }
+                let limits = self.engine.limits();
+                let spool = Spool::begin(query, schema, limits.spill_directory.as_deref(), limits.spill / SPOOL_SHARE)?;
+                self.spools.keep(Arc::new(spool), principal)?
+            }
+        };
+        let spool = self.spools.with(&handle, principal, |spool| Arc::clone(spool))?;
+        let told = spool.wait(POLL).await.inspect_err(|_| self.spools.forget(&handle, principal))?;
+        let info = FlightInfo::new().try_with_schema(&spool.schema)?.with_app_metadata(spool.query.clone());
+        let expires = expiration();
+        Ok(match told {
+            Told::Running(part) => {
+                let again = FlightDescriptor::new_cmd([POLLED, &handle].concat());
+                PollInfo::new().with_info(info).with_descriptor(again).try_with_progress(part)?.with_expiration_time(expires)
+            }
+            Told::Done(rows) => {
+                let info = info.with_endpoint(spooled(&handle)).with_total_records(i64::try_from(rows).unwrap_or(-1)).with_ordered(true);
+                PollInfo::new().with_info(info).try_with_progress(1.)?.with_expiration_time(expires)
+            }
+        })
+    }
+
+    /// Keeps a result that was computed in the background for longer.
+    fn renew(&self, endpoint: Option<FlightEndpoint>, principal: &Principal) -> Result<FlightEndpoint> {
+        let handle = endpoint.and_then(|endpoint| handle_of(&endpoint));
+        let handle = handle.ok_or_else(|| Error::new(Kind::InvalidQuery, "the endpoint has no ticket of this server"))?;
+        // Looking at it is what keeps it.
+        self.spools.with(&handle, principal, |_| ())?;
+        Ok(spooled(&handle))
+    }
+
+    /// Runs what waits under a ticket, once; or gives what was computed in the background, as often as it is asked for.
     fn run(&self, ticket: &Bytes, principal: &Principal, options: IpcWriteOptions) -> Result<FlightStream> {
+        if let Ok(spool) = self.spools.with(ticket, principal, |spool| Arc::clone(spool)) {
+            return Ok(encode::messages(Arc::clone(&spool.schema), options, spool.batches()?)? as FlightStream);
+        }
         let take = || {
             let waiting = self.waiting.take(ticket, principal)?;
             let ids = waiting.queries.iter().map(|query| query.id().to_owned()).collect();
@@ -139,19 +220,12 @@ impl Service {
                 Error::new(Kind::InvalidQuery, "the information names no query").hint("send what GetFlightInfo answered to the query")
             );
         };
-        let tickets: Vec<Bytes> = info
-            .endpoint
-            .into_iter()
-            .filter_map(|endpoint| endpoint.ticket)
-            .filter_map(|ticket| {
-                let command = Command::try_from(Any::decode(&*ticket.ticket).ok()?).ok()?;
-                match command {
-                    Command::TicketStatementQuery(ticket) => Some(ticket.statement_handle),
-                    _ => None,
-                }
-            })
-            .collect();
+        let tickets: Vec<Bytes> = info.endpoint.iter().filter_map(handle_of).collect();
         let mut status = CancelStatus::NotCancellable;
+        // What is polled has no ticket yet, and is known by the query.
+        if self.spools.forget_where(principal, |spool| !info.app_metadata.is_empty() && spool.query.as_bytes() == info.app_metadata) {
+            status = CancelStatus::Cancelled;
+        }
         for ticket in tickets {
             if self.waiting.take(&ticket, principal).is_ok() {
                 status = CancelStatus::Cancelled;
@@ -173,12 +247,13 @@ impl Service {
         wire: Wire,
         session: &Session,
     ) -> Result<(ActionCreatePreparedStatementResult, bool)> {
+        let (sql, names) = named_parameters(&sql)?;
         let prepared = self.engine.prepare(&sql, session).await?;
         // COPY answers with a row, the count, so that clients are to fetch it.
         let is_update = prepared.is_command;
         let dataset_schema = message(&wire.schema(&prepared.schema))?;
-        let parameter_schema = message(&bind::schema(&prepared.parameters))?;
-        let prepared_statement_handle = self.statements.keep(Statement { sql, prepared, rows: None }, session.principal())?;
+        let parameter_schema = message(&bind::schema(&prepared.parameters, &names))?;
+        let prepared_statement_handle = self.statements.keep(Statement { sql, prepared, names, rows: None }, session.principal())?;
         Ok((ActionCreatePreparedStatementResult { prepared_statement_handle, dataset_schema, parameter_schema }, is_update))
     }
 
@@ -245,6 +320,27 @@ impl Service {
     }
 }
 
+/// When what is kept in the background is let go, unless it is asked for again.
+fn expiration() -> Timestamp {
+    let at = (SystemTime::now() + SPOOL_LIFETIME).duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp { seconds: i64::try_from(at.as_secs()).unwrap_or(i64::MAX), nanos: 0 }
+}
+
+/// Where a result that was computed in the background is fetched.
+fn spooled(handle: &Bytes) -> FlightEndpoint {
+    let ticket = TicketStatementQuery { statement_handle: handle.clone() }.as_any().encode_to_vec();
+    FlightEndpoint { expiration_time: Some(expiration()), ..FlightEndpoint::new().with_ticket(Ticket::new(ticket)) }
+}
+
+/// The handle that the ticket of an endpoint names.
+fn handle_of(endpoint: &FlightEndpoint) -> Option<Bytes> {
+    let ticket = endpoint.ticket.as_ref()?;
+    match Command::try_from(Any::decode(&*ticket.ticket).ok()?).ok()? {
+        Command::TicketStatementQuery(ticket) => Some(ticket.statement_handle),
+        _ => None,
+    }
+}
+
 /// A metadata answer is computed by the fetch; the ticket is the command itself.
 fn metadata_info(command: &impl ProstMessageExt, schema: &Schema, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
     let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(command.as_any().encode_to_vec()));
@@ -285,8 +381,8 @@ impl FlightSqlService for Service {
         let principal = session.principal();
         let handle = query.prepared_statement_handle;
         let bound = async {
-            let count = self.statements.with(&handle, principal, |statement| statement.prepared.parameters.len())?;
-            let rows = bind::rows(request.into_inner(), count).await?;
+            let statement = self.statements.with(&handle, principal, |statement| statement.clone())?;
+            let rows = bind::rows(request.into_inner(), statement.prepared.parameters.len(), &statement.names).await?;
             self.statements.with(&handle, principal, |statement| statement.rows = Some(rows))
         };
         bound.await.map_err(|error| to_status(&error))?;
@@ -315,10 +411,12 @@ impl FlightSqlService for Service {
         let principal = session.principal();
         let handle = query.prepared_statement_handle;
         let updated = async {
-            let (sql, count) =
-                self.statements.with(&handle, principal, |statement| (statement.sql.clone(), statement.prepared.parameters.len()))?;
-            let rows = if count == 0 { vec![Vec::new()] } else { bind::rows(request.into_inner(), count).await? };
-            self.update(&sql, &rows, &session).await
+            let statement = self.statements.with(&handle, principal, |statement| statement.clone())?;
+            let rows = match statement.prepared.parameters.len() {
+                0 => vec![Vec::new()],
+                count => bind::rows(request.into_inner(), count, &statement.names).await?,
+            };
+            self.update(&statement.sql, &rows, &session).await
         };
         updated.await.map_err(|error: Error| to_status(&error))
     }
@@ -465,6 +563,10 @@ impl FlightSqlService for Service {
                 .map_err(|error| unreadable("request", &error))
                 .and_then(|asked| self.cancel(asked.info, session.principal()))
                 .map(|status| CancelFlightInfoResult { status: status as i32 }.encode_to_vec()),
+            RENEW => RenewFlightEndpointRequest::decode(&**body)
+                .map_err(|error| unreadable("request", &error))
+                .and_then(|asked| self.renew(asked.endpoint, session.principal()))
+                .map(|endpoint| endpoint.encode_to_vec()),
             session_options::SET => session_options::set(&self.engine, &session, body).await,
             session_options::GET => Ok(session_options::get(&self.engine, &session)),
             session_options::CLOSE => {

@@ -21,7 +21,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::User;
-use crate::service::{CANCEL_FLIGHT_INFO, Service};
+use crate::service::{CANCEL_FLIGHT_INFO, RENEW, Service};
 use crate::session_options;
 use crate::sessions::Connection;
 use crate::status::{to_status, unreadable};
@@ -144,6 +144,7 @@ impl FlightService for LacusFlight {
             ("CreatePreparedStatement", "Plans a statement under a handle: ActionCreatePreparedStatementRequest"),
             (CANCEL_FLIGHT_INFO, "Cancels a query: CancelFlightInfoRequest, CancelFlightInfoResult"),
             ("CancelQuery", "Cancels a query, for older clients: ActionCancelQueryRequest, ActionCancelQueryResult"),
+            (RENEW, "Keeps a result of PollFlightInfo for longer: RenewFlightEndpointRequest, FlightEndpoint"),
             (session_options::CLOSE, "Ends the session: CloseSessionRequest, CloseSessionResult"),
             (session_options::GET, "What the session has set: GetSessionOptionsRequest, GetSessionOptionsResult"),
             (session_options::SET, "Sets `catalog`, `schema` and settings of the session: SetSessionOptionsRequest, SetSessionOptionsResult"),
@@ -168,7 +169,7 @@ impl FlightService for LacusFlight {
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
         let (request, _) = self.admit(request).await?;
-        self.inner.poll_flight_info(request).await
+        self.inner.poll(request).await.map(Response::new).map_err(|error| to_status(&error))
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {

@@ -110,6 +110,8 @@ pub(crate) fn read_back(delta: &Schema) -> Result<Columns> {
 fn told_type(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Null => DataType::Utf8View,
+        // Nothing reads a dictionary of dictionaries back.
+        DataType::Dictionary(_, value) if matches!(value.as_ref(), DataType::Dictionary(..)) => told_type(value),
         DataType::RunEndEncoded(_, values) => told_type(values.data_type()),
         DataType::ListView(item) => DataType::List(Arc::clone(item)),
         DataType::LargeListView(item) => DataType::LargeList(Arc::clone(item)),

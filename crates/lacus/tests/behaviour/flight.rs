@@ -449,6 +449,80 @@ async fn health_is_told_by_grpc() -> TestResult {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_is_computed_while_it_is_polled_and_kept() -> TestResult {
+    let mut client = Client::of(engine(Vec::new())?).await?;
+    let mut descriptor = FlightDescriptor::new_cmd(query("SELECT value FROM generate_series(1, 100000) ORDER BY value").as_any().encode_to_vec());
+    let (mut last, mut polls) = (0., 0);
+    let info = loop {
+        let told = client.calls.poll_flight_info(descriptor).await?.into_inner();
+        let progress = told.progress.unwrap_or(-1.);
+        assert!((last..=1.).contains(&progress), "{progress} after {last}");
+        assert!(told.expiration_time.is_some());
+        let info = told.info.ok_or("no information")?;
+        assert_eq!(info.clone().try_decode_schema()?.field(0).name(), "value");
+        (last, polls) = (progress, polls + 1);
+        match told.flight_descriptor {
+            Some(again) => descriptor = again,
+            None => break info,
+        }
+    };
+    assert!(polls >= 1 && last == 1. && info.total_records == 100_000 && info.ordered, "{info:?}");
+    let endpoint = info.endpoint.first().cloned().ok_or("no endpoint")?;
+    for _ in 0..2 {
+        let rows = client.fetch(endpoint.ticket.clone().ok_or("no ticket")?).await?;
+        assert_eq!((rows.num_rows(), rows.column(0).as_primitive::<Int64Type>().value(99_999)), (100_000, 100_000));
+    }
+    let asked = arrow_flight::RenewFlightEndpointRequest { endpoint: Some(endpoint.clone()) };
+    let renewed = arrow_flight::FlightEndpoint::decode(&*client.act("RenewFlightEndpoint", asked.encode_to_vec()).await?)?;
+    assert_eq!(renewed.ticket, endpoint.ticket);
+    assert!(renewed.expiration_time.map(|at| at.seconds) >= endpoint.expiration_time.map(|at| at.seconds));
+    let cancelled = client.act("CancelFlightInfo", CancelFlightInfoRequest { info: Some(info) }.encode_to_vec()).await?;
+    assert_eq!(CancelFlightInfoResult::decode(&*cancelled)?.status(), CancelStatus::Cancelled);
+    let gone = client.calls.do_get(endpoint.ticket.ok_or("no ticket")?).await;
+    assert_eq!(gone.map(|_| ()).map_err(|status| status.code()), Err(Code::NotFound));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_polled_is_cancelled_and_its_mistakes_are_told() -> TestResult {
+    let engine = engine(Vec::new())?;
+    let mut client = Client::of(engine.clone()).await?;
+    let long = "SELECT count(*) FROM generate_series(1, 100000) a CROSS JOIN generate_series(1, 1000000) b";
+    let descriptor = FlightDescriptor::new_cmd(query(long).as_any().encode_to_vec());
+    let told = client.calls.poll_flight_info(descriptor).await?.into_inner();
+    assert!(told.flight_descriptor.is_some() && told.progress.is_some_and(|part| part < 1.));
+    let info = told.info.ok_or("no information")?;
+    let cancelled = client.act("CancelFlightInfo", CancelFlightInfoRequest { info: Some(info) }.encode_to_vec()).await?;
+    assert_eq!(CancelFlightInfoResult::decode(&*cancelled)?.status(), CancelStatus::Cancelled);
+    eventually("the memory is given back", || engine.memory_held() == 0).await?;
+    let again = client.calls.poll_flight_info(told.flight_descriptor.ok_or("no descriptor")?).await;
+    assert_eq!(again.map(|_| ()).map_err(|status| status.code()), Err(Code::NotFound));
+    let wrong = FlightDescriptor::new_cmd(query("SELECT 1 / (value - 1) FROM generate_series(1, 2)").as_any().encode_to_vec());
+    let failed = client.calls.poll_flight_info(wrong).await.map(|_| ()).map_err(|status| status.message().to_owned());
+    assert!(failed.is_err_and(|message| message.contains("ivide by zero")));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_parameters_are_bound_by_name() -> TestResult {
+    let mut client = Client::of(engine(Vec::new())?).await?;
+    let asked = ActionCreatePreparedStatementRequest { query: "SELECT $word || CAST($number AS VARCHAR) AS x".to_owned(), transaction_id: None };
+    let created = client.act("CreatePreparedStatement", asked.as_any().encode_to_vec()).await;
+    // A parameter of no type can't be joined to a text by DataFusion: the text says which it is.
+    assert!(created.is_err());
+    let asked = ActionCreatePreparedStatementRequest {
+        query: "SELECT CAST($word AS VARCHAR) || CAST($number AS VARCHAR) AS x".to_owned(),
+        transaction_id: None,
+    };
+    let created = client.act("CreatePreparedStatement", asked.as_any().encode_to_vec()).await?;
+    let any = Any::decode(&*created)?;
+    let created: arrow_flight::sql::ActionCreatePreparedStatementResult = any.unpack()?.ok_or("no statement")?;
+    let parameters = Schema::try_from(arrow_flight::IpcMessage(created.parameter_schema.clone()))?;
+    assert_eq!(parameters.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>(), ["word", "number"]);
+    Ok(())
+}
+
 /// What is planned for one principal is not another's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ticket_that_nobody_gave_finds_nothing() -> TestResult {
