@@ -26,7 +26,8 @@ impl TableName {
     /// `InvalidQuery` when it would be read as the location of files, is empty, or is too long.
     pub fn new(schema: &str, table: &str) -> Result<Self> {
         for name in [schema, table] {
-            let wrong = name.is_empty() || name.len() > LONGEST_NAME || name.contains(['/', '.', ':', '\\']) || name.contains(char::is_control);
+            let wrong =
+                name.is_empty() || name.len() > LONGEST_NAME || name.contains(['/', '.', ':', '\\']) || name.contains(char::is_control);
             if wrong {
                 return Err(Error::new(Kind::InvalidQuery, format!("`{name}` can't name a table or a schema"))
                     .hint(format!("names have up to {LONGEST_NAME} bytes and no `/`, `.`, `:` or `\\`, by which locations are known")));

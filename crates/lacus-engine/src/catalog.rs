@@ -100,7 +100,9 @@ impl Catalog {
 
     /// The place for tables that SQL makes.
     pub(crate) fn place_for_tables(&self) -> Result<&Arc<dyn Tables>> {
-        let none = || Error::new(Kind::Unsupported, "this engine keeps no tables").hint("call `lacus::register_defaults`, or add a place for them");
+        let none = || {
+            Error::new(Kind::Unsupported, "this engine keeps no tables").hint("call `lacus::register_defaults`, or add a place for them")
+        };
         let written = self.written.as_ref().ok_or_else(none)?;
         written.check()?;
         Ok(written)

@@ -105,7 +105,8 @@ impl Session {
         if !CHANGEABLE.iter().any(|prefix| name.starts_with(prefix)) {
             let known = options.entries().iter().any(|entry| entry.key == name) || name.starts_with("datafusion.runtime.");
             return Err(if known {
-                Error::new(Kind::PermissionDenied, format!("`{name}` is not for a session to change")).hint("limits are set in the lake file")
+                Error::new(Kind::PermissionDenied, format!("`{name}` is not for a session to change"))
+                    .hint("limits are set in the lake file")
             } else {
                 unknown_setting(name, &options)
             });
@@ -160,7 +161,14 @@ impl Session {
     }
 
     /// Makes a temporary table; whether it was made. `most` bounds what all of this session hold.
-    pub(crate) fn create(&self, name: &str, schema: SchemaRef, batches: Vec<RecordBatch>, if_exists: IfExists, most: usize) -> Result<bool> {
+    pub(crate) fn create(
+        &self,
+        name: &str,
+        schema: SchemaRef,
+        batches: Vec<RecordBatch>,
+        if_exists: IfExists,
+        most: usize,
+    ) -> Result<bool> {
         self.check_lasts("a temporary table")?;
         let mut held = self.held();
         match (held.tables.contains_key(name), if_exists) {

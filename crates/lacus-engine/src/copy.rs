@@ -74,9 +74,7 @@ fn unknown_format(copy: &CopyToStatement, sinks: &[Arc<dyn Sink>]) -> Error {
     let near = copy.stored_as.as_ref().and_then(|name| nearest(name, known.iter().copied()));
     match near {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
-        None => {
-            error.hint(format!("there are {}", known.join(", ")))
-        }
+        None => error.hint(format!("there are {}", known.join(", "))),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use datafusion::execution::SessionState;
 use datafusion::common::TableReference;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{
     CreateExternalTable, CreateView, DdlStatement, DropCatalogSchema, LogicalPlan, Statement as PlannedStatement,
 };
@@ -22,7 +22,9 @@ pub(crate) fn refuse_unknown(statement: &Statement) -> Result<()> {
         Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => true,
         Statement::Explain(explain) => {
             return match explain.statement.as_ref() {
-                Statement::CopyTo(_) => Err(Error::new(Kind::Unsupported, "EXPLAIN COPY is not supported").hint("explain the query inside")),
+                Statement::CopyTo(_) => {
+                    Err(Error::new(Kind::Unsupported, "EXPLAIN COPY is not supported").hint("explain the query inside"))
+                }
                 inner => refuse_unknown(inner),
             };
         }

@@ -6,22 +6,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, ScalarValue, TableReference};
 use datafusion::execution::SessionState;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, ScalarUDF, WindowUDF};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use futures::{StreamExt, TryStreamExt, future, stream};
 use lacus_core::{
     DatasetName, DatasetSpec, Error, IfExists, IndexProgress, IndexStatus, Kind, Notices, Principal, ReferenceFiles, ReferenceForm, Result,
     Rows, Sink, Source, StoreName, Tables,
 };
-use futures::{StreamExt, TryStreamExt, future, stream};
 use lacus_storage::Stores;
 use tracing::Instrument;
 
 use crate::activity::{Activity, Record, Recorded};
-use crate::client::Session;
 use crate::catalog::{Catalog, Entry, Origin, TableEntry};
+use crate::client::Session;
 use crate::copy::Target;
 use crate::functions::{BaseState, Function, FunctionKind};
 use crate::memory::{QueryMemory, SharedMemory};
@@ -117,10 +117,7 @@ impl Ingest {
     }
 
     fn is_temporary(self) -> bool {
-        matches!(
-            self,
-            Self::Create { temporary: true } | Self::Replace { temporary: true } | Self::CreateAppend { temporary: true }
-        )
+        matches!(self, Self::Create { temporary: true } | Self::Replace { temporary: true } | Self::CreateAppend { temporary: true })
     }
 
     fn if_exists(self) -> IfExists {
@@ -407,9 +404,10 @@ impl Engine {
     /// Plans one statement; a command has run then.
     async fn outcome(&self, sql: &str, rows: &[Vec<ScalarValue>], session: &Session, record: &Record) -> Result<Outcome> {
         let scope = &record.scope;
-        let first = rows.first().map(Vec::as_slice).ok_or_else(|| {
-            Error::new(Kind::InvalidQuery, "no row of parameters was bound").hint("bind at least one row")
-        })?;
+        let first = rows
+            .first()
+            .map(Vec::as_slice)
+            .ok_or_else(|| Error::new(Kind::InvalidQuery, "no row of parameters was bound").hint("bind at least one row"))?;
         self.reload(&scope.notices);
         let done = || Outcome::Ready(Ready { schema: Arc::new(Schema::empty()), work: Work::Done });
         let parsed = match statement::own(sql)? {
@@ -497,7 +495,9 @@ impl Engine {
         if let Keeping::Table(Write::Create { unchecked: Some(what), .. }) = &keeping {
             scope.notices.add(format!("{what} is not kept, and nobody checks it"));
         }
-        if let Keeping::Table(write) = &keeping && !write.answers() {
+        if let Keeping::Table(write) = &keeping
+            && !write.answers()
+        {
             return Ok(Ready { schema: Arc::new(scope.noticed(Schema::empty())), work: Work::Done });
         }
         let schema = Arc::new(scope.noticed(copy::count_schema().as_ref().clone()));
@@ -538,7 +538,9 @@ impl Engine {
         let most = self.shared.limits.memory / TEMPORARY_SHARE;
         let count = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         match write {
-            Write::Create { if_exists, .. } => session.create(name, schema, batches, *if_exists, most).map(|made| if made { count } else { 0 }),
+            Write::Create { if_exists, .. } => {
+                session.create(name, schema, batches, *if_exists, most).map(|made| if made { count } else { 0 })
+            }
             Write::Append { .. } => session.fill(name, batches, false, most).map(|()| count),
             Write::Rewrite { counts, .. } => {
                 let before = session.rows(name);

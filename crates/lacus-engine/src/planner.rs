@@ -25,8 +25,8 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use lacus_core::{Error, Kind, Result, TableName};
 
 use crate::activity::Activity;
-use crate::client::{Session, TEMPORARY};
 use crate::catalog::{Catalog, Entry};
+use crate::client::{Session, TEMPORARY};
 use crate::information_schema::{self, INFORMATION_SCHEMA};
 use crate::settings::{MAIN, SYSTEM};
 use crate::writes::Place;
@@ -98,11 +98,14 @@ impl Planner<'_> {
     /// Refuses schemas in which nothing can be made.
     fn check_written(&self, resolved: &ResolvedTableReference) -> Result<()> {
         if resolved.catalog.as_ref() != self.catalog.lake {
-            return Err(Error::new(Kind::NotFound, format!("no catalog `{}`", resolved.catalog)).hint(format!("the catalog is `{}`", self.catalog.lake)));
+            return Err(Error::new(Kind::NotFound, format!("no catalog `{}`", resolved.catalog))
+                .hint(format!("the catalog is `{}`", self.catalog.lake)));
         }
         let schema = resolved.schema.as_ref();
         if [INFORMATION_SCHEMA, SYSTEM, TEMPORARY].contains(&schema) || self.catalog.dataset_schema(schema).is_some() {
-            return Err(Error::new(Kind::InvalidQuery, format!("nothing can be made or written in `{schema}`")).with("table", &resolved.table));
+            return Err(
+                Error::new(Kind::InvalidQuery, format!("nothing can be made or written in `{schema}`")).with("table", &resolved.table)
+            );
         }
         self.catalog.place_for_tables().map(|_| ())
     }

@@ -370,10 +370,9 @@ fn same_values(given: &DataType, declared: &DataType) -> bool {
 
 fn scale(data_type: &DataType) -> Option<i8> {
     match data_type {
-        DataType::Decimal32(_, scale)
-        | DataType::Decimal64(_, scale)
-        | DataType::Decimal128(_, scale)
-        | DataType::Decimal256(_, scale) => Some(*scale),
+        DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) | DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => {
+            Some(*scale)
+        }
         _ => None,
     }
 }

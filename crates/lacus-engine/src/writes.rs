@@ -12,7 +12,9 @@ use datafusion::common::{Column, Constraint, TableReference};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::expr::Expr;
-use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, DmlStatement, EmptyRelation, Filter, LogicalPlan, LogicalPlanBuilder, WriteOp};
+use datafusion::logical_expr::{
+    CreateMemoryTable, DdlStatement, DmlStatement, EmptyRelation, Filter, LogicalPlan, LogicalPlanBuilder, WriteOp,
+};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
@@ -177,7 +179,8 @@ pub(crate) fn of_null(error: Error, columns: &SchemaRef) -> Error {
     if !error.message().contains("declared as non-nullable but contains null values") {
         return error;
     }
-    let strict: Vec<String> = columns.fields().iter().filter(|field| !field.is_nullable()).map(|field| format!("`{}`", field.name())).collect();
+    let strict: Vec<String> =
+        columns.fields().iter().filter(|field| !field.is_nullable()).map(|field| format!("`{}`", field.name())).collect();
     Error::new(Kind::InvalidQuery, "NULL in a column that is NOT NULL").hint(format!("{} must have values", strict.join(", ")))
 }
 
@@ -289,6 +292,8 @@ fn only_of(plan: &LogicalPlan, table: &TableReference) -> Result<()> {
     match plan {
         LogicalPlan::TableScan(_) => Ok(()),
         LogicalPlan::SubqueryAlias(alias) => only_of(&alias.input, table),
-        _ => Err(unsupported("UPDATE or DELETE over several tables, or with LIMIT").with("table", table).hint("write WHERE key IN (SELECT ...)")),
+        _ => Err(unsupported("UPDATE or DELETE over several tables, or with LIMIT")
+            .with("table", table)
+            .hint("write WHERE key IN (SELECT ...)")),
     }
 }

@@ -66,8 +66,7 @@ pub fn check_hash(hash: &str) -> Result<()> {
     let of_argon2 = PasswordHash::new(hash).is_ok_and(|parsed| parsed.algorithm.as_str() == "argon2id" && parsed.hash.is_some());
     match of_argon2 {
         true => Ok(()),
-        false => Err(Error::new(Kind::InvalidConfiguration, "the password is no hash by Argon2id")
-            .hint("`lacus hash-password` makes one")),
+        false => Err(Error::new(Kind::InvalidConfiguration, "the password is no hash by Argon2id").hint("`lacus hash-password` makes one")),
     }
 }
 
@@ -104,7 +103,8 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn refused(what: &str) -> Error {
-    Error::new(Kind::Unauthenticated, what).hint("give the name of a user of this server and the password, or a token that a handshake gave")
+    Error::new(Kind::Unauthenticated, what)
+        .hint("give the name of a user of this server and the password, or a token that a handshake gave")
 }
 
 impl Access {
@@ -223,9 +223,9 @@ impl Access {
         let looked = tokio::task::spawn_blocking(move || {
             // A name that is no user takes as long, so that nobody learns from the time who is one.
             let hash = users.get(&name).or_else(|| users.values().next());
-            let right = hash.and_then(|hash| PasswordHash::new(hash).ok()).is_some_and(|hash| {
-                argon2().verify_password(password.as_bytes(), &hash).is_ok()
-            });
+            let right = hash
+                .and_then(|hash| PasswordHash::new(hash).ok())
+                .is_some_and(|hash| argon2().verify_password(password.as_bytes(), &hash).is_ok());
             (right && users.contains_key(&name)).then(|| Principal::user(&name))
         });
         let principal = looked.await.map_err(|error| Error::new(Kind::Internal, error.to_string()))?;

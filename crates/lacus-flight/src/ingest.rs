@@ -3,8 +3,8 @@
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::CommandStatementIngest;
-use arrow_flight::sql::{TableExistsOption, TableNotExistOption};
 use arrow_flight::sql::server::PeekableFlightDataStream;
+use arrow_flight::sql::{TableExistsOption, TableNotExistOption};
 use datafusion_common::TableReference;
 use futures::{StreamExt, TryStreamExt, future};
 use lacus_core::{Error, Kind, Result, Rows};

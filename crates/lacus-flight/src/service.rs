@@ -159,7 +159,8 @@ impl Service {
                 };
                 let mut queries = self.engine.query_rows(&sql, &rows, &session).await?;
                 let (Some(query), true) = (queries.pop(), queries.is_empty()) else {
-                    return Err(Error::new(Kind::Unsupported, "several rows of parameters can't be polled").hint("bind one row, or use GetFlightInfo"));
+                    return Err(Error::new(Kind::Unsupported, "several rows of parameters can't be polled")
+                        .hint("bind one row, or use GetFlightInfo"));
                 };
                 let schema = wire.schema(&query.schema());
                 if query.is_command() {
@@ -261,7 +262,9 @@ impl Service {
     pub(crate) async fn schema_of(&self, command: Command, wire: Wire, session: &Session) -> Result<SchemaRef> {
         Ok(match command {
             Command::CommandStatementQuery(query) => self.statement_schema(&query.query, wire, session).await?,
-            Command::CommandPreparedStatementQuery(query) => self.prepared_schema(&query.prepared_statement_handle, wire, session.principal())?,
+            Command::CommandPreparedStatementQuery(query) => {
+                self.prepared_schema(&query.prepared_statement_handle, wire, session.principal())?
+            }
             Command::CommandGetCatalogs(query) => query.into_builder().schema(),
             Command::CommandGetDbSchemas(query) => query.into_builder().schema(),
             Command::CommandGetTables(query) => query.into_builder().schema(),
@@ -568,11 +571,10 @@ impl FlightSqlService for Service {
                 .and_then(|asked| self.renew(asked.endpoint, session.principal()))
                 .map(|endpoint| endpoint.encode_to_vec()),
             session_options::SET => session_options::set(&self.engine, &session, body).await,
-            session_options::GET => Ok(session_options::get(&self.engine, &session)),
-            session_options::CLOSE => {
+            session_options::GET => session_options::get(&self.engine, &session, body),
+            session_options::CLOSE => session_options::closed(body).inspect(|_| {
                 self.access.close(request.metadata(), request.extensions().get::<Connection>(), &session);
-                Ok(session_options::closed())
-            }
+            }),
             other => {
                 let error = Error::new(Kind::Unsupported, format!("there is no action `{other}`"));
                 Err(error.hint("ListActions tells those that there are"))

@@ -124,15 +124,25 @@ async fn set_one(engine: &Engine, session: &Session, name: &str, value: Option<V
     }
 }
 
+/// Requests without a field: what can't be read is told all the same.
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Nothing {}
+
+fn nothing(body: &[u8]) -> Result<()> {
+    Nothing::decode(body).map(|_| ()).map_err(|error| unreadable("request", &error))
+}
+
 /// The options that are set.
-pub(crate) fn get(engine: &Engine, session: &Session) -> Vec<u8> {
+pub(crate) fn get(engine: &Engine, session: &Session, body: &[u8]) -> Result<Vec<u8>> {
+    nothing(body)?;
     let own = [("catalog".to_owned(), engine.lake().to_owned()), ("schema".to_owned(), session.schema())];
     let options = own.into_iter().chain(session.settings());
     let options = options.map(|(name, value)| (name, OptionValue { value: Some(Value::Text(value)) })).collect();
-    GetResult { options }.encode_to_vec()
+    Ok(GetResult { options }.encode_to_vec())
 }
 
 /// The answer to `CloseSession`.
-pub(crate) fn closed() -> Vec<u8> {
-    CloseResult { status: CLOSED }.encode_to_vec()
+pub(crate) fn closed(body: &[u8]) -> Result<Vec<u8>> {
+    nothing(body)?;
+    Ok(CloseResult { status: CLOSED }.encode_to_vec())
 }

@@ -90,9 +90,7 @@ impl Sessions {
         let own = connection.session(principal);
         match cookie(headers) {
             // A name that this server has not given, or no longer knows, is not taken over: the client gets another.
-            Some(name) if name == own.name => {
-                Ok(Found { session: self.named(principal, name, || own.session.clone())?, cookie: None })
-            }
+            Some(name) if name == own.name => Ok(Found { session: self.named(principal, name, || own.session.clone())?, cookie: None }),
             Some(name) if self.knows(principal, name) => {
                 Ok(Found { session: self.named(principal, name, || own.session.clone())?, cookie: None })
             }

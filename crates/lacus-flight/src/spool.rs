@@ -57,7 +57,8 @@ pub(crate) enum Told {
 }
 
 fn unwritable(error: impl std::fmt::Display) -> Error {
-    Error::new(Kind::LimitExceeded, format!("the result can't be kept: {error}")).hint("fetch it while it is computed, with GetFlightInfo and DoGet")
+    Error::new(Kind::LimitExceeded, format!("the result can't be kept: {error}"))
+        .hint("fetch it while it is computed, with GetFlightInfo and DoGet")
 }
 
 /// A file that nobody else sees: it has no name, and is gone with the last who holds it.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::sql::{ActionCreatePreparedStatementRequest, Any, Command, ProstMessageExt};
 use arrow_flight::{
-    Action, ActionType, BasicAuth, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo,
-    PutResult, SchemaAsIpc, SchemaResult, Ticket,
+    Action, ActionType, BasicAuth, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
+    PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
 };
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt, stream};
@@ -102,6 +102,16 @@ impl LacusFlight {
     }
 }
 
+/// arrow-flight takes a message that it can't decode for a fault of the server, and says so in the words of its own types.
+fn of_message(status: Status) -> Status {
+    match status.message().strip_prefix("ParseError(") {
+        Some(what) if status.code() == tonic::Code::Internal => {
+            to_status(&unreadable("message", &what.trim_end_matches(')').trim_matches('"')))
+        }
+        _ => status,
+    }
+}
+
 /// Tells the client the cookie by which it is known again.
 fn with_cookie<T>(mut response: Response<T>, cookie: Option<String>) -> Response<T> {
     if let Some(cookie) = cookie.and_then(|cookie| MetadataValue::try_from(cookie).ok()) {
@@ -147,7 +157,10 @@ impl FlightService for LacusFlight {
             (RENEW, "Keeps a result of PollFlightInfo for longer: RenewFlightEndpointRequest, FlightEndpoint"),
             (session_options::CLOSE, "Ends the session: CloseSessionRequest, CloseSessionResult"),
             (session_options::GET, "What the session has set: GetSessionOptionsRequest, GetSessionOptionsResult"),
-            (session_options::SET, "Sets `catalog`, `schema` and settings of the session: SetSessionOptionsRequest, SetSessionOptionsResult"),
+            (
+                session_options::SET,
+                "Sets `catalog`, `schema` and settings of the session: SetSessionOptionsRequest, SetSessionOptionsResult",
+            ),
             ("ClosePreparedStatement", "Forgets a prepared statement: ActionClosePreparedStatementRequest"),
         ];
         Ok(Response::new(Box::pin(stream::iter(actions.map(action)))))
@@ -164,7 +177,7 @@ impl FlightService for LacusFlight {
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
         let (request, cookie) = self.admit(request).await?;
-        self.inner.get_flight_info(request).await.map(|response| with_cookie(response, cookie))
+        self.inner.get_flight_info(request).await.map(|response| with_cookie(response, cookie)).map_err(of_message)
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
@@ -174,12 +187,12 @@ impl FlightService for LacusFlight {
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
         let (request, _) = self.admit(request).await?;
-        self.inner.do_get(request).await
+        self.inner.do_get(request).await.map_err(of_message)
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
         let (request, _) = self.admit(request).await?;
-        self.inner.do_put(request).await
+        self.inner.do_put(request).await.map_err(of_message)
     }
 
     async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
@@ -191,7 +204,7 @@ impl FlightService for LacusFlight {
         let (request, cookie) = self.admit(request).await?;
         let answer = match request.get_ref().r#type.as_str() {
             "CreatePreparedStatement" => self.create_statement(request).await.map_err(|error| to_status(&error)),
-            _ => self.inner.do_action(request).await,
+            _ => self.inner.do_action(request).await.map_err(of_message),
         };
         answer.map(|response| with_cookie(response, cookie))
     }

@@ -271,15 +271,15 @@ async fn bind(address: &str, example: &str, option: &str, safety: Safety) -> Res
 #[cfg(unix)]
 fn bind_socket(path: PathBuf) -> Result<(tokio::net::UnixListener, SocketFile)> {
     use std::os::unix::fs::PermissionsExt;
-    let failed = |error: std::io::Error| {
-        Error::new(Kind::Unavailable, format!("can't listen on the socket: {error}")).with("file", path.display())
-    };
+    let failed =
+        |error: std::io::Error| Error::new(Kind::Unavailable, format!("can't listen on the socket: {error}")).with("file", path.display());
     // A socket that nobody answers by is what a server left behind that was killed.
     if path.exists() {
         if std::os::unix::net::UnixStream::connect(&path).is_ok() {
             return Err(Error::new(Kind::Unavailable, "another server listens on the socket").with("file", path.display()));
         }
-        let is_socket = std::fs::symlink_metadata(&path).is_ok_and(|metadata| std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type()));
+        let is_socket =
+            std::fs::symlink_metadata(&path).is_ok_and(|metadata| std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type()));
         if !is_socket {
             return Err(Error::new(Kind::AlreadyExists, "there is something else than a socket").with("file", path.display()));
         }

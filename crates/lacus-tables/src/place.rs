@@ -67,7 +67,18 @@ impl LakeTables {
     /// Tables in the store that `stores` write to; `files` reads their Parquet.
     pub fn new(stores: Arc<Stores>, files: Arc<FilesSource>, retention: Duration) -> Self {
         let (catalog, known, merging) = (Catalog::default(), Mutex::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { stores, files, catalog, known, retention, swept: AtomicBool::new(false), merging, tasks: TaskTracker::new() }) }
+        Self {
+            shared: Arc::new(Shared {
+                stores,
+                files,
+                catalog,
+                known,
+                retention,
+                swept: AtomicBool::new(false),
+                merging,
+                tasks: TaskTracker::new(),
+            }),
+        }
     }
 
     pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
@@ -184,7 +195,8 @@ fn new_folder(name: &TableName) -> String {
 }
 
 fn exists(name: &TableName) -> Error {
-    Error::new(Kind::AlreadyExists, format!("the table `{}` exists already", name.table)).hint("choose another name, or CREATE OR REPLACE TABLE")
+    Error::new(Kind::AlreadyExists, format!("the table `{}` exists already", name.table))
+        .hint("choose another name, or CREATE OR REPLACE TABLE")
 }
 
 fn no_schema(name: &str) -> Error {
@@ -218,7 +230,9 @@ impl Tables for LakeTables {
         let Some(folder) = self.folder(name).await? else { return Ok(None) };
         let known = self.known(&folder).await.map_err(|error| error.with("table", name))?;
         let Some(known) = known else {
-            return Err(Error::new(Kind::CorruptData, "the folder of the table holds no log").with("table", name).with("folder", self.shared.stores.shown(&folder)));
+            return Err(Error::new(Kind::CorruptData, "the folder of the table holds no log")
+                .with("table", name)
+                .with("folder", self.shared.stores.shown(&folder)));
         };
         Ok(Some(self.opened(&folder, name, known)?))
     }

@@ -88,7 +88,9 @@ impl LakeTables {
             if sums_up && let Err(error) = this.sum_up(&folder, state).await {
                 tracing::warn!(table = %folder, %error, "the log could not be summed up");
             }
-            if !files.is_empty() && let Some(_merging) = this.try_merging(&folder) {
+            if !files.is_empty()
+                && let Some(_merging) = this.try_merging(&folder)
+            {
                 match this.merge(&folder).await {
                     // Who changed the same files was quicker; the next commit tries again.
                     Err(error) if error.kind() != Kind::ObjectChanged => {
@@ -184,7 +186,10 @@ impl LakeTables {
             if named.contains(&name) {
                 self.sweep_table(&folder).await?;
             } else if !name.starts_with('_') && !version.names.dropped.contains_key(&name) {
-                let newest = store.list(Some(&folder)).map_ok(|object| object.last_modified.timestamp()).try_fold(0, |most, at| async move { Ok(most.max(at)) });
+                let newest = store
+                    .list(Some(&folder))
+                    .map_ok(|object| object.last_modified.timestamp())
+                    .try_fold(0, |most, at| async move { Ok(most.max(at)) });
                 if age(newest.await?) > UNNAMED.max(self.shared.retention) {
                     self.delete_folder(&folder).await;
                 }

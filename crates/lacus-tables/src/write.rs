@@ -148,7 +148,6 @@ pub(crate) fn exactly(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
         return Ok(new_null_array(field.data_type(), column.len()));
     }
     let exact = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(column, field.data_type(), &exact).map_err(|error| {
-        Error::new(Kind::InvalidQuery, format!("a value doesn't fit the column: {error}")).with("column", field.name())
-    })
+    cast_with_options(column, field.data_type(), &exact)
+        .map_err(|error| Error::new(Kind::InvalidQuery, format!("a value doesn't fit the column: {error}")).with("column", field.name()))
 }

@@ -45,8 +45,8 @@ pub use defaults::{open, register_defaults};
 pub use futures::TryStreamExt;
 pub use lacus_core::{
     ColumnSpec, DatasetName, DatasetSpec, Error, IfExists, IndexProgress, IndexStatus, Kind, Location, NOTICES_KEY, OptionValue, Principal,
-    ReferenceFiles, ReferenceForm, Result, Rows, Sink, Source, StoreName, TableInfo, TableName, Tables, WriteSpec, description_of, nearest, notices_of,
-    unit_of,
+    ReferenceFiles, ReferenceForm, Result, Rows, Sink, Source, StoreName, TableInfo, TableName, Tables, WriteSpec, description_of, nearest,
+    notices_of, unit_of,
 };
 pub use lacus_engine::{
     Durations, Engine, EngineBuilder, Function, Ingest, LakeContent, LakeFile, Limits, Prepared, Progress, Query, QueryProgress, RULES,

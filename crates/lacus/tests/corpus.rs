@@ -21,7 +21,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bigdecimal::BigDecimal;
 use lacus::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use lacus::arrow::datatypes::{DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, Float16Type, Float32Type, Float64Type};
+use lacus::arrow::datatypes::{
+    DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, Float16Type, Float32Type, Float64Type,
+};
 use lacus::arrow::util::display::{ArrayFormatter, DurationFormat, FormatOptions};
 use lacus::{Config, Error, Kind, TryStreamExt};
 use lacus_remote::Remote;
@@ -125,9 +127,15 @@ fn cell(column: &ArrayRef, row: usize) -> lacus::Result<String> {
         Ok(ArrayFormatter::try_new(column, &options)?.value(row).to_string())
     };
     Ok(match column.data_type() {
-        DataType::Float16 => number(f64::from(column.as_primitive::<Float16Type>().value(row)), &column.as_primitive::<Float16Type>().value(row).to_string()),
-        DataType::Float32 => number(f64::from(column.as_primitive::<Float32Type>().value(row)), &column.as_primitive::<Float32Type>().value(row).to_string()),
-        DataType::Float64 => number(column.as_primitive::<Float64Type>().value(row), &column.as_primitive::<Float64Type>().value(row).to_string()),
+        DataType::Float16 => {
+            number(f64::from(column.as_primitive::<Float16Type>().value(row)), &column.as_primitive::<Float16Type>().value(row).to_string())
+        }
+        DataType::Float32 => {
+            number(f64::from(column.as_primitive::<Float32Type>().value(row)), &column.as_primitive::<Float32Type>().value(row).to_string())
+        }
+        DataType::Float64 => {
+            number(column.as_primitive::<Float64Type>().value(row), &column.as_primitive::<Float64Type>().value(row).to_string())
+        }
         DataType::Decimal32(_, scale) => plain(&column.as_primitive::<Decimal32Type>().value_as_string(row), i64::from(*scale)),
         DataType::Decimal64(_, scale) => plain(&column.as_primitive::<Decimal64Type>().value_as_string(row), i64::from(*scale)),
         DataType::Decimal128(_, scale) => plain(&column.as_primitive::<Decimal128Type>().value_as_string(row), i64::from(*scale)),
@@ -211,7 +219,17 @@ fn left_out(file: &str, sql: &str) -> Option<&'static str> {
     if of_files.iter().any(|word| text.contains(word)) {
         return Some("files");
     }
-    let of_settings = ["datafusion.runtime", "datafusion.catalog", "show all", "df_settings", "create database", "datafusion.format", "datafusion.public", "show functions", "explain.format"];
+    let of_settings = [
+        "datafusion.runtime",
+        "datafusion.catalog",
+        "show all",
+        "df_settings",
+        "create database",
+        "datafusion.format",
+        "datafusion.public",
+        "show functions",
+        "explain.format",
+    ];
     if of_settings.iter().any(|word| text.contains(word)) {
         return Some("settings");
     }

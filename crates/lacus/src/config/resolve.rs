@@ -61,8 +61,12 @@ fn certificate(written: &ServeSection, base: &Path, environment: Environment<'_>
     match (expand(&written.certificate, "serve.certificate")?, expand(&written.key, "serve.key")?) {
         (Some(certificate), Some(key)) => Ok(Some((base.join(certificate), base.join(key)))),
         (None, None) => Ok(None),
-        (Some(_), None) => Err(Error::new(Kind::InvalidConfiguration, "`serve.certificate` has no `serve.key`").hint("write both, or none")),
-        (None, Some(_)) => Err(Error::new(Kind::InvalidConfiguration, "`serve.key` has no `serve.certificate`").hint("write both, or none")),
+        (Some(_), None) => {
+            Err(Error::new(Kind::InvalidConfiguration, "`serve.certificate` has no `serve.key`").hint("write both, or none"))
+        }
+        (None, Some(_)) => {
+            Err(Error::new(Kind::InvalidConfiguration, "`serve.key` has no `serve.certificate`").hint("write both, or none"))
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use lacus::arrow::util::pretty::pretty_format_batches;
 use lacus::{Config, Engine, Principal, TryStreamExt};
 use lacus_server::Server;
 use prost::Message;
+use rand::{Rng, SeedableRng};
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -452,7 +453,8 @@ async fn health_is_told_by_grpc() -> TestResult {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_is_computed_while_it_is_polled_and_kept() -> TestResult {
     let mut client = Client::of(engine(Vec::new())?).await?;
-    let mut descriptor = FlightDescriptor::new_cmd(query("SELECT value FROM generate_series(1, 100000) ORDER BY value").as_any().encode_to_vec());
+    let mut descriptor =
+        FlightDescriptor::new_cmd(query("SELECT value FROM generate_series(1, 100000) ORDER BY value").as_any().encode_to_vec());
     let (mut last, mut polls) = (0., 0);
     let info = loop {
         let told = client.calls.poll_flight_info(descriptor).await?.into_inner();
@@ -504,13 +506,89 @@ async fn what_is_polled_is_cancelled_and_its_mistakes_are_told() -> TestResult {
     Ok(())
 }
 
+/// A value of a session option, as it travels: arrow-flight has no messages for them.
+fn option(name: &str, value: &str) -> Vec<u8> {
+    let field = |tag: u8, bytes: &[u8]| [&[tag << 3 | 2, bytes.len() as u8][..], bytes].concat();
+    let value = field(1, value.as_bytes());
+    field(1, &[field(1, name.as_bytes()), field(2, &value)].concat())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_of_a_session_are_set_told_and_forgotten() -> TestResult {
+    let mut client = Client::of(engine(Vec::new())?).await?;
+    assert_eq!(client.act("SetSessionOptions", option("x.datafusion.execution.time_zone", "+05:00")).await?, Vec::<u8>::new());
+    let told = String::from_utf8_lossy(&client.act("GetSessionOptions", Vec::new()).await?).into_owned();
+    assert!(told.contains("+05:00") && told.contains("catalog") && told.contains("main"), "{told}");
+    let shown = client.rows(&query("SHOW datafusion.execution.time_zone")).await?;
+    assert!(pretty_format_batches(&[shown])?.to_string().contains("+05:00"));
+    // A name that there is not, and a value that can't be: 1 and 2 of the enumeration, each by the name of its option.
+    let unknown = client.act("SetSessionOptions", option("x.brewer", "1")).await?;
+    assert!(unknown.ends_with(&[8, 1]), "{unknown:?}");
+    let wrong = client.act("SetSessionOptions", option("schema", "nosuch")).await?;
+    assert!(wrong.ends_with(&[8, 2]), "{wrong:?}");
+    assert_eq!(client.act("CloseSession", Vec::new()).await?, [8, 1]);
+    let after = String::from_utf8_lossy(&client.act("GetSessionOptions", Vec::new()).await?).into_owned();
+    assert!(!after.contains("+05:00"), "{after}");
+    assert_eq!(client.act("CloseSession", Vec::new()).await?, [8, 1]);
+    Ok(())
+}
+
+/// Bytes that mean nothing, and messages of which bytes were changed, get an answer each: whatever is wrong with them is told, and the server
+/// lives on. `LACUS_FUZZ_ROUNDS` says how many.
+#[tokio::test(flavor = "multi_thread")]
+async fn mutated_messages_never_end_the_server() -> TestResult {
+    let mut client = Client::of(engine(Vec::new())?).await?;
+    let rounds: usize = std::env::var("LACUS_FUZZ_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(3000);
+    let mut chance = rand::rngs::StdRng::seed_from_u64(20_261_126);
+    let prepared = ActionCreatePreparedStatementRequest { query: "SELECT ? + 1".to_owned(), transaction_id: None };
+    let info = client.info(&query("SELECT 1")).await?;
+    let seeds: Vec<Vec<u8>> = vec![
+        query("SELECT 1").as_any().encode_to_vec(),
+        prepared.as_any().encode_to_vec(),
+        CommandGetSqlInfo { info: vec![1, 2, 500] }.as_any().encode_to_vec(),
+        CommandGetXdbcTypeInfo { data_type: Some(4) }.as_any().encode_to_vec(),
+        CommandGetPrimaryKeys { catalog: None, db_schema: None, table: "t".to_owned() }.as_any().encode_to_vec(),
+        CancelFlightInfoRequest { info: Some(info.clone()) }.encode_to_vec(),
+        ActionCancelQueryRequest { info: info.encode_to_vec().into() }.as_any().encode_to_vec(),
+        info.endpoint[0].ticket.clone().ok_or("no ticket")?.ticket.to_vec(),
+        option("x.datafusion.execution.batch_size", "10"),
+        b"lacus.poll.0123456789abcdef".to_vec(),
+    ];
+    let actions: Vec<_> = client.calls.list_actions(Empty {}).await?.into_inner().try_collect().await?;
+    for _ in 0..rounds {
+        let mut bytes = seeds[chance.random_range(0..seeds.len())].clone();
+        for _ in 0..chance.random_range(0..4) {
+            let place = chance.random_range(0..=bytes.len());
+            match chance.random_range(0..3) {
+                0 if place < bytes.len() => bytes[place] = chance.random(),
+                1 => bytes.truncate(place),
+                _ => bytes.insert(place, chance.random()),
+            }
+        }
+        let name = actions[chance.random_range(0..actions.len())].r#type.clone();
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+            match chance.random_range(0..5) {
+                0 => client.calls.get_flight_info(FlightDescriptor::new_cmd(bytes)).await.map(|_| ()),
+                1 => client.calls.get_schema(FlightDescriptor::new_cmd(bytes)).await.map(|_| ()),
+                2 => client.calls.poll_flight_info(FlightDescriptor::new_cmd(bytes)).await.map(|_| ()),
+                3 => match client.calls.do_get(Ticket::new(bytes)).await {
+                    Ok(answer) => answer.into_inner().try_collect::<Vec<_>>().await.map(|_| ()),
+                    Err(status) => Err(status),
+                },
+                _ => client.act(&name, bytes).await.map(|_| ()),
+            }
+        });
+        let outcome = ended.await.map_err(|_| "a message was never answered")?;
+        let code = outcome.err().map(|status| (status.code(), status.message().to_owned()));
+        assert!(!matches!(code, Some((Code::Internal | Code::Unknown | Code::Unavailable, _))), "{code:?}");
+    }
+    assert_eq!(client.rows(&query("SELECT 1")).await?.num_rows(), 1);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn names_of_parameters_are_bound_by_name() -> TestResult {
     let mut client = Client::of(engine(Vec::new())?).await?;
-    let asked = ActionCreatePreparedStatementRequest { query: "SELECT $word || CAST($number AS VARCHAR) AS x".to_owned(), transaction_id: None };
-    let created = client.act("CreatePreparedStatement", asked.as_any().encode_to_vec()).await;
-    // A parameter of no type can't be joined to a text by DataFusion: the text says which it is.
-    assert!(created.is_err());
     let asked = ActionCreatePreparedStatementRequest {
         query: "SELECT CAST($word AS VARCHAR) || CAST($number AS VARCHAR) AS x".to_owned(),
         transaction_id: None,
