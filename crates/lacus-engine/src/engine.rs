@@ -1,40 +1,32 @@
-use std::collections::{BTreeMap, HashMap};
+mod asking;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{ParamValues, ScalarValue, TableReference};
+use datafusion::common::TableReference;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, ScalarUDF, WindowUDF};
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use futures::{StreamExt, TryStreamExt, future, stream};
 use lacus_core::{
-    DatasetName, DatasetSpec, Error, IfExists, IndexProgress, IndexStatus, Kind, Notices, Principal, ReferenceFiles, ReferenceForm, Result,
-    Rows, Sink, Source, StoreName, Tables,
+    DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Notices, Principal, ReferenceFiles, ReferenceForm, Result, Sink,
+    Source, StoreName, Tables,
 };
 use lacus_storage::Stores;
-use tracing::Instrument;
 
-use crate::activity::{Activity, Record, Recorded};
+use crate::activity::Activity;
 use crate::catalog::{Catalog, Entry, Origin, TableEntry};
 use crate::client::Session;
-use crate::copy::Target;
 use crate::functions::{BaseState, Function, FunctionKind};
-use crate::memory::{QueryMemory, SharedMemory};
-use crate::planner::Planner;
-use crate::query::{Deadline, Fallback, Query, Ready, RowsWork, Work};
+use crate::memory::SharedMemory;
+use crate::query::Deadline;
 use crate::session::Scope;
-use crate::statement::{self, Own, Parsed};
 use crate::totals::Totals;
-use crate::writes::{self, Part, Place, Write};
-use crate::{LakeContent, LakeFile, Limits, copy, ddl, describe, explain, information_schema, rules, session, summarize};
+use crate::{LakeContent, LakeFile, Limits, ddl, information_schema, rules, session};
 
-/// The part of the memory that the temporary tables of one session may take: one of so many.
-const TEMPORARY_SHARE: usize = 10;
+pub use asking::Ingest;
 
 /// One engine over one lake.
 ///
@@ -86,42 +78,6 @@ pub struct Prepared {
 impl Prepared {
     fn update(parameters: Vec<Option<DataType>>) -> Self {
         Self { schema: Arc::new(Schema::empty()), parameters, is_command: true, adds_rows: false }
-    }
-}
-
-/// What to do with the rows of an ingest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ingest {
-    /// Make a table of them; one that exists is an error.
-    Create {
-        /// Whether it is one of the session.
-        temporary: bool,
-    },
-    /// Add them to the table.
-    Append,
-    /// Make a table of them, in the place of one that exists.
-    Replace {
-        /// Whether it is one of the session.
-        temporary: bool,
-    },
-    /// Add them to the table, which is made when there is none.
-    CreateAppend {
-        /// Whether it is one of the session.
-        temporary: bool,
-    },
-}
-
-impl Ingest {
-    fn may_add(self) -> bool {
-        matches!(self, Self::Append | Self::CreateAppend { .. })
-    }
-
-    fn is_temporary(self) -> bool {
-        matches!(self, Self::Create { temporary: true } | Self::Replace { temporary: true } | Self::CreateAppend { temporary: true })
-    }
-
-    fn if_exists(self) -> IfExists {
-        if matches!(self, Self::Replace { .. }) { IfExists::Replace } else { IfExists::Fail }
     }
 }
 
@@ -283,42 +239,6 @@ impl EngineBuilder {
     }
 }
 
-/// A statement as far as planning: what it reads is counted in its own scope.
-struct Planned {
-    /// The plans whose rows it gives, one after another; or one command.
-    plans: Vec<Part>,
-    state: SessionState,
-    text: String,
-    is_command: bool,
-    /// What is done with the rows.
-    keeping: Option<Keeping>,
-}
-
-/// What is done with rows that the caller doesn't get.
-enum Keeping {
-    /// They are kept beside the lake's tables, by COPY.
-    Copy(Target),
-    /// A table is made or changed.
-    Table(Write),
-}
-
-/// What a statement gives.
-enum Outcome {
-    /// Rows for the caller, or none.
-    Ready(Ready),
-    /// Rows that are kept.
-    Kept(Box<Kept>),
-}
-
-/// Rows that are kept, planned.
-struct Kept {
-    keeping: Keeping,
-    schema: SchemaRef,
-    plans: Vec<Part>,
-    rows: Vec<Vec<ScalarValue>>,
-    state: SessionState,
-}
-
 impl Engine {
     /// Builds an engine over `stores`.
     pub fn builder(stores: Arc<Stores>) -> EngineBuilder {
@@ -337,233 +257,6 @@ impl Engine {
             rules_off: Vec::new(),
             lake_file: None,
         }
-    }
-
-    /// Plans one statement, with a value for each `?` or `$n` by position. A command has run when this returns, and so has what writes:
-    /// its result is the number of rows. Dropping the call before it returns cancels it.
-    ///
-    /// # Errors
-    /// By kind: `InvalidQuery` for the text and the parameters, `NotFound` for names, `CorruptData` for files that can't be read,
-    /// `Unsupported` for statements that there are not; what [`Sink::write`] and [`Tables`] say.
-    pub async fn query(&self, sql: &str, parameters: &[ScalarValue], session: impl Into<Session>) -> Result<Query> {
-        let mut queries = self.query_rows(sql, &[parameters.to_vec()], session).await?;
-        queries.pop().ok_or_else(|| Error::new(Kind::Internal, "a statement gave nothing"))
-    }
-
-    /// As [`Engine::query`], for each of several rows of parameters. INSERT adds what it says for all of them in one step, and is one
-    /// query; any other statement is a query for each.
-    ///
-    /// # Errors
-    /// As [`Engine::query`]; `InvalidQuery` when there is no row.
-    pub async fn query_rows(&self, sql: &str, rows: &[Vec<ScalarValue>], session: impl Into<Session>) -> Result<Vec<Query>> {
-        let session = session.into();
-        if rows.len() > 1 && !self.prepare(sql, &session).await?.adds_rows {
-            let mut all = Vec::with_capacity(rows.len());
-            for row in rows {
-                all.extend(self.query_once(sql, std::slice::from_ref(row), &session).await?);
-            }
-            return Ok(all);
-        }
-        self.query_once(sql, rows, &session).await
-    }
-
-    async fn query_once(&self, sql: &str, rows: &[Vec<ScalarValue>], session: &Session) -> Result<Vec<Query>> {
-        let deadline = Deadline::after(self.shared.limits.deadline);
-        let memory = self.shared.memory.of_query(self.shared.limits.query_memory);
-        let recorded = self.shared.activity.begin(sql, session.principal(), memory);
-        let record = Arc::clone(&recorded.record);
-        let planned = tokio::select! {
-            planned = deadline.bound(self.query_before(sql, rows, session, deadline, &recorded)) => planned,
-            killed = Arc::clone(&record).killed() => Err(killed),
-        };
-        match planned {
-            Ok(planned) => Ok(vec![planned.into_query(deadline, recorded)]),
-            Err(error) => {
-                recorded.ended(Err::<(), _>(&error));
-                Err(error)
-            }
-        }
-    }
-
-    async fn query_before(
-        &self,
-        sql: &str,
-        rows: &[Vec<ScalarValue>],
-        session: &Session,
-        deadline: Deadline,
-        recorded: &Recorded,
-    ) -> Result<Ready> {
-        let query = recorded.record.scope.reads.span();
-        let planning = self.outcome(sql, rows, session, &recorded.record).instrument(tracing::debug_span!(parent: &query, "plan"));
-        match planning.await? {
-            Outcome::Ready(ready) => Ok(ready),
-            Outcome::Kept(kept) => self.keep(*kept, session, deadline, recorded).instrument(query).await,
-        }
-    }
-
-    /// Plans one statement; a command has run then.
-    async fn outcome(&self, sql: &str, rows: &[Vec<ScalarValue>], session: &Session, record: &Record) -> Result<Outcome> {
-        let scope = &record.scope;
-        let first = rows
-            .first()
-            .map(Vec::as_slice)
-            .ok_or_else(|| Error::new(Kind::InvalidQuery, "no row of parameters was bound").hint("bind at least one row"))?;
-        self.reload(&scope.notices);
-        let done = || Outcome::Ready(Ready { schema: Arc::new(Schema::empty()), work: Work::Done });
-        let parsed = match statement::own(sql)? {
-            None => statement::parse_as(sql, session.dialect().as_ref())?,
-            Some(Own::Summarize(from)) => self.summary(&from, session, scope, &record.memory).await?,
-            Some(Own::Kill(id)) => {
-                statement::check_parameters(0, first)?;
-                self.shared.activity.kill(&id, &record.principal)?;
-                return Ok(done());
-            }
-            Some(Own::Refresh(name)) => {
-                statement::check_parameters(0, first)?;
-                self.refresh(&name).await?;
-                return Ok(done());
-            }
-        };
-        rows.iter().try_for_each(|row| statement::check_parameters(parsed.parameters, row))?;
-        let Planned { mut plans, state, text, is_command, keeping } = self.plan(parsed, session, scope, &record.memory).await?;
-        if is_command {
-            let planner = self.planner(&state, session);
-            for part in plans {
-                ddl::apply(part.plan, &text, &planner).await?;
-            }
-            return Ok(done());
-        }
-        if let Some(keeping) = keeping {
-            let schema = Arc::new(told_schema(&analyzed(bind(&plans[0].plan, first)?, &state)?));
-            match &keeping {
-                Keeping::Copy(target) => target.sink.check(&target.spec, &schema)?,
-                Keeping::Table(Write::Create { place: Place::Lake(_), .. }) => {
-                    self.shared.catalog.place_for_tables()?.check_schema(&schema)?;
-                }
-                Keeping::Table(_) => {}
-            }
-            return Ok(Outcome::Kept(Box::new(Kept { keeping, schema, plans, rows: rows.to_vec(), state })));
-        }
-        let part = plans.pop().ok_or_else(|| Error::new(Kind::Internal, "a statement has no plan"))?;
-        Ok(Outcome::Ready(self.ready(bind(&part.plan, first)?, &state, scope).await?))
-    }
-
-    /// A plan with its parameters, ready to run.
-    async fn ready(&self, logical: LogicalPlan, state: &SessionState, scope: &Scope) -> Result<Ready> {
-        let logical = analyzed(logical, state)?;
-        let schema = Arc::new(scope.noticed(told_schema(&logical)));
-        let explains = explain::is_explanation(&logical);
-        let plan = session::physical_plan(state, &logical, self.shared.shares).await?;
-        let rows = RowsWork { plan, task: state.task_ctx(), explains, fallback: Some(Fallback { logical, state: state.clone() }) };
-        Ok(Ready { schema, work: Work::Rows(Box::new(rows)) })
-    }
-
-    /// Runs plans whose rows are kept.
-    async fn keep(&self, kept: Kept, session: &Session, deadline: Deadline, recorded: &Recorded) -> Result<Ready> {
-        let Kept { keeping, schema, plans, rows, state } = kept;
-        let scope = &recorded.record.scope;
-        let (state, counted, told) = (&state, &AtomicU64::new(0), &AtomicU64::new(0));
-        let bound = rows.iter().flat_map(|row| plans.iter().enumerate().map(move |(place, part)| (place, part, row)));
-        let parts = stream::iter(bound.collect::<Vec<_>>()).then(move |(place, part, row)| async move {
-            let ready = self.ready(bind(&part.plan, row)?, state, scope).await?;
-            let rows = ready.into_query(deadline, recorded.part()).stream()?;
-            let rows = rows.inspect_ok(move |batch| {
-                // Only the rows of the first plan are those that the statement is about.
-                let count = batch.num_rows() as u64;
-                counted.fetch_add(if place == 0 { count } else { 0 }, Ordering::Relaxed);
-                told.fetch_add(count, Ordering::Relaxed);
-            });
-            Ok::<_, Error>(rows.try_filter(|_| future::ready(part.is_written)))
-        });
-        let rows = parts.try_flatten();
-        let checked = match &keeping {
-            Keeping::Table(write) => write.checked(session),
-            Keeping::Copy(_) => None,
-        };
-        let all_told = stream::once(async move {
-            let told = told.load(Ordering::Relaxed);
-            match checked {
-                Some(before) if before != told => Err(writes::undecided(before, told)),
-                _ => Ok(None),
-            }
-        });
-        let rows: Rows<'_> = rows.chain(all_told.try_filter_map(future::ok)).boxed();
-        let count = match &keeping {
-            Keeping::Copy(target) => target.sink.write(&target.spec, schema, rows, state).await?,
-            Keeping::Table(write) => self.write(write, schema, rows, counted, session).await?,
-        };
-        if let Keeping::Table(Write::Create { unchecked: Some(what), .. }) = &keeping {
-            scope.notices.add(format!("{what} is not kept, and nobody checks it"));
-        }
-        if let Keeping::Table(write) = &keeping
-            && !write.answers()
-        {
-            return Ok(Ready { schema: Arc::new(scope.noticed(Schema::empty())), work: Work::Done });
-        }
-        let schema = Arc::new(scope.noticed(copy::count_schema().as_ref().clone()));
-        let answer = copy::answer(&schema, count)?;
-        Ok(Ready { schema, work: Work::Kept { answer, count } })
-    }
-
-    /// Makes or changes a table, and gives the number of rows that the statement is about.
-    async fn write(&self, write: &Write, schema: SchemaRef, rows: Rows<'_>, counted: &AtomicU64, session: &Session) -> Result<u64> {
-        let name = match write.place() {
-            Place::Lake(name) => name,
-            Place::Temporary(name) => {
-                let batches: Vec<RecordBatch> = rows.try_collect().await?;
-                return self.write_temporary(name, write, schema, batches, counted, session);
-            }
-        };
-        let tables = self.shared.catalog.place_for_tables()?;
-        match write {
-            Write::Create { if_exists, .. } => Ok(tables.create(name, schema, rows, *if_exists).await?.unwrap_or(0)),
-            Write::Append { .. } => tables.append(name, rows).await.map_err(|error| writes::of_null(error, &schema)),
-            Write::Rewrite { seen, counts, .. } => {
-                let before = writes::rows_of(seen);
-                let after = tables.rewrite(name, seen, rows).await?;
-                Ok(counts.of(before, after, counted.load(Ordering::Relaxed)))
-            }
-        }
-    }
-
-    fn write_temporary(
-        &self,
-        name: &str,
-        write: &Write,
-        schema: SchemaRef,
-        batches: Vec<RecordBatch>,
-        counted: &AtomicU64,
-        session: &Session,
-    ) -> Result<u64> {
-        let most = self.shared.limits.memory / TEMPORARY_SHARE;
-        let count = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-        match write {
-            Write::Create { if_exists, .. } => {
-                session.create(name, schema, batches, *if_exists, most).map(|made| if made { count } else { 0 })
-            }
-            Write::Append { .. } => session.fill(name, batches, false, most).map(|()| count),
-            Write::Rewrite { counts, .. } => {
-                let before = session.rows(name);
-                session.fill(name, batches, true, most)?;
-                Ok(counts.of(before, count, counted.load(Ordering::Relaxed)))
-            }
-        }
-    }
-
-    fn planner<'a>(&'a self, state: &'a SessionState, session: &'a Session) -> Planner<'a> {
-        Planner { state, catalog: &self.shared.catalog, session }
-    }
-
-    /// The query that tells what the columns of `from` hold.
-    async fn summary(&self, from: &str, session: &Session, scope: &Scope, memory: &QueryMemory) -> Result<Parsed> {
-        let parsed = statement::parse(&format!("SELECT * FROM {from}"))?;
-        if parsed.parameters > 0 {
-            return Err(Error::new(Kind::Unsupported, "SUMMARIZE takes no parameters").hint("write the values out"));
-        }
-        let planned = self.plan(parsed, session, scope, memory).await?;
-        let schemas = planned.plans.iter().map(|part| part.plan.schema().as_arrow());
-        let schema = schemas.last().ok_or_else(|| Error::new(Kind::Internal, "a query has no plan"))?;
-        statement::parse(&summarize::query(from, schema)?)
     }
 
     /// Forgets what is remembered of a dataset's files: the next query learns them anew.
@@ -591,102 +284,6 @@ impl Engine {
                 *named = names;
             }
             Err(error) => notices.add(format!("the lake file was changed, and can't be used: {error}; the lake is as it was")),
-        }
-    }
-
-    async fn plan(&self, parsed: Parsed, session: &Session, scope: &Scope, memory: &QueryMemory) -> Result<Planned> {
-        ddl::refuse_unknown(&parsed.statement)?;
-        let parameters = parsed.parameters;
-        let (mut statement, target) = copy::take(parsed.statement, &self.shared.sinks)?;
-        let temporary = writes::take_temporary(&mut statement);
-        let state = session::query_state(&self.shared.base.now(), &Arc::new(self.shared.stores.now()), scope, memory, session)?;
-        let text = statement.to_string();
-        let planner = self.planner(&state, session);
-        let plan = planner.plan(statement).await?;
-        if let Some((write, plans)) = writes::take(&plan, &planner, temporary)? {
-            return Ok(Planned { plans, state, text, is_command: false, keeping: Some(Keeping::Table(write)) });
-        }
-        let is_command = ddl::is_command(&plan)?;
-        if is_command && parameters > 0 {
-            return Err(
-                Error::new(Kind::InvalidQuery, "a command can't have parameters: what it makes outlives them").hint("write the values out")
-            );
-        }
-        let plan = describe::rewrite(plan)?;
-        Ok(Planned { plans: vec![Part::written(plan)], state, text, is_command, keeping: target.map(Keeping::Copy) })
-    }
-
-    /// What `sql` would give, without running it: not even a command.
-    ///
-    /// # Errors
-    /// As [`Engine::query`].
-    pub async fn prepare(&self, sql: &str, session: impl Into<Session>) -> Result<Prepared> {
-        let session = &session.into();
-        let deadline = Deadline::after(self.shared.limits.deadline);
-        let (scope, memory) = (Scope::default(), self.shared.memory.of_query(self.shared.limits.query_memory));
-        self.reload(&scope.notices);
-        let parsed = match statement::own(sql)? {
-            None => statement::parse_as(sql, session.dialect().as_ref())?,
-            Some(Own::Summarize(from)) => deadline.bound(self.summary(&from, session, &scope, &memory)).await?,
-            Some(Own::Kill(_) | Own::Refresh(_)) => return Ok(Prepared::update(Vec::new())),
-        };
-        let count = parsed.parameters;
-        let Planned { plans, is_command, keeping, state, .. } = deadline.bound(self.plan(parsed, session, &scope, &memory)).await?;
-        let mut types = HashMap::new();
-        for part in &plans {
-            types.extend(part.plan.get_parameter_types()?.into_iter().filter(|(_, data_type)| data_type.is_some()));
-        }
-        let parameters = (1..=count).map(|number| types.get(&format!("${number}")).cloned().flatten()).collect();
-        let first = plans.into_iter().next().ok_or_else(|| Error::new(Kind::Internal, "a statement has no plan"))?.plan;
-        // What a parameter will be may be needed to know the types: then they are those of the planner.
-        let first = if is_command || count > 0 { analyzed(first.clone(), &state).unwrap_or(first) } else { analyzed(first, &state)? };
-        let schema = Arc::new(told_schema(&first));
-        match keeping {
-            // What a parameter will be is not known before it is bound, and neither is then whether it can be written.
-            Some(Keeping::Copy(target)) => {
-                if count == 0 {
-                    target.sink.check(&target.spec, &schema)?;
-                }
-                Ok(Prepared { schema: copy::count_schema(), parameters, is_command: false, adds_rows: false })
-            }
-            Some(Keeping::Table(write)) => {
-                Ok(Prepared { adds_rows: matches!(write, Write::Append { .. }), ..Prepared::update(parameters) })
-            }
-            None if is_command => Ok(Prepared::update(parameters)),
-            None => Ok(Prepared { schema, parameters, is_command: false, adds_rows: false }),
-        }
-    }
-
-    /// Appends `rows` to the table `name`, or makes it of them, as `how` says; and gives their number. The columns are matched by name, and
-    /// cast to those of the table; one that is not given is NULL.
-    ///
-    /// # Errors
-    /// As [`Engine::query`]; `InvalidQuery` for columns that the table lacks.
-    pub async fn ingest(&self, name: &TableReference, how: Ingest, schema: SchemaRef, rows: Rows<'_>, session: &Session) -> Result<u64> {
-        let state = self.state(session)?;
-        let planner = self.planner(&state, session);
-        let there = match planner.written_table(name) {
-            Ok(place) if how.may_add() => match planner.table(name.clone()).await {
-                Ok(table) => Some((place, table)),
-                Err(error) if error.kind() == Kind::NotFound => None,
-                Err(error) => return Err(error),
-            },
-            _ => None,
-        };
-        let counted = AtomicU64::new(0);
-        match there {
-            Some((place, table)) => {
-                let rows = writes::by_name(rows, &schema, &table.schema(), name)?;
-                self.write(&Write::Append { place }, table.schema(), rows, &counted, session).await
-            }
-            None if how == Ingest::Append => Err(self.shared.catalog.unknown(&planner.resolve(name.clone()))),
-            None => {
-                let place = planner.new_table(name, how.is_temporary())?;
-                if matches!(place, Place::Lake(_)) {
-                    self.shared.catalog.place_for_tables()?.check_schema(&schema)?;
-                }
-                self.write(&Write::Create { place, if_exists: how.if_exists(), unchecked: None }, schema, rows, &counted, session).await
-            }
         }
     }
 
@@ -911,39 +508,4 @@ impl Engine {
     pub fn cancelled() -> Error {
         Error::new(Kind::Cancelled, "the query was cancelled")
     }
-}
-
-/// A plan whose types are those that it will run with: of a UNION, the planner tells the types of its first half.
-fn analyzed(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
-    // What is explained is analyzed step by step, to be shown.
-    if explain::is_explanation(&plan) {
-        return Ok(plan);
-    }
-    Ok(state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?)
-}
-
-/// The schema of what a plan gives. A subquery for one value gives NULL when it has no row, whatever DataFusion says of the value.
-fn told_schema(plan: &LogicalPlan) -> Schema {
-    let schema = plan.schema().as_arrow();
-    let asks = plan.exists(|node| {
-        let mut found = false;
-        node.apply_expressions(|expr| {
-            found |= expr.exists(|expr| Ok(matches!(expr, Expr::ScalarSubquery(_))))?;
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        Ok(found)
-    });
-    match asks {
-        Ok(false) => schema.clone(),
-        _ => {
-            let nullable = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-            Schema::new_with_metadata(nullable.collect::<Vec<_>>(), schema.metadata().clone())
-        }
-    }
-}
-
-/// A plan with the values of its parameters.
-fn bind(plan: &LogicalPlan, parameters: &[ScalarValue]) -> Result<LogicalPlan> {
-    let plan = plan.clone();
-    Ok(if parameters.is_empty() { plan } else { plan.with_param_values(ParamValues::from(parameters.to_vec()))? })
 }

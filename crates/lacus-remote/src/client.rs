@@ -54,7 +54,7 @@ impl Remote {
                 let password = password.or_else(|| of_environment(PASSWORD)).ok_or_else(|| {
                     Error::new(Kind::Unauthenticated, format!("the user `{user}` has no password")).hint(format!("set {PASSWORD}"))
                 })?;
-                client.handshake(&user, &password).await.map_err(|error| from_flight(error.into()))?;
+                client.handshake(&user, &password).await.map_err(from_flight)?;
             }
             None => {
                 if let Some(token) = of_environment(TOKEN) {

@@ -243,7 +243,7 @@ mod tests {
         // One row at a time: how often all bytes are copied on the whole.
         let (mut sizes, mut copied): (Vec<u64>, u64) = (Vec::new(), 0);
         for _ in 0..20_000 {
-            sizes.push(1);
+            sizes.extend([1]);
             let chosen = to_merge(&files(&sizes));
             if !chosen.is_empty() {
                 let sum: u64 = chosen.iter().map(|file| file.size).sum();

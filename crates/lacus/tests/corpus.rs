@@ -240,7 +240,7 @@ fn left_out(file: &str, sql: &str) -> Option<&'static str> {
 fn makes(sql: &str) -> Option<String> {
     let words: Vec<&str> = sql.split_whitespace().collect();
     let lower: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
-    if !lower.first().is_some_and(|word| word == "create") {
+    if lower.first().is_none_or(|word| word != "create") {
         return None;
     }
     let place = lower.iter().position(|word| ["table", "view", "function"].contains(&word.as_str()))? + 1;
