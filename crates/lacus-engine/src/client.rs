@@ -230,6 +230,13 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Refuses more than a session may hold.
+    pub(crate) fn check_room(wanted: usize, most: usize) -> Result<()> {
+        check_room(wanted, most)
+    }
+}
+
 fn check_room(wanted: usize, most: usize) -> Result<()> {
     if wanted <= most {
         return Ok(());

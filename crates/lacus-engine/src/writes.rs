@@ -9,7 +9,8 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Constraint, TableReference};
-use datafusion::datasource::source_as_provider;
+use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::expr::Expr;
 use datafusion::logical_expr::{
@@ -20,7 +21,6 @@ use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use lacus_core::{Error, IfExists, Kind, Result, Rows, TableName, nearest};
 
-use crate::client::Session;
 use crate::planner::Planner;
 
 /// A table that is written.
@@ -79,12 +79,18 @@ pub(crate) fn undecided(before: u64, told: u64) -> Error {
     Error::new(Kind::Unsupported, message).hint("leave NULL out of the subquery: WHERE ... IS NOT NULL")
 }
 
-/// How many rows a table holds.
-pub(crate) fn rows_of(table: &Arc<dyn TableProvider>) -> u64 {
+/// How many rows a table holds, where its log tells it.
+pub(crate) fn rows_of(table: &Arc<dyn TableProvider>) -> Option<u64> {
     match table.statistics().map(|statistics| statistics.num_rows) {
-        Some(Precision::Exact(rows)) => rows as u64,
-        _ => 0,
+        Some(Precision::Exact(rows)) => Some(rows as u64),
+        _ => None,
     }
+}
+
+/// The plan that counts the rows of a table.
+pub(crate) fn counting(table: &Arc<dyn TableProvider>) -> Result<LogicalPlan> {
+    let scan = LogicalPlanBuilder::scan("counted", provider_as_source(Arc::clone(table)), None)?;
+    Ok(scan.aggregate(Vec::<Expr>::new(), vec![count(Expr::Literal(datafusion::common::ScalarValue::Int64(Some(1)), None))])?.build()?)
 }
 
 /// Rows with the columns of a table, which were given by name.
@@ -124,11 +130,10 @@ impl Write {
         !matches!(self, Self::Create { .. })
     }
 
-    /// How many rows the plans must give together.
-    pub(crate) fn checked(&self, session: &Session) -> Option<u64> {
+    /// The table of which all rows are counted, and whether the plans must give as many together.
+    pub(crate) fn rewritten(&self) -> Option<(&Arc<dyn TableProvider>, bool)> {
         match self {
-            Self::Rewrite { place: Place::Temporary(name), is_checked: true, .. } => Some(session.rows(name)),
-            Self::Rewrite { seen, is_checked: true, .. } => Some(rows_of(seen)),
+            Self::Rewrite { seen, is_checked, .. } => Some((seen, *is_checked)),
             _ => None,
         }
     }
@@ -223,6 +228,10 @@ fn changed(change: &DmlStatement, planner: &Planner<'_>) -> Result<(Write, Vec<P
         WriteOp::Update => {
             let LogicalPlan::Projection(values) = input else { return Err(unsupported("UPDATE of this form")) };
             let parts = match values.input.as_ref() {
+                LogicalPlan::Filter(filter) if !is_steady(&filter.predicate)? => {
+                    return Err(unsupported("UPDATE by a condition that two readings may decide differently")
+                        .hint("keep the keys in a table first: CREATE TEMPORARY TABLE keys AS SELECT ...; then WHERE key IN (SELECT key FROM keys)"));
+                }
                 LogicalPlan::Filter(_) => vec![all(), Part::written(unmatched(&values.input, &change.table_name)?)],
                 // Without a condition all rows are changed, and none stays as it was.
                 scan => {
@@ -235,6 +244,23 @@ fn changed(change: &DmlStatement, planner: &Planner<'_>) -> Result<(Write, Vec<P
         WriteOp::Insert(InsertOp::Replace) => return Err(unsupported("REPLACE INTO")),
         other => return Err(unsupported(&other.name().to_uppercase())),
     })
+}
+
+/// Whether a condition is decided in one way, however often it is asked: no random number is in it, and no LIMIT, which may take other rows
+/// the next time.
+fn is_steady(predicate: &Expr) -> Result<bool> {
+    let limited = |plan: &LogicalPlan| plan.exists(|node| Ok(matches!(node, LogicalPlan::Limit(_)) || node_is_volatile(node)));
+    let unsteady = predicate.exists(|expr| match expr {
+        Expr::InSubquery(asks) => limited(&asks.subquery.subquery),
+        Expr::Exists(asks) => limited(&asks.subquery.subquery),
+        Expr::ScalarSubquery(asks) => limited(&asks.subquery),
+        expr => Ok(expr.is_volatile_node()),
+    });
+    Ok(!unsteady?)
+}
+
+fn node_is_volatile(node: &LogicalPlan) -> bool {
+    node.expressions().iter().any(Expr::is_volatile)
 }
 
 /// Whether the condition of a statement asks other tables. DataFusion takes a membership that nobody knows for false where it stands

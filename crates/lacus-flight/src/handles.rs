@@ -33,6 +33,12 @@ impl<T> Handles<T> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Lets go of what has expired.
+    pub(crate) fn expire(&self) {
+        let now = Instant::now();
+        self.entries().retain(|_, entry| entry.expires > now);
+    }
+
     /// Keeps `value` and gives its handle.
     pub(crate) fn keep(&self, value: T, principal: &Principal) -> Result<Bytes> {
         let handle = Bytes::copy_from_slice(&rand::random::<u128>().to_be_bytes());

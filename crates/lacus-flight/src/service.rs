@@ -59,9 +59,9 @@ const PREPARED_LIFETIME: Duration = Duration::from_secs(3600);
 /// How long a result that was computed in the background is kept after it was asked for last.
 const SPOOL_LIFETIME: Duration = Duration::from_secs(600);
 /// How many results may be computed or kept so.
-const MOST_SPOOLS: usize = 200;
+const MOST_SPOOLS: usize = 20;
 /// The part of the space for spilled data that one of them may take: one of so many.
-const SPOOL_SHARE: u64 = 10;
+const SPOOL_SHARE: u64 = MOST_SPOOLS as u64;
 /// How long a poll waits for the end.
 const POLL: Duration = Duration::from_millis(500);
 /// What the descriptor of a poll begins with, before the handle.
@@ -106,6 +106,13 @@ impl Service {
         let spools = Handles::new("result", SPOOL_LIFETIME, MOST_SPOOLS);
         let access = Access::new(users, token);
         Ok(Self { engine, types, running: Running::default(), waiting, statements, spools, access })
+    }
+
+    /// Lets go of what nobody asked for in time.
+    pub(crate) fn expire(&self) {
+        self.waiting.expire();
+        self.statements.expire();
+        self.spools.expire();
     }
 
     /// The session of a call: whoever stands in front of this service has found out whose it is.

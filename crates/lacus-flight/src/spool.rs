@@ -12,7 +12,7 @@ use arrow_ipc::CompressionType;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryFutureExt, TryStreamExt};
 use lacus_core::{Error, Kind, Result};
 use lacus_engine::{Query, QueryProgress};
 use tokio::sync::watch;
@@ -95,8 +95,11 @@ impl Spool {
     pub(crate) async fn wait(&self, patience: Duration) -> Result<Told> {
         let mut stage = self.stage.clone();
         // An end of the waiting is no error: how far it is can be told all the same.
-        let _ = tokio::time::timeout(patience, stage.wait_for(|stage| !matches!(stage, Stage::Running))).await;
+        let waited = tokio::time::timeout(patience, stage.wait_for(|stage| !matches!(stage, Stage::Running)).map_ok(|_| ())).await;
         let now = self.stage.borrow().clone();
+        if matches!((&waited, &now), (Ok(Err(_)), Stage::Running)) {
+            return Err(Error::new(Kind::Internal, "what computed the result stopped"));
+        }
         match now {
             Stage::Failed(error) => Err(error),
             Stage::Done { rows } => Ok(Told::Done(rows)),

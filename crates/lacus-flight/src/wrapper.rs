@@ -30,6 +30,9 @@ use crate::wire::Wire;
 /// The largest message that a client may send: parameters, and rows to ingest.
 const LARGEST_REQUEST: usize = 64 << 20;
 
+/// How often what nobody asked for in time is let go.
+const EXPIRES: std::time::Duration = std::time::Duration::from_secs(15);
+
 type Answer<T> = Result<Response<T>, Status>;
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -38,12 +41,22 @@ pub struct LacusFlight {
     inner: Arc<Service>,
 }
 
-/// The gRPC service for `engine`, for a server to mount. Without `users` or `token`, whoever can reach it is the owner of the lake.
+/// The gRPC service for `engine`, for a server to mount, on the tokio runtime that calls it. Without `users` or `token`, whoever can reach it is the owner of the lake.
 ///
 /// # Errors
 /// `Internal` when what the server says about itself can't be encoded.
 pub fn flight_service(engine: Engine, users: Vec<User>, token: Option<Secret>) -> Result<FlightServiceServer<LacusFlight>> {
     let service = LacusFlight { inner: Arc::new(Service::new(engine, users, token)?) };
+    let served = Arc::downgrade(&service.inner);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(EXPIRES).await;
+            match served.upgrade() {
+                Some(served) => served.expire(),
+                None => return,
+            }
+        }
+    });
     // Answers are split by us, to sizes that clients take; tonic need not refuse them.
     Ok(FlightServiceServer::new(service).max_decoding_message_size(LARGEST_REQUEST).max_encoding_message_size(usize::MAX))
 }

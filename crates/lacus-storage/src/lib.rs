@@ -45,5 +45,5 @@ pub use spec::{
     AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Place, S3Spec, SftpSpec, StoreSpec, Unnamed,
     WebCredentials, WebSpec,
 };
-pub use stores::{Stores, lake_url};
+pub use stores::{Stores, TABLES, lake_url};
 pub use writing::Writing;

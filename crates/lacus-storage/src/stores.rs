@@ -31,6 +31,9 @@ const LOCAL: &str = "file";
 /// The first segments of what belongs to no named store but is reached by its URL alone; the bucket or the host is the second.
 const UNNAMED: [&str; 4] = ["s3", "gs", "https", "http"];
 
+/// The folder of the tables that SQL makes, in the store that is written to.
+pub const TABLES: &str = "tables";
+
 /// How many objects are deleted at once.
 const CONCURRENT_DELETES: usize = 8;
 
@@ -285,6 +288,9 @@ impl Stores {
         let wrong = |why: String| Error::new(Kind::InvalidQuery, format!("`{path}` can't be written: {why}")).with("store", store);
         if segments.is_empty() {
             return Err(wrong("it names nothing in the store".to_owned()));
+        }
+        if write_to.as_ref() == Some(store) && segments[0] == TABLES {
+            return Err(wrong(format!("`{TABLES}/` is where the tables of the lake lie")));
         }
         if path.contains(['*', '?', '[', ']', '{', '}']) {
             return Err(wrong("it would be read as a pattern of names".to_owned()));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::{StreamExt, TryStreamExt};
 use lacus_core::{Error, Kind, Result};
@@ -17,7 +17,9 @@ const FOLDER: &str = "_catalog";
 /// How many versions stay for processes that are a little behind, and for people who look back.
 const KEPT: u64 = 20;
 /// A process that looked longer ago than this lists the versions: the one after the one that it knows may have been deleted.
-const BEHIND: Duration = Duration::from_secs(600);
+const BEHIND: Duration = Duration::from_secs(60);
+/// How long a version stays that another one followed.
+const STAYS: Duration = Duration::from_secs(3600);
 /// How often a change is tried again when others change the names at the same time.
 const ATTEMPTS: usize = 100;
 
@@ -57,11 +59,19 @@ pub(crate) struct Version {
     pub(crate) names: Names,
 }
 
+impl Version {
+    /// Whether nobody ever gave a name.
+    pub(crate) fn is_none(&self) -> bool {
+        self.number == 0
+    }
+}
+
 /// What is known of the names below one root.
 #[derive(Debug, Clone)]
 struct Known {
     root: Path,
-    at: Instant,
+    /// By the clock of the day: it goes on while a machine sleeps.
+    at: SystemTime,
     version: Arc<Version>,
 }
 
@@ -103,7 +113,10 @@ async fn newest(store: &dyn ObjectStore, root: &Path) -> Result<Version> {
     numbers.sort_unstable();
     match numbers.last() {
         None => Ok(Version::default()),
-        Some(last) => Ok(read(store, root, *last).await?.unwrap_or_default()),
+        Some(last) => match read(store, root, *last).await? {
+            Some(version) => Ok(version),
+            None => Err(Error::new(Kind::Unavailable, "the newest names of the tables are listed, and not there").retryable(true)),
+        },
     }
 }
 
@@ -114,7 +127,7 @@ fn number_of(location: &Path) -> Option<u64> {
 impl Catalog {
     /// The names as they are now.
     pub(crate) async fn now(&self, store: &dyn ObjectStore, root: &Path) -> Result<Arc<Version>> {
-        let known = self.held().clone().filter(|known| known.root == *root && known.at.elapsed() < BEHIND);
+        let known = self.held().clone().filter(|known| known.root == *root && known.at.elapsed().is_ok_and(|since| since < BEHIND));
         let mut version = match known {
             Some(known) => known.version,
             None => Arc::new(newest(store, root).await?),
@@ -166,7 +179,7 @@ impl Catalog {
         let mut known = self.held();
         let newer = |known: &Known| known.root == *root && known.version.number > version.number;
         if !known.as_ref().is_some_and(newer) {
-            *known = Some(Known { root: root.clone(), at: Instant::now(), version: Arc::clone(version) });
+            *known = Some(Known { root: root.clone(), at: SystemTime::now(), version: Arc::clone(version) });
         }
     }
 
@@ -183,7 +196,7 @@ fn prune(store: Arc<dyn ObjectStore>, root: Path, number: u64) {
         let old = listed.try_filter_map(move |object| async move {
             // Processes that are behind find the next version, or list them all.
             let stays = number_of(&object.location).is_none_or(|of| of + KEPT > number);
-            let recent = age(object.last_modified.timestamp()) < BEHIND * 2;
+            let recent = age(object.last_modified.timestamp()) < STAYS;
             Ok((!stays && !recent).then_some(object.location))
         });
         // What can't be deleted now can be the next time.

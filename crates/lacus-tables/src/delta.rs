@@ -11,14 +11,15 @@ use delta_kernel::engine_data::FilteredEngineData;
 use delta_kernel::scan::state::ScanFile;
 use delta_kernel::schema::StructType;
 use delta_kernel::snapshot::SnapshotRef;
+use delta_kernel::table_features::ColumnMappingMode;
 use delta_kernel::transaction::{CommitResult, UpdateTableOperation};
 use delta_kernel::{FileMeta, KernelError, Snapshot};
 use delta_kernel_default_engine::executor::tokio::TokioMultiThreadExecutor;
 use delta_kernel_default_engine::parquet::DataFileMetadata;
 use delta_kernel_default_engine::{DefaultEngine, build_add_file_metadata};
 use lacus_core::{Error, Kind, Result};
-use object_store::ObjectStore;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use url::Url;
 
@@ -130,6 +131,13 @@ impl Log {
         if let Some(known) = known.filter(|known| known.version() == snapshot.version()) {
             return Ok(Some(known));
         }
+        let mapped = snapshot.table_properties().column_mapping_mode;
+        if mapped.is_some_and(|mode| mode != ColumnMappingMode::None) {
+            return Err(Error::new(
+                Kind::Unsupported,
+                "the columns have other names in the files of the table: another program changed it",
+            ));
+        }
         let mut files: Vec<ScanFile> = Vec::new();
         let scan = Arc::clone(&snapshot).scan_builder().build().map_err(of_kernel)?;
         for part in scan.scan_metadata(engine).map_err(of_kernel)? {
@@ -176,46 +184,60 @@ impl Log {
         .await
     }
 
-    /// Commits a change in one step, after those that others committed meanwhile.
+    /// Commits a change in one step, after those that others committed meanwhile. The state is that right after it, where it can be read.
     ///
     /// # Errors
-    /// `ObjectChanged` when a file that is to be removed is gone; then nothing is changed.
-    pub(crate) async fn commit(&self, operation: UpdateTableOperation, change: Change) -> Result<State> {
+    /// `ObjectChanged` when a file that is to be removed is gone; then nothing is changed. After any other error nobody knows.
+    pub(crate) async fn commit(&self, operation: UpdateTableOperation, change: Change) -> Result<Option<State>> {
         self.waiting(move |log, engine| {
+            let mark = format!("{:032x}", rand::random::<u128>());
             let mut known = None;
             for _ in 0..ATTEMPTS {
                 let state = log.read(engine, known)?.ok_or_else(gone)?;
-                // Files have random names, so that one of ours is in the log only if the commit of an earlier attempt is.
-                if let Some(first) = change.added.first()
-                    && state.files.iter().any(|file| file.name == first.name)
-                {
-                    return Ok(state);
-                }
                 let here = state.files.iter().filter(|file| change.removed.contains(&file.name)).count();
                 if here != change.removed.len() {
                     return Err(Error::new(Kind::ObjectChanged, "another statement changed the same rows of the table meanwhile")
                         .hint("run the statement again")
                         .retryable(true));
                 }
-                match log.attempt(engine, &state, operation.clone(), &change)? {
-                    Some(()) => return log.read(engine, Some(state))?.ok_or_else(gone),
-                    None => known = Some(state),
+                let attempted = log.attempt(engine, &state, operation.clone(), &change, &mark);
+                // The answer to a write may be lost although it was carried out: the entry itself says whose it is.
+                let committed = match &attempted {
+                    Ok(true) => true,
+                    _ => log.is_ours(state.version() + 1, &mark).unwrap_or(false),
+                };
+                match attempted {
+                    // What is committed stays so, whether or not it can be read just now.
+                    _ if committed => return Ok(log.read(engine, Some(state)).ok().flatten()),
+                    Ok(_) => known = Some(state),
+                    Err(error) => return Err(error),
                 }
             }
-            Err(Error::new(Kind::Unavailable, "others write to the table all the time").hint("try again").retryable(true))
+            Err(Error::new(Kind::ObjectChanged, "others write to the table all the time").hint("try again").retryable(true))
         })
         .await
     }
 
-    /// One attempt on top of `state`; `None` when another commit came first, or nobody knows.
+    /// Whether the entry of a version is the one that bears `mark`.
+    fn is_ours(&self, version: u64, mark: &str) -> Result<bool> {
+        let entry = self.folder.clone().join("_delta_log").join(format!("{version:020}.json"));
+        let store = Arc::clone(&self.store);
+        let read = async move { Ok::<_, Error>(store.get(&entry).await?.bytes().await?) };
+        let bytes = self.runtime.block_on(read)?;
+        Ok(String::from_utf8_lossy(&bytes).contains(mark))
+    }
+
+    /// One attempt on top of `state`; false when another commit came first, or nobody knows.
     fn attempt(
         &self,
         engine: &DefaultEngine<TokioMultiThreadExecutor>,
         state: &State,
         operation: UpdateTableOperation,
         change: &Change,
-    ) -> Result<Option<()>> {
+        mark: &str,
+    ) -> Result<bool> {
         let begun = Arc::clone(&state.snapshot).update_table(operation, WRITER, change.changes_rows);
+        let begun = begun.with_operation_parameters([("mark", Some(mark))]);
         let begun = if change.removed.is_empty() && change.changes_rows { begun.with_blind_append() } else { begun };
         let mut transaction = begun.build(engine, Box::new(FileSystemCommitter::new())).map_err(of_kernel)?;
         if !change.added.is_empty() {
@@ -242,8 +264,8 @@ impl Log {
             }
         }
         match transaction.commit(engine).map_err(of_kernel)? {
-            CommitResult::Committed(_) => Ok(Some(())),
-            CommitResult::Conflicted(_) | CommitResult::Retryable(_) => Ok(None),
+            CommitResult::Committed(_) => Ok(true),
+            CommitResult::Conflicted(_) | CommitResult::Retryable(_) => Ok(false),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use datafusion_catalog::{Session, TableProvider};
 use delta_kernel::transaction::UpdateTableOperation;
 use lacus_core::{Error, IfExists, Kind, Result, Rows, TableName, Tables};
 use lacus_files::FilesSource;
-use lacus_storage::Stores;
+use lacus_storage::{Stores, TABLES};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 use tokio_util::task::TaskTracker;
@@ -24,8 +24,6 @@ use crate::write::{self, Written};
 
 /// The schema that every lake has.
 const MAIN: &str = "main";
-/// The folder of the tables in their store.
-const FOLDER: &str = "tables";
 /// How many tables are remembered as they were read last.
 const MOST_KNOWN: usize = 1000;
 
@@ -54,6 +52,8 @@ pub(crate) struct Shared {
     /// How long files stay that tables no longer consist of: queries that began before still read them.
     pub(crate) retention: Duration,
     pub(crate) swept: AtomicBool,
+    /// When each table was swept last.
+    pub(crate) swept_at: Mutex<HashMap<Path, Instant>>,
     /// The tables whose files are being merged.
     pub(crate) merging: Mutex<HashSet<Path>>,
     /// What was begun in the background.
@@ -75,6 +75,7 @@ impl LakeTables {
                 known,
                 retention,
                 swept: AtomicBool::new(false),
+                swept_at: Mutex::default(),
                 merging,
                 tasks: TaskTracker::new(),
             }),
@@ -87,7 +88,7 @@ impl LakeTables {
 
     /// The folder of all tables.
     fn root(&self) -> Option<Path> {
-        self.shared.stores.write_to().map(|store| Path::from(store.as_str()).join(FOLDER))
+        self.shared.stores.write_to().map(|store| Path::from(store.as_str()).join(TABLES))
     }
 
     fn needed_root(&self) -> Result<Path> {
@@ -163,9 +164,10 @@ impl LakeTables {
         let committing = tokio::spawn(async move {
             let (rows, added) = (written.rows, written.files.clone());
             let log = Log::new(&this.store(), folder.clone())?;
-            let state = log.commit(operation, Change { added, removed, changes_rows: true }).await?;
-            written.keep();
-            this.keep_up(&folder, state);
+            let committed = log.commit(operation, Change { added, removed, changes_rows: true }).await;
+            if let Some(state) = written.settle(committed)? {
+                this.keep_up(&folder, state);
+            }
             Ok(rows)
         });
         committing.await.map_err(|error| Error::new(Kind::Internal, format!("a task of the table stopped: {error}")))?
@@ -261,6 +263,8 @@ impl Tables for LakeTables {
         let making = tokio::spawn(async move {
             let count = written.rows;
             Log::new(&store, folder.clone())?.create(written_down, written.files.clone()).await?;
+            // From here on the catalog decides: after an error of the store nobody knows, and what is named must not be deleted.
+            written.keep();
             let made = this.shared.catalog.change(&store, &root, |names| {
                 if name.schema != MAIN && !names.schemas.contains_key(&name.schema) {
                     return Err(no_schema(&name.schema));
@@ -277,13 +281,17 @@ impl Tables for LakeTables {
                 Ok(true)
             });
             match made.await {
-                Ok(true) => {
-                    written.keep();
-                    Ok(Some(count))
-                }
-                other => {
+                Ok(true) => Ok(Some(count)),
+                Ok(false) => {
                     this.delete_folder(&folder).await;
-                    other.map(|_| None)
+                    Ok(None)
+                }
+                Err(error) => {
+                    // The change itself was refused, before anything was written.
+                    if matches!(error.kind(), Kind::AlreadyExists | Kind::NotFound) {
+                        this.delete_folder(&folder).await;
+                    }
+                    Err(error)
                 }
             }
         });

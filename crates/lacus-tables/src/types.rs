@@ -168,10 +168,13 @@ fn stored_type(told: &DataType) -> Option<DataType> {
             DataType::List(stored_field(item, "element")?)
         }
         DataType::Struct(fields) => {
+            // Records are read back by the names of their fields, which must be those of the files.
             let mut names = HashSet::new();
-            DataType::Struct(
-                fields.iter().map(|field| stored_field(field, &stored_name(field.name(), &mut names))).collect::<Option<Fields>>()?,
-            )
+            let mut same = |field: &FieldRef| stored_name(field.name(), &mut names) == *field.name();
+            if !fields.iter().all(&mut same) {
+                return None;
+            }
+            DataType::Struct(fields.iter().map(|field| stored_field(field, field.name())).collect::<Option<Fields>>()?)
         }
         DataType::Map(entries, _) => {
             let DataType::Struct(pair) = entries.data_type() else { return None };

@@ -1,8 +1,11 @@
 //! What tables need beside reading and writing: small files are merged, logs are summed up, what nobody uses is swept away.
 
 use std::collections::HashSet;
-use std::sync::PoisonError;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrow::array::{RecordBatch, new_null_array};
+use arrow::datatypes::SchemaRef;
 
 use delta_kernel::transaction::UpdateTableOperation;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -14,7 +17,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use crate::catalog::{age, now};
 use crate::delta::{Change, DataFile, Log, State};
 use crate::place::LakeTables;
-use crate::write;
+use crate::write::{self, exactly};
 
 /// A file is small below this.
 const SMALL: u64 = 32 << 20;
@@ -22,7 +25,7 @@ const SMALL: u64 = 32 << 20;
 const MANY: usize = 32;
 /// A log is summed up after so many commits.
 const CHECKPOINT: u64 = 64;
-/// What a folder holds that no catalog names may be a table that is being made: it stays for so long.
+/// What no log and no catalog names may belong to what is being written: it stays for so long.
 const UNNAMED: Duration = Duration::from_secs(24 * 3600);
 /// A process sweeps once it has been there for so long: one that runs a single statement doesn't.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -59,6 +62,27 @@ fn to_merge(files: &[DataFile]) -> Vec<DataFile> {
         chosen.push(file.clone());
     }
     chosen
+}
+
+/// The columns of a file in the order of the table; one that the file lacks is NULL.
+fn by_name(batch: &RecordBatch, stored: &SchemaRef) -> Result<RecordBatch> {
+    let columns = stored.fields().iter().map(|field| match batch.column_by_name(field.name()) {
+        Some(column) => exactly(column, field),
+        None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+    });
+    Ok(RecordBatch::try_new(Arc::clone(stored), columns.collect::<Result<Vec<_>>>()?)?)
+}
+
+/// Whether a name is one that Lacus gives to a data file: others are not its to delete.
+fn is_part(name: &str) -> bool {
+    let random = name.strip_prefix("part-").and_then(|rest| rest.strip_suffix(".parquet"));
+    random.is_some_and(|random| random.len() == 32 && random.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Whether a name is one that Lacus gives to the folder of a table.
+fn is_table(name: &str) -> bool {
+    let random = name.rsplit_once('-').map(|(_, random)| random);
+    random.is_some_and(|random| random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 impl LakeTables {
@@ -126,20 +150,22 @@ impl LakeTables {
         }
         let columns = self.columns(folder).await?;
         let rows: Rows<'_> = {
-            let (store, folder) = (&store, folder);
+            let (store, folder, stored) = (&store, folder, &columns.stored);
             let opened = stream::iter(chosen.clone()).then(move |file| async move {
                 // The file is small.
                 let bytes = store.get(&folder.clone().join(file.name.as_str())).await?.bytes().await?;
                 let rows = ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?;
-                Ok::<_, Error>(stream::iter(rows).map_err(Error::from))
+                // Other programs write the columns in an order of theirs, and leave out those that came later.
+                let rows = stream::iter(rows).map(move |batch| by_name(&batch?, stored));
+                Ok::<_, Error>(rows)
             });
             opened.try_flatten().boxed()
         };
         let written = write::write(&store, folder, &columns.stored, rows).await?;
         let removed: HashSet<String> = chosen.into_iter().map(|file| file.name).collect();
-        log.commit(UpdateTableOperation::Optimize, Change { added: written.files.clone(), removed, changes_rows: false }).await?;
-        written.keep();
-        Ok(())
+        let change = Change { added: written.files.clone(), removed, changes_rows: false };
+        let committed = log.commit(UpdateTableOperation::Optimize, change).await;
+        written.settle(committed).map(|_| ())
     }
 
     /// Deletes what a folder holds.
@@ -166,6 +192,10 @@ impl LakeTables {
     async fn sweep_all(&self, root: &Path) -> Result<()> {
         let store = self.store();
         let version = self.shared.catalog.now(store.as_ref(), root).await?;
+        if version.is_none() {
+            // Without a catalog nobody knows what the folders are.
+            return Ok(());
+        }
         let old: Vec<String> = {
             let past = |at: &u64| Duration::from_secs(now().saturating_sub(*at)) > self.shared.retention;
             version.names.dropped.iter().filter(|(_, at)| past(at)).map(|(folder, _)| folder.clone()).collect()
@@ -185,12 +215,14 @@ impl LakeTables {
             let name = folder.filename().unwrap_or_default().to_owned();
             if named.contains(&name) {
                 self.sweep_table(&folder).await?;
-            } else if !name.starts_with('_') && !version.names.dropped.contains_key(&name) {
-                let newest = store
-                    .list(Some(&folder))
-                    .map_ok(|object| object.last_modified.timestamp())
-                    .try_fold(0, |most, at| async move { Ok(most.max(at)) });
-                if age(newest.await?) > UNNAMED.max(self.shared.retention) {
+            } else if is_table(&name) && !version.names.dropped.contains_key(&name) {
+                // A table that was never finished. What anybody else put there is not touched.
+                let objects: Vec<ObjectMeta> = store.list(Some(&folder)).try_collect().await?;
+                let ours = |object: &ObjectMeta| {
+                    object.location.as_ref().contains("/_delta_log/") || object.location.filename().is_some_and(is_part)
+                };
+                let newest = objects.iter().map(|object| object.last_modified.timestamp()).max().unwrap_or(0);
+                if objects.iter().all(ours) && age(newest) > UNNAMED.max(self.shared.retention) {
                     self.delete_folder(&folder).await;
                 }
             }
@@ -198,20 +230,37 @@ impl LakeTables {
         Ok(())
     }
 
-    /// Deletes the files of a folder that its table no longer consists of.
+    /// Deletes the files of a folder that its table no longer consists of: those that were written long ago, by Lacus, and that nobody
+    /// removed lately. Queries that began before a removal still read what was removed.
     async fn sweep_table(&self, folder: &Path) -> Result<()> {
+        {
+            let mut swept = self.shared.swept_at.lock().unwrap_or_else(PoisonError::into_inner);
+            if swept.get(folder).is_some_and(|at| at.elapsed() < Duration::from_secs(3600)) {
+                return Ok(());
+            }
+            swept.insert(folder.clone(), Instant::now());
+        }
         let store = self.store();
         // Listed before the log is read: what is written afterwards is in neither.
         let listed: Vec<ObjectMeta> = store.list(Some(folder)).try_collect().await?;
         let Some(state) = Log::new(&store, folder.clone())?.state(None).await? else { return Ok(()) };
         let used: HashSet<&str> = state.files.iter().map(|file| file.name.as_str()).collect();
-        let retention = self.shared.retention;
+        let mut removed = HashSet::new();
+        for entry in listed.iter().filter(|object| object.location.filename().is_some_and(|name| name.ends_with(".json"))) {
+            if age(entry.last_modified.timestamp()) > self.shared.retention {
+                continue;
+            }
+            let bytes = store.get(&entry.location).await?.bytes().await?;
+            for line in String::from_utf8_lossy(&bytes).lines().filter(|line| line.contains("\"remove\"")) {
+                let action: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+                removed.extend(action["remove"]["path"].as_str().map(str::to_owned));
+            }
+        }
         let unused = listed.into_iter().filter(|object| {
-            let name = object.location.filename().unwrap_or_default();
-            name.ends_with(".parquet")
-                && !object.location.as_ref().contains("/_delta_log/")
-                && !used.contains(name)
-                && age(object.last_modified.timestamp()) > retention
+            let Some(name) = object.location.filename() else { return false };
+            let beside_log = object.location.parts().count() == folder.parts().count() + 1;
+            let old = age(object.last_modified.timestamp()) > UNNAMED.max(self.shared.retention);
+            beside_log && is_part(name) && old && !used.contains(name) && !removed.contains(name)
         });
         let unused = stream::iter(unused.map(|object| Ok(object.location)).collect::<Vec<_>>());
         let _: Vec<_> = store.delete_stream(unused.boxed()).collect().await;
@@ -236,6 +285,12 @@ mod tests {
         assert_eq!(chosen.len(), 32);
         assert!(chosen.iter().all(|file| file.size == 10));
         assert_eq!(to_merge(&files(&[&[10; 40][..], &[300]].concat())).len(), 41);
+    }
+
+    #[test]
+    fn only_names_that_were_given_here_are_known() {
+        assert!(is_part("part-0123456789abcdef0123456789abcdef.parquet") && !is_part("part-00000-x.c000.snappy.parquet"));
+        assert!(is_table("runs-0123456789abcdef") && !is_table("runs") && !is_table("run1.zarr") && !is_table("my-data"));
     }
 
     #[test]

@@ -41,9 +41,19 @@ impl Written {
         Self { store: Arc::clone(store), folder: folder.clone(), runtime, names, files, rows: 0 }
     }
 
-    /// A log names the files now.
+    /// A log names the files now, or may.
     pub(crate) fn keep(mut self) {
         self.names.clear();
+    }
+
+    /// Deletes the files when a commit was refused. After any other error nobody knows whether a log names them: they stay, to be swept up
+    /// if none does.
+    pub(crate) fn settle<T>(self, committed: Result<T>) -> Result<T> {
+        match &committed {
+            Err(error) if error.kind() == Kind::ObjectChanged => drop(self),
+            _ => self.keep(),
+        }
+        committed
     }
 }
 

@@ -10,7 +10,8 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, ScalarValue, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use futures::{StreamExt, TryStreamExt, future, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, future, stream};
 use lacus_core::{Error, IfExists, Kind, Result, Rows};
 use tracing::Instrument;
 
@@ -99,6 +100,17 @@ struct Kept {
     plans: Vec<Part>,
     rows: Vec<Vec<ScalarValue>>,
     state: SessionState,
+}
+
+/// What the plans of one statement share while they run.
+#[derive(Clone, Copy)]
+struct RunningParts<'a> {
+    state: &'a SessionState,
+    scope: &'a Scope,
+    recorded: &'a Recorded,
+    deadline: Deadline,
+    counted: &'a AtomicU64,
+    told: &'a AtomicU64,
 }
 
 impl Engine {
@@ -222,26 +234,28 @@ impl Engine {
     }
 
     /// Runs plans whose rows are kept.
-    async fn keep(&self, kept: Kept, session: &Session, deadline: Deadline, recorded: &Recorded) -> Result<Ready> {
+    fn keep<'a>(&'a self, kept: Kept, session: &'a Session, deadline: Deadline, recorded: &'a Recorded) -> BoxFuture<'a, Result<Ready>> {
+        self.keep_all(kept, session, deadline, recorded).boxed()
+    }
+
+    async fn keep_all(&self, kept: Kept, session: &Session, deadline: Deadline, recorded: &Recorded) -> Result<Ready> {
         let Kept { keeping, schema, plans, rows, state } = kept;
         let scope = &recorded.record.scope;
         let (state, counted, told) = (&state, &AtomicU64::new(0), &AtomicU64::new(0));
-        let bound = rows.iter().flat_map(|row| plans.iter().enumerate().map(move |(place, part)| (place, part, row)));
-        let parts = stream::iter(bound.collect::<Vec<_>>()).then(move |(place, part, row)| async move {
-            let ready = self.ready(bind(&part.plan, row)?, state, scope).await?;
-            let rows = ready.into_query(deadline, recorded.part()).stream()?;
-            let rows = rows.inspect_ok(move |batch| {
-                // Only the rows of the first plan are those that the statement is about.
-                let count = batch.num_rows() as u64;
-                counted.fetch_add(if place == 0 { count } else { 0 }, Ordering::Relaxed);
-                told.fetch_add(count, Ordering::Relaxed);
-            });
-            Ok::<_, Error>(rows.try_filter(|_| future::ready(part.is_written)))
-        });
-        let rows = parts.try_flatten();
-        let checked = match &keeping {
-            Keeping::Table(write) => write.checked(session),
+        // Owned, each: futures over borrowed ones can't be sent to another thread by all who want to.
+        let mut bound: Vec<(usize, Part, Vec<ScalarValue>)> = Vec::with_capacity(rows.len() * plans.len());
+        for row in &rows {
+            bound.extend(plans.iter().enumerate().map(|(place, part)| (place, part.clone(), row.clone())));
+        }
+        let running = RunningParts { state, scope, recorded, deadline, counted, told };
+        let rows = self.parts(bound, running);
+        let before = match &keeping {
+            Keeping::Table(write) => self.rows_before(write, state, session, deadline, recorded).await?,
             Keeping::Copy(_) => None,
+        };
+        let checked = match &keeping {
+            Keeping::Table(write) if write.rewritten().is_some_and(|(_, is_checked)| is_checked) => before,
+            _ => None,
         };
         let all_told = stream::once(async move {
             let told = told.load(Ordering::Relaxed);
@@ -253,7 +267,7 @@ impl Engine {
         let rows: Rows<'_> = rows.chain(all_told.try_filter_map(future::ok)).boxed();
         let count = match &keeping {
             Keeping::Copy(target) => target.sink.write(&target.spec, schema, rows, state).await?,
-            Keeping::Table(write) => self.write(write, schema, rows, counted, session).await?,
+            Keeping::Table(write) => self.write(write, schema, rows, (before.unwrap_or(0), counted), session).await?,
         };
         if let Keeping::Table(Write::Create { unchecked: Some(what), .. }) = &keeping {
             scope.notices.add(format!("{what} is not kept, and nobody checks it"));
@@ -268,13 +282,79 @@ impl Engine {
         Ok(Ready { schema, work: Work::Kept { answer, count } })
     }
 
+    /// The rows of the plans, one after another.
+    fn parts<'a>(&'a self, bound: Vec<(usize, Part, Vec<ScalarValue>)>, running: RunningParts<'a>) -> Rows<'a> {
+        stream::iter(bound).then(move |part| self.part(part, running)).try_flatten().boxed()
+    }
+
+    /// The rows of one of the plans, which are counted.
+    fn part<'a>(
+        &'a self,
+        (place, part, row): (usize, Part, Vec<ScalarValue>),
+        running: RunningParts<'a>,
+    ) -> BoxFuture<'a, Result<Rows<'a>>> {
+        let RunningParts { state, scope, recorded, deadline, counted, told } = running;
+        async move {
+            let ready = self.ready(bind(&part.plan, &row)?, state, scope).await?;
+            let rows = ready.into_query(deadline, recorded.part()).stream()?;
+            let rows = rows.inspect_ok(move |batch| {
+                // Only the rows of the first plan are those that the statement is about.
+                let count = batch.num_rows() as u64;
+                counted.fetch_add(if place == 0 { count } else { 0 }, Ordering::Relaxed);
+                told.fetch_add(count, Ordering::Relaxed);
+            });
+            let rows: Rows<'a> = rows.try_filter(move |_| future::ready(part.is_written)).boxed();
+            Ok(rows)
+        }
+        .boxed()
+    }
+
+    /// How many rows the table has that a statement rewrites.
+    async fn rows_before(
+        &self,
+        write: &Write,
+        state: &SessionState,
+        session: &Session,
+        deadline: Deadline,
+        recorded: &Recorded,
+    ) -> Result<Option<u64>> {
+        let Some((seen, _)) = write.rewritten() else { return Ok(None) };
+        if let Place::Temporary(name) = write.place() {
+            return Ok(Some(session.rows(name)));
+        }
+        if let Some(rows) = writes::rows_of(seen) {
+            return Ok(Some(rows));
+        }
+        // Another program wrote files whose rows the log doesn't tell.
+        let ready = self.ready(writes::counting(seen)?, state, &recorded.record.scope).await?;
+        let batches: Vec<RecordBatch> = ready.into_query(deadline, recorded.part()).stream()?.try_collect().await?;
+        let count = batches.iter().filter(|batch| batch.num_rows() > 0).map(|batch| ScalarValue::try_from_array(batch.column(0), 0));
+        match count.last().transpose()? {
+            Some(ScalarValue::Int64(Some(rows))) => Ok(u64::try_from(rows).ok()),
+            _ => Err(Error::new(Kind::Internal, "the rows of the table could not be counted")),
+        }
+    }
+
     /// Makes or changes a table, and gives the number of rows that the statement is about.
-    async fn write(&self, write: &Write, schema: SchemaRef, rows: Rows<'_>, counted: &AtomicU64, session: &Session) -> Result<u64> {
+    async fn write(
+        &self,
+        write: &Write,
+        schema: SchemaRef,
+        mut rows: Rows<'_>,
+        (before, counted): (u64, &AtomicU64),
+        session: &Session,
+    ) -> Result<u64> {
         let name = match write.place() {
             Place::Lake(name) => name,
             Place::Temporary(name) => {
-                let batches: Vec<RecordBatch> = rows.try_collect().await?;
-                return self.write_temporary(name, write, schema, batches, counted, session);
+                let most = self.shared.limits.memory / TEMPORARY_SHARE;
+                let (mut batches, mut bytes) = (Vec::new(), 0);
+                while let Some(batch) = rows.try_next().await? {
+                    bytes += batch.get_array_memory_size();
+                    Session::check_room(bytes, most)?;
+                    batches.push(batch);
+                }
+                return Self::write_temporary(name, write, schema, batches, (before, counted), (session, most));
             }
         };
         let tables = self.shared.catalog.place_for_tables()?;
@@ -282,7 +362,6 @@ impl Engine {
             Write::Create { if_exists, .. } => Ok(tables.create(name, schema, rows, *if_exists).await?.unwrap_or(0)),
             Write::Append { .. } => tables.append(name, rows).await.map_err(|error| writes::of_null(error, &schema)),
             Write::Rewrite { seen, counts, .. } => {
-                let before = writes::rows_of(seen);
                 let after = tables.rewrite(name, seen, rows).await?;
                 Ok(counts.of(before, after, counted.load(Ordering::Relaxed)))
             }
@@ -290,15 +369,13 @@ impl Engine {
     }
 
     fn write_temporary(
-        &self,
         name: &str,
         write: &Write,
         schema: SchemaRef,
         batches: Vec<RecordBatch>,
-        counted: &AtomicU64,
-        session: &Session,
+        (before, counted): (u64, &AtomicU64),
+        (session, most): (&Session, usize),
     ) -> Result<u64> {
-        let most = self.shared.limits.memory / TEMPORARY_SHARE;
         let count = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         match write {
             Write::Create { if_exists, .. } => {
@@ -306,7 +383,6 @@ impl Engine {
             }
             Write::Append { .. } => session.fill(name, batches, false, most).map(|()| count),
             Write::Rewrite { counts, .. } => {
-                let before = session.rows(name);
                 session.fill(name, batches, true, most)?;
                 Ok(counts.of(before, count, counted.load(Ordering::Relaxed)))
             }
@@ -412,7 +488,7 @@ impl Engine {
         match there {
             Some((place, table)) => {
                 let rows = writes::by_name(rows, &schema, &table.schema(), name)?;
-                self.write(&Write::Append { place }, table.schema(), rows, &counted, session).await
+                self.write(&Write::Append { place }, table.schema(), rows, (0, &counted), session).await
             }
             None if how == Ingest::Append => Err(self.shared.catalog.unknown(&planner.resolve(name.clone()))),
             None => {
@@ -420,7 +496,8 @@ impl Engine {
                 if matches!(place, Place::Lake(_)) {
                     self.shared.catalog.place_for_tables()?.check_schema(&schema)?;
                 }
-                self.write(&Write::Create { place, if_exists: how.if_exists(), unchecked: None }, schema, rows, &counted, session).await
+                self.write(&Write::Create { place, if_exists: how.if_exists(), unchecked: None }, schema, rows, (0, &counted), session)
+                    .await
             }
         }
     }
