@@ -130,7 +130,7 @@ def test_partitions_schemas_and_preparing(connection: flightsql.Connection) -> N
 
 def test_a_result_is_polled_until_it_is_there(connection: flightsql.Connection) -> None:
     with connection.cursor() as cursor:
-        cursor.adbc_statement.set_options(**{"adbc.exec.incremental": "true"})
+        cursor.adbc_statement.set_options(**{"adbc.statement.exec.incremental": "true"})
         cursor.adbc_statement.set_sql_query("SELECT count(*) AS n FROM generate_series(1, 3000000)")
         partitions: list[bytes] = []
         while True:

@@ -15,7 +15,7 @@
 //! 6. `query` runs it: it waits its turn, has a deadline and a share of the memory (`memory`), and is cancelled by drop or by KILL;
 //!    `activity` holds its record, of which `system` makes a table and `totals` sums.
 //!
-//! `client` is what a client keeps between its queries; `settings` holds the defaults of a session, each with its reason; `information_schema` and `describe` say what there is;
+//! `client` is what a client keeps between its queries, of which `current` tells SQL; `settings` holds the defaults of a session, each with its reason; `information_schema` and `describe` say what there is;
 //! `explain` adds what was read to EXPLAIN; `functions` holds what SQL may call.
 
 mod activity;
@@ -23,6 +23,7 @@ mod calls;
 mod catalog;
 mod client;
 mod copy;
+mod current;
 mod ddl;
 mod describe;
 mod engine;

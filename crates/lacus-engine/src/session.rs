@@ -24,7 +24,7 @@ use object_store::ObjectStore;
 use crate::activity::Activity;
 use crate::memory::QueryMemory;
 use crate::spill::SpillFolder;
-use crate::{Limits, rules, settings};
+use crate::{Limits, current, rules, settings};
 
 /// How many consumers an error of the memory pool names.
 const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(2);
@@ -112,6 +112,8 @@ pub(crate) fn query_state(
     let mut state = SessionStateBuilder::new_from_existing(base.clone()).with_config(config).with_runtime_env(Arc::new(runtime)).build();
     // What `now()` gives, all over the query.
     state.mark_start_execution();
+    let lake = state.config_options().catalog.default_catalog.clone();
+    current::register(&mut state, &lake, client)?;
     Ok(state)
 }
 

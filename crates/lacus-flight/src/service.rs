@@ -9,11 +9,11 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::sql::metadata::{SqlInfoDataBuilder, XdbcTypeInfoData};
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
-    ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
-    Command, CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys,
-    CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo,
-    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery, CommandStatementUpdate,
-    DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
+    ActionBeginTransactionRequest, ActionBeginTransactionResult, ActionCancelQueryRequest, ActionCancelQueryResult,
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, Command, CommandGetCatalogs, CommandGetCrossReference,
+    CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes,
+    CommandGetTables, CommandGetXdbcTypeInfo, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest,
+    CommandStatementQuery, CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo,
@@ -406,10 +406,33 @@ impl FlightSqlService for Service {
     ) -> Answer<FlightInfo> {
         let session = Self::session(&request)?;
         let planned = async {
+            let bound = |statement: &mut Statement| statement.rows.is_some() || statement.prepared.parameters.is_empty();
+            if !self.statements.with(&query.prepared_statement_handle, session.principal(), bound)? {
+                // Some clients bind after they have asked: the ticket is the statement, which the fetch runs.
+                let wire = Wire::of(request.metadata())?;
+                let schema = self.prepared_schema(&query.prepared_statement_handle, wire, session.principal())?;
+                let ticket = Ticket::new(query.as_any().encode_to_vec());
+                let info = FlightInfo::new().try_with_schema(&schema)?.with_descriptor(request.into_inner());
+                return Ok(info.with_endpoint(FlightEndpoint::new().with_ticket(ticket)));
+            }
             let (sql, rows) = self.statement(&query.prepared_statement_handle, session.principal())?;
             self.plan(&sql, &rows, &session, request).await
         };
         answered(planned.await)
+    }
+
+    async fn do_get_prepared_statement(&self, query: CommandPreparedStatementQuery, request: Request<Ticket>) -> Answer<FlightStream> {
+        let session = Self::session(&request)?;
+        let run = async {
+            let (wire, options) = (Wire::of(request.metadata())?, encode::options(request.metadata())?);
+            let (sql, rows) = self.statement(&query.prepared_statement_handle, session.principal())?;
+            let queries = self.engine.query_rows(&sql, &rows, &session).await?;
+            let first = queries.first().ok_or_else(|| Error::new(Kind::Internal, "a statement gave nothing"))?;
+            let schema = wire.schema(&first.schema());
+            let handle = self.waiting.keep(Waiting { schema, queries }, session.principal())?;
+            self.run(&handle, session.principal(), options)
+        };
+        answered(run.await)
     }
 
     async fn do_put_prepared_statement_update(
@@ -552,6 +575,15 @@ impl FlightSqlService for Service {
         let to = Named { catalog: query.pk_catalog, schema: query.pk_db_schema, table: query.pk_table };
         let from = Named { catalog: query.fk_catalog, schema: query.fk_db_schema, table: query.fk_table };
         metadata_batch(keys::foreign(&self.engine, Some(&from), Some(&to)))
+    }
+
+    async fn do_action_begin_transaction(
+        &self,
+        _: ActionBeginTransactionRequest,
+        _: Request<Action>,
+    ) -> Result<ActionBeginTransactionResult, Status> {
+        let error = Error::new(Kind::Unsupported, "there are no transactions");
+        Err(to_status(&error.hint("each statement is committed by itself, as a whole")))
     }
 
     async fn do_action_cancel_query(
