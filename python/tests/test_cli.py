@@ -64,7 +64,7 @@ def test_long_tables_say_that_they_are_cut(cli) -> None:
         (("sql", "SELEC"), 3, "syntax error"),
         (("sql", "SELECT * FROM 'broken/truncated.parquet'"), 6, "truncated.parquet"),
         (("sql", "SELECT * FROM 'broken/ragged.csv'"), 6, "line 3"),
-        (("sql", "INSERT INTO ten VALUES (1)"), 9, "not supported"),
+        (("sql", "BEGIN"), 9, "not supported"),
         (("sql", "SELECT 1", "-o", "/proc/no-such-folder/x.csv"), 4, "/proc/no-such-folder/x.csv"),
         (("sql", "SELECT 1", "-o", "x.xyz"), 2, "tells no format"),
         (("serve", "--listen", "0.0.0.0:0"), 5, "refusing to listen on 0.0.0.0:0"),

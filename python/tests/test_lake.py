@@ -78,7 +78,7 @@ def test_exceptions_say_what_to_do(lake: lacus.Lake) -> None:
         ("SELEC", lacus.QueryError, "syntax error"),
         ("SELECT * FROM 'broken/truncated.parquet'", lacus.DataError, "truncated.parquet"),
         ("SELECT * FROM 'broken/ragged.csv'", lacus.DataError, "line 3"),
-        ("CREATE TABLE t AS SELECT 1", lacus.UnsupportedError, "CREATE VIEW"),
+        ("CREATE TABLE t AS SELECT 1", lacus.AccessError, "write_to"),
         ("SELECT * FROM read_csv('formats/ten.csv', heder => true)", lacus.ConfigurationError, "did you mean `header`"),
         ("DROP TABLE shots", lacus.QueryError, "lake file"),
         ("CREATE VIEW shots AS SELECT 1", lacus.NameExistsError, "lake file"),
