@@ -328,8 +328,8 @@ impl Engine {
         // Another program wrote files whose rows the log doesn't tell.
         let ready = self.ready(writes::counting(seen)?, state, &recorded.record.scope).await?;
         let batches: Vec<RecordBatch> = ready.into_query(deadline, recorded.part()).stream()?.try_collect().await?;
-        let count = batches.iter().filter(|batch| batch.num_rows() > 0).map(|batch| ScalarValue::try_from_array(batch.column(0), 0));
-        match count.last().transpose()? {
+        let mut count = batches.iter().filter(|batch| batch.num_rows() > 0).map(|batch| ScalarValue::try_from_array(batch.column(0), 0));
+        match count.next().transpose()? {
             Some(ScalarValue::Int64(Some(rows))) => Ok(u64::try_from(rows).ok()),
             _ => Err(Error::new(Kind::Internal, "the rows of the table could not be counted")),
         }
