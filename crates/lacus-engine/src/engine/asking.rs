@@ -119,7 +119,7 @@ impl Engine {
     ///
     /// # Errors
     /// By kind: `InvalidQuery` for the text and the parameters, `NotFound` for names, `CorruptData` for files that can't be read,
-    /// `Unsupported` for statements that there are not; what [`Sink::write`] and [`Tables`] say.
+    /// `Unsupported` for statements that there are not; what [`Sink::write`](lacus_core::Sink::write) and [`Tables`](lacus_core::Tables) say.
     pub async fn query(&self, sql: &str, parameters: &[ScalarValue], session: impl Into<Session>) -> Result<Query> {
         let mut queries = self.query_rows(sql, &[parameters.to_vec()], session).await?;
         queries.pop().ok_or_else(|| Error::new(Kind::Internal, "a statement gave nothing"))
