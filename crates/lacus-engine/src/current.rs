@@ -1,4 +1,4 @@
-//! What SQL asks about its own session: `current_schema()`, `current_catalog()`, `current_user()`.
+//! What SQL asks about its own session: `current_schema()`, `current_catalog`, `current_user`.
 
 use std::sync::Arc;
 
