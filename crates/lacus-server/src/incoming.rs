@@ -1,5 +1,6 @@
 //! How clients reach the server: TCP, TLS over it, or a socket in the file system.
 
+use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -186,52 +187,48 @@ pub(crate) fn accept(tcp: Option<TcpListener>, tls: Option<Arc<Tls>>, #[cfg(unix
     if let Some(listener) = tcp {
         let sender = sender.clone();
         tokio::spawn(async move {
-            loop {
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
-                    () = sender.closed() => return,
-                };
-                match accepted {
-                    Ok((socket, _)) => {
-                        // A socket that can't be told is slower, not wrong.
-                        let _ = socket.set_nodelay(true);
-                        let (sender, tls) = (sender.clone(), tls.clone());
-                        // Each agrees on its own: one that is slow keeps no other waiting.
-                        tokio::spawn(async move {
-                            if let Some(socket) = agreed(socket, tls.as_deref()).await {
-                                let _ = sender.send(Ok(Incoming::new(socket))).await;
-                            }
-                        });
+            while let Some(socket) = accepted(|| listener.accept(), &sender).await {
+                // A socket that can't be told is slower, not wrong.
+                let _ = socket.set_nodelay(true);
+                let (sender, tls) = (sender.clone(), tls.clone());
+                // Each agrees on its own: one that is slow keeps no other waiting.
+                tokio::spawn(async move {
+                    if let Some(socket) = agreed(socket, tls.as_deref()).await {
+                        let _ = sender.send(Ok(Incoming::new(socket))).await;
                     }
-                    Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
-                        tokio::time::sleep(PAUSE).await;
-                    }
-                }
+                });
             }
         });
     }
     #[cfg(unix)]
     if let Some(listener) = unix {
         tokio::spawn(async move {
-            loop {
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
-                    () = sender.closed() => return,
-                };
-                match accepted {
-                    Ok((socket, _)) => {
-                        let _ = sender.send(Ok(Incoming::new(Socket::Unix(socket)))).await;
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
-                        tokio::time::sleep(PAUSE).await;
-                    }
-                }
+            while let Some(socket) = accepted(|| listener.accept(), &sender).await {
+                let _ = sender.send(Ok(Incoming::new(Socket::Unix(socket)))).await;
             }
         });
     }
     Doors(receiver)
+}
+
+/// The next connection of a listener; `None` once nobody takes connections any more.
+async fn accepted<S, A, F>(accept: impl Fn() -> F, taker: &mpsc::Sender<io::Result<Incoming>>) -> Option<S>
+where
+    F: Future<Output = io::Result<(S, A)>>,
+{
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept() => accepted,
+            () = taker.closed() => return None,
+        };
+        match accepted {
+            Ok((socket, _)) => return Some(socket),
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
 }
 
 /// The socket, once client and server agree on TLS if there is any.
