@@ -13,6 +13,9 @@
 //! one that is not there fails the test, and so does one that is there and passes.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what was counted is the result")]
 
+#[path = "sql/files.rs"]
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -30,6 +33,8 @@ use lacus_remote::Remote;
 use lacus_server::Server;
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Normalizer, Record, Runner};
 use tokio::task::JoinHandle;
+
+use crate::files::files;
 
 type TestResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -330,20 +335,6 @@ async fn run(root: &Path, path: &Path, counts: &Mutex<Counts>) -> TestResult<()>
     }
     runner.shutdown_async().await;
     Ok(())
-}
-
-fn files(folder: &Path) -> TestResult<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.extend(files(&path)?);
-        } else if path.extension().is_some_and(|ending| ending == "slt") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 fn main() -> ExitCode {

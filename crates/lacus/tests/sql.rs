@@ -8,6 +8,8 @@
 
 #[path = "sql/doors.rs"]
 mod doors;
+#[path = "sql/files.rs"]
+mod files;
 #[path = "sql/lake.rs"]
 mod lake;
 #[path = "sql/values.rs"]
@@ -21,6 +23,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use sqllogictest::{Runner, default_column_validator, default_normalizer, default_validator};
 
 use crate::doors::{Door, DoorKind};
+use crate::files::files;
 use crate::lake::Lakes;
 
 type TestResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -56,20 +59,6 @@ fn trials() -> TestResult<(Vec<Trial>, tokio::runtime::Runtime)> {
 
 fn lakes_without_tpch() -> bool {
     std::env::var_os("LACUS_TPCH").is_none()
-}
-
-fn files(folder: &Path) -> TestResult<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.extend(files(&path)?);
-        } else if path.extension().is_some_and(|ending| ending == "slt") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 async fn run(lakes: &Lakes, kind: DoorKind, file: &Path, is_tpch: bool, update: bool) -> Result<(), Failed> {
