@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{RecordBatch, new_null_array};
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::{Field, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, Constraint, TableReference};
+use datafusion::common::{Column, Constraint, DFSchema, DFSchemaRef, ScalarValue, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::dml::InsertOp;
@@ -19,7 +17,7 @@ use datafusion::logical_expr::{
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
-use lacus_core::{Error, IfExists, Kind, Result, Rows, TableName, nearest};
+use lacus_core::{Error, IfExists, Kind, Result, Rows, TableName, fit_batch, nearest};
 
 use crate::planner::Planner;
 
@@ -90,7 +88,7 @@ pub(crate) fn rows_of(table: &Arc<dyn TableProvider>) -> Option<u64> {
 /// The plan that counts the rows of a table.
 pub(crate) fn counting(table: &Arc<dyn TableProvider>) -> Result<LogicalPlan> {
     let scan = LogicalPlanBuilder::scan("counted", provider_as_source(Arc::clone(table)), None)?;
-    Ok(scan.aggregate(Vec::<Expr>::new(), vec![count(Expr::Literal(datafusion::common::ScalarValue::Int64(Some(1)), None))])?.build()?)
+    Ok(scan.aggregate(Vec::<Expr>::new(), vec![count(Expr::Literal(ScalarValue::Int64(Some(1)), None))])?.build()?)
 }
 
 /// Rows with the columns of a table, which were given by name.
@@ -106,22 +104,7 @@ pub(crate) fn by_name<'a>(rows: Rows<'a>, given: &SchemaRef, wanted: &SchemaRef,
         }
     }
     let wanted = Arc::clone(wanted);
-    let fit = move |batch: RecordBatch| {
-        let column = |field: &Arc<Field>| match batch.column_by_name(field.name()) {
-            Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
-            Some(column) if column.data_type().is_null() => Ok(new_null_array(field.data_type(), column.len())),
-            Some(column) => {
-                let exact = CastOptions { safe: false, ..CastOptions::default() };
-                cast_with_options(column, field.data_type(), &exact).map_err(|error| {
-                    Error::new(Kind::InvalidQuery, format!("a value doesn't fit the column: {error}")).with("column", field.name())
-                })
-            }
-            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
-        };
-        let columns = wanted.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
-        Ok(RecordBatch::try_new(Arc::clone(&wanted), columns)?)
-    };
-    Ok(rows.map(move |batch| batch.and_then(&fit)).boxed())
+    Ok(rows.map(move |batch| fit_batch(&batch?, &wanted)).boxed())
 }
 
 impl Write {
@@ -224,7 +207,10 @@ fn changed(change: &DmlStatement, planner: &Planner<'_>) -> Result<(Write, Vec<P
                 false => (rewrite(Counts::Missing, false)?, vec![others]),
             }
         }
-        WriteOp::Truncate => (rewrite(Counts::Missing, false)?, vec![Part::written(nothing_like(change)?)]),
+        WriteOp::Truncate => {
+            let columns = DFSchema::try_from_qualified_schema(change.table_name.clone(), &change.target.schema())?;
+            (rewrite(Counts::Missing, false)?, vec![Part::written(nothing(Arc::new(columns)))])
+        }
         WriteOp::Update => {
             let LogicalPlan::Projection(values) = input else { return Err(unsupported("UPDATE of this form")) };
             let parts = match values.input.as_ref() {
@@ -291,10 +277,9 @@ fn unsupported(what: &str) -> Error {
     Error::new(Kind::Unsupported, format!("{what} is not supported"))
 }
 
-/// No row, with the columns of the table.
-fn nothing_like(change: &DmlStatement) -> Result<LogicalPlan> {
-    let schema = datafusion::common::DFSchema::try_from_qualified_schema(change.table_name.clone(), &change.target.schema())?;
-    Ok(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::new(schema) }))
+/// No row of these columns.
+fn nothing(schema: DFSchemaRef) -> LogicalPlan {
+    LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema })
 }
 
 /// The rows that a statement leaves alone: those for which its condition is false, or nobody knows.
@@ -308,7 +293,7 @@ fn unmatched(plan: &LogicalPlan, table: &TableReference) -> Result<LogicalPlan> 
         // Without a condition every row is meant.
         scan => {
             only_of(scan, table)?;
-            Ok(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::clone(scan.schema()) }))
+            Ok(nothing(Arc::clone(scan.schema())))
         }
     }
 }

@@ -12,7 +12,7 @@ use delta_kernel::scan::state::ScanFile;
 use delta_kernel::schema::StructType;
 use delta_kernel::snapshot::SnapshotRef;
 use delta_kernel::table_features::ColumnMappingMode;
-use delta_kernel::transaction::{CommitResult, UpdateTableOperation};
+use delta_kernel::transaction::{CommitResult, Transaction, UpdateTableOperation};
 use delta_kernel::{FileMeta, KernelError, Snapshot};
 use delta_kernel_default_engine::executor::tokio::TokioMultiThreadExecutor;
 use delta_kernel_default_engine::parquet::DataFileMetadata;
@@ -21,6 +21,7 @@ use lacus_core::{Error, Kind, Result};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::JoinError;
 use url::Url;
 
 use crate::ordered::Ordered;
@@ -107,8 +108,7 @@ impl Log {
         work: impl FnOnce(&Self, &DefaultEngine<TokioMultiThreadExecutor>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let this = self.clone();
-        let done = tokio::task::spawn_blocking(move || work(&this, &this.engine())).await;
-        done.map_err(|error| Error::new(Kind::Internal, format!("a task of the table stopped: {error}")))?
+        tokio::task::spawn_blocking(move || work(&this, &this.engine())).await.map_err(stopped)?
     }
 
     /// The table as it is now; `known` is an earlier version of it. `None` when there is none.
@@ -168,12 +168,7 @@ impl Log {
             let committer = Box::new(FileSystemCommitter::new());
             let begun = delta_kernel::transaction::create_table::create_table(log.root()?.as_str(), Arc::new(schema), WRITER, true);
             let mut transaction = begun.build(engine, committer).map_err(of_kernel)?;
-            if !files.is_empty() {
-                let context = transaction.write_state().and_then(|state| state.write_context_builder().build()).map_err(of_kernel)?;
-                for file in &files {
-                    transaction.add_files(build_add_file_metadata(log.added(file)?, &context).map_err(of_kernel)?);
-                }
-            }
+            log.add(&mut transaction, &files)?;
             match transaction.commit(engine).map_err(of_kernel)? {
                 CommitResult::Committed(_) => Ok(()),
                 CommitResult::Retryable(failed) => Err(of_kernel(failed.error)),
@@ -240,12 +235,7 @@ impl Log {
         let begun = begun.with_operation_parameters([("mark", Some(mark))]);
         let begun = if change.removed.is_empty() && change.changes_rows { begun.with_blind_append() } else { begun };
         let mut transaction = begun.build(engine, Box::new(FileSystemCommitter::new())).map_err(of_kernel)?;
-        if !change.added.is_empty() {
-            let context = transaction.write_state().and_then(|state| state.write_context_builder().build()).map_err(of_kernel)?;
-            for file in &change.added {
-                transaction.add_files(build_add_file_metadata(self.added(file)?, &context).map_err(of_kernel)?);
-            }
-        }
+        self.add(&mut transaction, &change.added)?;
         if !change.removed.is_empty() {
             let scan = Arc::clone(&state.snapshot).scan_builder().build().map_err(of_kernel)?;
             for part in scan.scan_metadata(engine).map_err(of_kernel)? {
@@ -274,6 +264,17 @@ impl Log {
         self.waiting(move |_, engine| state.snapshot.checkpoint(engine, None).map(|_| ()).map_err(of_kernel)).await
     }
 
+    fn add<S>(&self, transaction: &mut Transaction<S>, files: &[DataFile]) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let context = transaction.write_state().and_then(|state| state.write_context_builder().build()).map_err(of_kernel)?;
+        for file in files {
+            transaction.add_files(build_add_file_metadata(self.added(file)?, &context).map_err(of_kernel)?);
+        }
+        Ok(())
+    }
+
     /// What the log says of a file.
     fn added(&self, file: &DataFile) -> Result<DataFileMetadata> {
         let location = self.root()?.join(&file.name).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
@@ -283,6 +284,12 @@ impl Log {
         let stats = StructArray::from(vec![(Arc::new(Field::new("numRecords", DataType::Int64, true)), rows)]);
         Ok(DataFileMetadata::new(FileMeta::new(location, file.modified, file.size), stats))
     }
+}
+
+/// The error for a task that panicked, or whose runtime went away.
+#[expect(clippy::needless_pass_by_value, reason = "stands behind map_err")]
+pub(crate) fn stopped(error: JoinError) -> Error {
+    Error::new(Kind::Internal, format!("a task of the table stopped: {error}"))
 }
 
 fn gone() -> Error {

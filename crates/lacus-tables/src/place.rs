@@ -17,7 +17,7 @@ use object_store::{ObjectMeta, ObjectStore};
 use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
-use crate::delta::{Change, Log, State};
+use crate::delta::{Change, Log, State, stopped};
 use crate::table::WrittenTable;
 use crate::types::{self, Columns};
 use crate::write::{self, Written};
@@ -170,7 +170,7 @@ impl LakeTables {
             }
             Ok(rows)
         });
-        committing.await.map_err(|error| Error::new(Kind::Internal, format!("a task of the table stopped: {error}")))?
+        committing.await.map_err(stopped)?
     }
 
     /// A poisoned lock only means that another thread panicked; the map is valid at every instant.
@@ -295,7 +295,7 @@ impl Tables for LakeTables {
                 }
             }
         });
-        making.await.map_err(|error| Error::new(Kind::Internal, format!("a task of the table stopped: {error}")))?
+        making.await.map_err(stopped)?
     }
 
     async fn append(&self, name: &TableName, rows: Rows<'_>) -> Result<u64> {

@@ -1,15 +1,12 @@
 //! What tables need beside reading and writing: small files are merged, logs are summed up, what nobody uses is swept away.
 
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
-
-use arrow::array::{RecordBatch, new_null_array};
-use arrow::datatypes::SchemaRef;
 
 use delta_kernel::transaction::UpdateTableOperation;
 use futures::{StreamExt, TryStreamExt, stream};
-use lacus_core::{Error, Kind, Result, Rows};
+use lacus_core::{Error, Kind, Result, Rows, fit_batch};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -17,7 +14,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use crate::catalog::{age, now};
 use crate::delta::{Change, DataFile, Log, State};
 use crate::place::LakeTables;
-use crate::write::{self, exactly};
+use crate::write;
 
 /// A file is small below this.
 const SMALL: u64 = 32 << 20;
@@ -29,6 +26,8 @@ const CHECKPOINT: u64 = 64;
 const UNNAMED: Duration = Duration::from_secs(24 * 3600);
 /// A process sweeps once it has been there for so long: one that runs a single statement doesn't.
 const SWEEP: Duration = Duration::from_secs(10);
+/// A table is swept so often at most.
+const SWEPT_FOR: Duration = Duration::from_secs(3600);
 /// How often a rewrite looks whether the merging of its table has ended.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -62,15 +61,6 @@ fn to_merge(files: &[DataFile]) -> Vec<DataFile> {
         chosen.push(file.clone());
     }
     chosen
-}
-
-/// The columns of a file in the order of the table; one that the file lacks is NULL.
-fn by_name(batch: &RecordBatch, stored: &SchemaRef) -> Result<RecordBatch> {
-    let columns = stored.fields().iter().map(|field| match batch.column_by_name(field.name()) {
-        Some(column) => exactly(column, field),
-        None => Ok(new_null_array(field.data_type(), batch.num_rows())),
-    });
-    Ok(RecordBatch::try_new(Arc::clone(stored), columns.collect::<Result<Vec<_>>>()?)?)
 }
 
 /// Whether a name is one that Lacus gives to a data file: others are not its to delete.
@@ -156,7 +146,7 @@ impl LakeTables {
                 let bytes = store.get(&folder.clone().join(file.name.as_str())).await?.bytes().await?;
                 let rows = ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?;
                 // Other programs write the columns in an order of theirs, and leave out those that came later.
-                let rows = stream::iter(rows).map(move |batch| by_name(&batch?, stored));
+                let rows = stream::iter(rows).map(move |batch| fit_batch(&batch?, stored));
                 Ok::<_, Error>(rows)
             });
             opened.try_flatten().boxed()
@@ -166,6 +156,11 @@ impl LakeTables {
         let change = Change { added: written.files.clone(), removed, changes_rows: false };
         let committed = log.commit(UpdateTableOperation::Optimize, change).await;
         written.settle(committed).map(|_| ())
+    }
+
+    /// Whether what no log and no catalog names has been there for so long that nobody can still be writing or reading it.
+    fn is_forgotten(&self, modified: i64) -> bool {
+        age(modified) > UNNAMED.max(self.shared.retention)
     }
 
     /// Deletes what a folder holds.
@@ -222,7 +217,7 @@ impl LakeTables {
                     object.location.as_ref().contains("/_delta_log/") || object.location.filename().is_some_and(is_part)
                 };
                 let newest = objects.iter().map(|object| object.last_modified.timestamp()).max().unwrap_or(0);
-                if objects.iter().all(ours) && age(newest) > UNNAMED.max(self.shared.retention) {
+                if objects.iter().all(ours) && self.is_forgotten(newest) {
                     self.delete_folder(&folder).await;
                 }
             }
@@ -235,7 +230,7 @@ impl LakeTables {
     async fn sweep_table(&self, folder: &Path) -> Result<()> {
         {
             let mut swept = self.shared.swept_at.lock().unwrap_or_else(PoisonError::into_inner);
-            if swept.get(folder).is_some_and(|at| at.elapsed() < Duration::from_secs(3600)) {
+            if swept.get(folder).is_some_and(|at| at.elapsed() < SWEPT_FOR) {
                 return Ok(());
             }
             swept.insert(folder.clone(), Instant::now());
@@ -259,7 +254,7 @@ impl LakeTables {
         let unused = listed.into_iter().filter(|object| {
             let Some(name) = object.location.filename() else { return false };
             let beside_log = object.location.parts().count() == folder.parts().count() + 1;
-            let old = age(object.last_modified.timestamp()) > UNNAMED.max(self.shared.retention);
+            let old = self.is_forgotten(object.last_modified.timestamp());
             beside_log && is_part(name) && old && !used.contains(name) && !removed.contains(name)
         });
         let unused = stream::iter(unused.map(|object| Ok(object.location)).collect::<Vec<_>>());

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::{StreamExt, TryStreamExt, stream};
-use lacus_core::{Error, Kind, Result, Rows};
+use lacus_core::{Error, Kind, Result, Rows, fit_column};
 use object_store::ObjectStore;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
@@ -140,24 +139,11 @@ fn fitted(batch: &RecordBatch, plain: &SchemaRef) -> Result<RecordBatch> {
         return Err(Error::new(Kind::InvalidQuery, message));
     }
     let columns = batch.columns().iter().zip(plain.fields()).map(|(column, field)| {
-        let column = exactly(column, field)?;
+        let column = fit_column(column, field)?;
         if !field.is_nullable() && column.logical_null_count() > 0 {
             return Err(Error::new(Kind::InvalidQuery, "NULL in a column that is NOT NULL").with("column", field.name()));
         }
         Ok(column)
     });
     Ok(RecordBatch::try_new(Arc::clone(plain), columns.collect::<Result<Vec<_>>>()?)?)
-}
-
-/// A column in the type of the files: a value that doesn't fit is an error, not a NULL.
-pub(crate) fn exactly(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
-    if column.data_type() == field.data_type() {
-        return Ok(Arc::clone(column));
-    }
-    if column.data_type().is_null() {
-        return Ok(new_null_array(field.data_type(), column.len()));
-    }
-    let exact = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(column, field.data_type(), &exact)
-        .map_err(|error| Error::new(Kind::InvalidQuery, format!("a value doesn't fit the column: {error}")).with("column", field.name()))
 }
