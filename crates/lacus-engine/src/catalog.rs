@@ -217,18 +217,14 @@ impl Catalog {
 
     pub(crate) fn check_schema(&self, resolved: &ResolvedTableReference) -> Result<()> {
         if resolved.catalog.as_ref() != self.lake {
-            let error = Error::new(Kind::NotFound, format!("no catalog `{}`", resolved.catalog));
-            return Err(error.hint(format!("the catalog is `{}`", self.lake)));
+            return Err(self.no_catalog(&resolved.catalog));
         }
-        let schemas = self.schemas();
-        if !schemas.iter().any(|schema| *schema == *resolved.schema) {
-            let error = Error::new(Kind::NotFound, format!("no schema `{}`", resolved.schema));
-            return Err(match nearest(&resolved.schema, schemas.iter().map(String::as_str)) {
-                Some(near) => error.hint(format!("did you mean `{near}`?")),
-                None => error.hint(format!("the schemas are {}", schemas.join(", "))),
-            });
-        }
-        Ok(())
+        check_among(&resolved.schema, &self.schemas())
+    }
+
+    /// The error for a catalog that there isn't.
+    pub(crate) fn no_catalog(&self, name: &str) -> Error {
+        Error::new(Kind::NotFound, format!("no catalog `{name}`")).hint(format!("the catalog is `{}`", self.lake))
     }
 
     /// The error for a name that means nothing, with the nearest that does.
@@ -336,4 +332,16 @@ fn kind_of(entry: &Entry) -> TableKind {
         Entry::View { .. } => TableKind::View,
         Entry::Dataset { .. } | Entry::Table { .. } => TableKind::Table,
     }
+}
+
+/// Refuses a schema that is not among those that there are.
+pub(crate) fn check_among(name: &str, schemas: &[String]) -> Result<()> {
+    if schemas.iter().any(|schema| schema == name) {
+        return Ok(());
+    }
+    let error = Error::new(Kind::NotFound, format!("no schema `{name}`"));
+    Err(match nearest(name, schemas.iter().map(String::as_str)) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error.hint(format!("the schemas are {}", schemas.join(", "))),
+    })
 }

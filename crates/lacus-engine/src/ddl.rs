@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use datafusion::common::TableReference;
-use datafusion::execution::SessionState;
 use datafusion::logical_expr::{
     CreateExternalTable, CreateView, DdlStatement, DropCatalogSchema, LogicalPlan, Statement as PlannedStatement,
 };
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, ObjectType};
-use lacus_core::{DatasetSpec, Error, Kind, Location, OptionValue, Result, TableName, nearest};
+use lacus_core::{DatasetSpec, Error, Kind, Location, OptionValue, Result, TableName};
 
-use crate::catalog::{Catalog, Entry, Origin, TableKind};
+use crate::catalog::{Catalog, Entry, Origin, TableKind, check_among};
 use crate::client::{Session, TEMPORARY};
 use crate::planner::Planner;
 use crate::settings::MAIN;
@@ -88,9 +87,9 @@ pub(crate) fn is_command(plan: &LogicalPlan) -> Result<bool> {
 
 /// Applies a statement for which [`is_command`] said yes.
 pub(crate) async fn apply(plan: LogicalPlan, text: &str, planner: &Planner<'_>) -> Result<()> {
-    let Planner { state, catalog, session } = planner;
+    let Planner { catalog, session, .. } = planner;
     match plan {
-        LogicalPlan::Ddl(DdlStatement::CreateExternalTable(table)) => create_table(&table, planner, state).await,
+        LogicalPlan::Ddl(DdlStatement::CreateExternalTable(table)) => create_table(&table, planner).await,
         LogicalPlan::Ddl(DdlStatement::CreateView(view)) => create_view(&view, text, planner).await,
         LogicalPlan::Ddl(DdlStatement::CreateCatalogSchema(schema)) => {
             let name = own_schema(&schema.schema_name, catalog)?;
@@ -115,18 +114,11 @@ pub(crate) async fn apply(plan: LogicalPlan, text: &str, planner: &Planner<'_>) 
 pub(crate) async fn set_variable(name: &str, value: &str, catalog: &Catalog, session: &Session) -> Result<()> {
     match name.to_lowercase().as_str() {
         "schema" | "search_path" | "current_schema" => {
-            let schemas = catalog.all_schemas().await?;
-            if !schemas.iter().any(|schema| schema == value) {
-                let error = Error::new(Kind::NotFound, format!("no schema `{value}`"));
-                return Err(match nearest(value, schemas.iter().map(String::as_str)) {
-                    Some(near) => error.hint(format!("did you mean `{near}`?")),
-                    None => error.hint(format!("the schemas are {}", schemas.join(", "))),
-                });
-            }
+            check_among(value, &catalog.all_schemas().await?)?;
             session.set_schema(value)
         }
         "catalog" if value == catalog.lake => Ok(()),
-        "catalog" => Err(Error::new(Kind::NotFound, format!("no catalog `{value}`")).hint(format!("the catalog is `{}`", catalog.lake))),
+        "catalog" => Err(catalog.no_catalog(value)),
         name => session.set(name, Some(value)),
     }
 }
@@ -134,7 +126,7 @@ pub(crate) async fn set_variable(name: &str, value: &str, catalog: &Catalog, ses
 fn own_schema(name: &str, catalog: &Catalog) -> Result<String> {
     match name.split_once('.') {
         Some((of, name)) if of == catalog.lake => Ok(name.to_owned()),
-        Some((of, _)) => Err(Error::new(Kind::NotFound, format!("no catalog `{of}`")).hint(format!("the catalog is `{}`", catalog.lake))),
+        Some((of, _)) => Err(catalog.no_catalog(of)),
         None => Ok(name.to_owned()),
     }
 }
@@ -191,7 +183,7 @@ async fn create_view(view: &CreateView, text: &str, planner: &Planner<'_>) -> Re
     catalog.add(&name, Entry::View { definition: text.to_owned() }, view.or_replace)
 }
 
-async fn create_table(table: &CreateExternalTable, planner: &Planner<'_>, state: &SessionState) -> Result<()> {
+async fn create_table(table: &CreateExternalTable, planner: &Planner<'_>) -> Result<()> {
     let catalog = planner.catalog;
     let name = catalog.own_name(&planner.resolve(table.name.clone()))?;
     if table.if_not_exists && catalog.entry(&name).is_some() {
@@ -201,7 +193,7 @@ async fn create_table(table: &CreateExternalTable, planner: &Planner<'_>, state:
     let spec = spec(&name, table)?;
     catalog.source_of(&spec)?.check(&spec)?;
     // A table that can't be opened is a mistake in the statement: say so now, not at the first query.
-    catalog.open(&spec, state).await?;
+    catalog.open(&spec, planner.state).await?;
     catalog.add(&name, Entry::Dataset { spec: Arc::new(spec), origin: Origin::Sql }, table.or_replace)
 }
 

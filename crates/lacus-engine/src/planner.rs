@@ -98,8 +98,7 @@ impl Planner<'_> {
     /// Refuses schemas in which nothing can be made.
     fn check_written(&self, resolved: &ResolvedTableReference) -> Result<()> {
         if resolved.catalog.as_ref() != self.catalog.lake {
-            return Err(Error::new(Kind::NotFound, format!("no catalog `{}`", resolved.catalog))
-                .hint(format!("the catalog is `{}`", self.catalog.lake)));
+            return Err(self.catalog.no_catalog(&resolved.catalog));
         }
         let schema = resolved.schema.as_ref();
         if [INFORMATION_SCHEMA, SYSTEM, TEMPORARY].contains(&schema) || self.catalog.dataset_schema(schema).is_some() {
