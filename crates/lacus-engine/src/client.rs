@@ -102,29 +102,23 @@ impl Session {
     pub fn set(&self, name: &str, value: Option<&str>) -> Result<()> {
         self.check_lasts("a setting")?;
         let mut options = ConfigOptions::default();
-        if !CHANGEABLE.iter().any(|prefix| name.starts_with(prefix)) {
-            let known = options.entries().iter().any(|entry| entry.key == name) || name.starts_with("datafusion.runtime.");
-            return Err(if known {
-                Error::new(Kind::PermissionDenied, format!("`{name}` is not for a session to change"))
-                    .hint("limits are set in the lake file")
-            } else {
-                unknown_setting(name, &options)
-            });
+        let is_changeable = CHANGEABLE.iter().any(|prefix| name.starts_with(prefix));
+        let is_known = options.entries().iter().any(|entry| entry.key == name);
+        if !is_changeable && (is_known || name.starts_with("datafusion.runtime.")) {
+            return Err(Error::new(Kind::PermissionDenied, format!("`{name}` is not for a session to change"))
+                .hint("limits are set in the lake file"));
+        }
+        if !is_changeable || !is_known {
+            return Err(unknown_setting(name, &options));
         }
         match value {
             Some(value) => {
-                let wrong = |error: datafusion::error::DataFusionError| match options.entries().iter().any(|entry| entry.key == name) {
-                    true => Error::new(Kind::InvalidQuery, format!("`{name}` can't be `{value}`: {}", Error::from(error).message())),
-                    false => unknown_setting(name, &options),
-                };
-                options.clone().set(name, value).map_err(wrong)?;
+                let wrong =
+                    |error| Error::new(Kind::InvalidQuery, format!("`{name}` can't be `{value}`: {}", Error::from(error).message()));
+                options.set(name, value).map_err(wrong)?;
                 self.held().settings.insert(name.to_owned(), value.to_owned());
             }
             None => {
-                if !options.entries().iter().any(|entry| entry.key == name) {
-                    return Err(unknown_setting(name, &options));
-                }
-                let _ = options.set(name, "");
                 self.held().settings.remove(name);
             }
         }
@@ -211,11 +205,6 @@ impl Session {
         self.held().tables.remove(name).is_some()
     }
 
-    /// The bytes that its temporary tables hold.
-    pub fn bytes(&self) -> usize {
-        self.held().tables.values().map(|table| table.bytes).sum()
-    }
-
     fn check_lasts(&self, what: &str) -> Result<()> {
         if self.inner.lasts {
             return Ok(());
@@ -230,14 +219,8 @@ impl Session {
     }
 }
 
-impl Session {
-    /// Refuses more than a session may hold.
-    pub(crate) fn check_room(wanted: usize, most: usize) -> Result<()> {
-        check_room(wanted, most)
-    }
-}
-
-fn check_room(wanted: usize, most: usize) -> Result<()> {
+/// Refuses more than a session may hold.
+pub(crate) fn check_room(wanted: usize, most: usize) -> Result<()> {
     if wanted <= most {
         return Ok(());
     }

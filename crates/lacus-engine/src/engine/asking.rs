@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use super::{Engine, Prepared};
 use crate::activity::{Record, Recorded};
-use crate::client::Session;
+use crate::client::{Session, check_room};
 use crate::copy::Target;
 use crate::memory::QueryMemory;
 use crate::planner::Planner;
@@ -121,8 +121,7 @@ impl Engine {
     /// By kind: `InvalidQuery` for the text and the parameters, `NotFound` for names, `CorruptData` for files that can't be read,
     /// `Unsupported` for statements that there are not; what [`Sink::write`](lacus_core::Sink::write) and [`Tables`](lacus_core::Tables) say.
     pub async fn query(&self, sql: &str, parameters: &[ScalarValue], session: impl Into<Session>) -> Result<Query> {
-        let mut queries = self.query_rows(sql, &[parameters.to_vec()], session).await?;
-        queries.pop().ok_or_else(|| Error::new(Kind::Internal, "a statement gave nothing"))
+        self.query_once(sql, &[parameters.to_vec()], &session.into()).await
     }
 
     /// As [`Engine::query`], for each of several rows of parameters. INSERT adds what it says for all of them in one step, and is one
@@ -135,14 +134,14 @@ impl Engine {
         if rows.len() > 1 && !self.prepare(sql, &session).await?.adds_rows {
             let mut all = Vec::with_capacity(rows.len());
             for row in rows {
-                all.extend(self.query_once(sql, std::slice::from_ref(row), &session).await?);
+                all.push(self.query_once(sql, std::slice::from_ref(row), &session).await?);
             }
             return Ok(all);
         }
-        self.query_once(sql, rows, &session).await
+        Ok(vec![self.query_once(sql, rows, &session).await?])
     }
 
-    async fn query_once(&self, sql: &str, rows: &[Vec<ScalarValue>], session: &Session) -> Result<Vec<Query>> {
+    async fn query_once(&self, sql: &str, rows: &[Vec<ScalarValue>], session: &Session) -> Result<Query> {
         let deadline = Deadline::after(self.shared.limits.deadline);
         let memory = self.shared.memory.of_query(self.shared.limits.query_memory);
         let recorded = self.shared.activity.begin(sql, session.principal(), memory);
@@ -152,7 +151,7 @@ impl Engine {
             killed = Arc::clone(&record).killed() => Err(killed),
         };
         match planned {
-            Ok(planned) => Ok(vec![planned.into_query(deadline, recorded)]),
+            Ok(planned) => Ok(planned.into_query(deadline, recorded)),
             Err(error) => {
                 recorded.ended(Err::<(), _>(&error));
                 Err(error)
@@ -234,11 +233,7 @@ impl Engine {
     }
 
     /// Runs plans whose rows are kept.
-    fn keep<'a>(&'a self, kept: Kept, session: &'a Session, deadline: Deadline, recorded: &'a Recorded) -> BoxFuture<'a, Result<Ready>> {
-        self.keep_all(kept, session, deadline, recorded).boxed()
-    }
-
-    async fn keep_all(&self, kept: Kept, session: &Session, deadline: Deadline, recorded: &Recorded) -> Result<Ready> {
+    async fn keep(&self, kept: Kept, session: &Session, deadline: Deadline, recorded: &Recorded) -> Result<Ready> {
         let Kept { keeping, schema, plans, rows, state } = kept;
         let scope = &recorded.record.scope;
         let (state, counted, told) = (&state, &AtomicU64::new(0), &AtomicU64::new(0));
@@ -351,7 +346,7 @@ impl Engine {
                 let (mut batches, mut bytes) = (Vec::new(), 0);
                 while let Some(batch) = rows.try_next().await? {
                     bytes += batch.get_array_memory_size();
-                    Session::check_room(bytes, most)?;
+                    check_room(bytes, most)?;
                     batches.push(batch);
                 }
                 return Self::write_temporary(name, write, schema, batches, (before, counted), (session, most));
