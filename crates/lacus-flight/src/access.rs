@@ -1,7 +1,7 @@
 //! Who calls: users with passwords, and the tokens that a handshake gives.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use argon2::password_hash::{PasswordHash, PasswordVerifier};
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tonic::metadata::MetadataMap;
 
-use crate::sessions::{Connection, Sessions};
+use crate::sessions::{Connection, Sessions, held, make_room};
 
 /// How long a token lives after its last use.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
@@ -97,11 +97,6 @@ pub(crate) struct Caller {
     pub(crate) cookie: Option<String>,
 }
 
-/// A poisoned lock only means that another thread panicked; what lies behind these locks is valid at every instant.
-fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
-    lock.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn refused(what: &str) -> Error {
     Error::new(Kind::Unauthenticated, what)
         .hint("give the name of a user of this server and the password, or a token that a handshake gave")
@@ -173,10 +168,7 @@ impl Access {
         let now = Instant::now();
         let mut tokens = held(&self.tokens);
         tokens.retain(|_, token| now.duration_since(token.used) < TOKEN_LIFETIME);
-        if tokens.len() >= MOST_TOKENS {
-            let oldest = tokens.iter().min_by_key(|(_, token)| token.used).map(|(name, _)| name.clone());
-            oldest.map(|oldest| tokens.remove(&oldest));
-        }
+        make_room(&mut tokens, MOST_TOKENS, |token| token.used);
         tokens.insert(token.clone(), Token { session: Session::new(&principal), principal, used: now });
         Ok(token)
     }

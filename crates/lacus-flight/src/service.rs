@@ -116,9 +116,13 @@ impl Service {
     }
 
     /// The session of a call: whoever stands in front of this service has found out whose it is.
-    pub(crate) fn session<T>(request: &Request<T>) -> Result<Session, Status> {
+    pub(crate) fn session_of<T>(request: &Request<T>) -> Result<Session> {
         let caller = request.extensions().get::<Caller>().map(|caller| caller.session.clone());
-        caller.ok_or_else(|| to_status(&Error::new(Kind::Internal, "nobody found out who calls")))
+        caller.ok_or_else(|| Error::new(Kind::Internal, "nobody found out who calls"))
+    }
+
+    fn session<T>(request: &Request<T>) -> Result<Session, Status> {
+        Self::session_of(request).map_err(|error| to_status(&error))
     }
 
     /// Plans `sql` for each row of parameters and keeps the plans. A command has run when this returns, and leaves nothing to fetch.
@@ -148,15 +152,14 @@ impl Service {
 
     /// Computes a result in the background, and tells how far it is: what `PollFlightInfo` asks.
     pub(crate) async fn poll(&self, request: Request<FlightDescriptor>) -> Result<PollInfo> {
-        let session = Self::session(&request).map_err(|status| Error::new(Kind::Internal, status.message()))?;
+        let session = Self::session_of(&request)?;
         let wire = Wire::of(request.metadata())?;
         let principal = session.principal();
         let descriptor = request.into_inner();
         let handle = match descriptor.cmd.strip_prefix(POLLED) {
             Some(handle) => Bytes::copy_from_slice(handle),
             None => {
-                let any = Any::decode(&*descriptor.cmd).map_err(|error| unreadable("command", &error))?;
-                let (sql, rows) = match Command::try_from(any).map_err(|error| unreadable("command", &error))? {
+                let (sql, rows) = match command(&descriptor.cmd)? {
                     Command::CommandStatementQuery(query) => (query.query, vec![Vec::new()]),
                     Command::CommandPreparedStatementQuery(query) => self.statement(&query.prepared_statement_handle, principal)?,
                     other => {
@@ -330,6 +333,15 @@ impl Service {
     }
 }
 
+/// The command that a descriptor or a ticket holds.
+///
+/// # Errors
+/// `InvalidQuery` when it is none.
+pub(crate) fn command(bytes: &Bytes) -> Result<Command> {
+    let any = Any::decode(&**bytes).map_err(|error| unreadable("command", &error))?;
+    Command::try_from(any).map_err(|error| unreadable("command", &error))
+}
+
 /// When what is kept in the background is let go, unless it is asked for again.
 fn expiration() -> Timestamp {
     let at = (SystemTime::now() + SPOOL_LIFETIME).duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -344,9 +356,8 @@ fn spooled(handle: &Bytes) -> FlightEndpoint {
 
 /// The handle that the ticket of an endpoint names.
 fn handle_of(endpoint: &FlightEndpoint) -> Option<Bytes> {
-    let ticket = endpoint.ticket.as_ref()?;
-    match Command::try_from(Any::decode(&*ticket.ticket).ok()?).ok()? {
-        Command::TicketStatementQuery(ticket) => Some(ticket.statement_handle),
+    match command(&endpoint.ticket.as_ref()?.ticket) {
+        Ok(Command::TicketStatementQuery(ticket)) => Some(ticket.statement_handle),
         _ => None,
     }
 }

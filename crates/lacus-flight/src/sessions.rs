@@ -4,6 +4,7 @@
 //! ends with it, unless its client took the cookie; the others end when nobody has used them for long.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,8 +46,16 @@ impl Connection {
 }
 
 /// A poisoned lock only means that another thread panicked; what lies behind these locks is valid at every instant.
-fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets go of what was not used for longest when there are `most` already.
+pub(crate) fn make_room<K: Clone + Eq + Hash, V>(all: &mut HashMap<K, V>, most: usize, used: impl Fn(&V) -> Instant) {
+    if all.len() >= most {
+        let oldest = all.iter().min_by_key(|(_, value)| used(value)).map(|(key, _)| key.clone());
+        oldest.map(|oldest| all.remove(&oldest));
+    }
 }
 
 /// The sessions that outlive a connection.
@@ -76,7 +85,7 @@ impl Sessions {
     /// The session of a call.
     ///
     /// # Errors
-    /// `NotFound` when it was closed, `InvalidQuery` for a name that can't be one, `LimitExceeded` when there are too many.
+    /// `NotFound` when it was closed, `InvalidQuery` for a name that can't be one.
     pub(crate) fn of(&self, principal: &Principal, headers: &MetadataMap, connection: Option<&Connection>) -> Result<Found> {
         if let Some(name) = headers.get(HEADER) {
             let name = name.to_str().ok().filter(|name| !name.is_empty() && name.len() <= LONGEST).ok_or_else(|| {
@@ -90,9 +99,8 @@ impl Sessions {
         let own = connection.session(principal);
         match cookie(headers) {
             // A name that this server has not given, or no longer knows, is not taken over: the client gets another.
-            Some(name) if name == own.name => Ok(Found { session: self.named(principal, name, || own.session.clone())?, cookie: None }),
-            Some(name) if self.knows(principal, name) => {
-                Ok(Found { session: self.named(principal, name, || own.session.clone())?, cookie: None })
+            Some(name) if name == own.name || self.knows(principal, name) => {
+                Ok(Found { session: self.named(principal, name, || own.session)?, cookie: None })
             }
             _ => {
                 let cookie = format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Strict", own.name);
@@ -115,10 +123,7 @@ impl Sessions {
             entry.used = now;
             return entry.session.clone().ok_or_else(closed);
         }
-        if all.len() >= MOST {
-            let oldest = all.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone());
-            oldest.map(|oldest| all.remove(&oldest));
-        }
+        make_room(&mut all, MOST, |entry| entry.used);
         let session = new();
         all.insert(key, Entry { used: now, session: Some(session.clone()) });
         Ok(session)
@@ -130,14 +135,9 @@ impl Sessions {
             connection.held().remove(principal);
         }
         let header = headers.get(HEADER).and_then(|name| name.to_str().ok());
-        if let Some(name) = header.or_else(|| cookie(headers)) {
-            self.close_named(principal, name);
-        }
-    }
-
-    /// Closes the session of this name.
-    pub(crate) fn close_named(&self, principal: &Principal, name: &str) {
-        if let Some(entry) = held(&self.0).get_mut(&(principal.clone(), name.to_owned())) {
+        if let Some(name) = header.or_else(|| cookie(headers))
+            && let Some(entry) = held(&self.0).get_mut(&(principal.clone(), name.to_owned()))
+        {
             entry.session = None;
         }
     }

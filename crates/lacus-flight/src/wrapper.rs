@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
-use arrow_flight::sql::{ActionCreatePreparedStatementRequest, Any, Command, ProstMessageExt};
+use arrow_flight::sql::{ActionCreatePreparedStatementRequest, Any, ProstMessageExt};
 use arrow_flight::{
     Action, ActionType, BasicAuth, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
     PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
@@ -21,7 +21,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::User;
-use crate::service::{CANCEL_FLIGHT_INFO, RENEW, Service};
+use crate::service::{CANCEL_FLIGHT_INFO, RENEW, Service, command};
 use crate::session_options;
 use crate::sessions::Connection;
 use crate::status::{to_status, unreadable};
@@ -88,7 +88,7 @@ impl LacusFlight {
     async fn create_statement(&self, request: Request<Action>) -> Result<Response<Messages<arrow_flight::Result>>> {
         let unreadable = |error: &dyn Display| unreadable("action", error);
         let wire = Wire::of(request.metadata())?;
-        let session = Service::session(&request).map_err(|status| Error::new(Kind::Internal, status.message()))?;
+        let session = Service::session_of(&request)?;
         let any = Any::decode(&*request.get_ref().body).map_err(|error| unreadable(&error))?;
         let asked: Option<ActionCreatePreparedStatementRequest> = any.unpack().map_err(|error| unreadable(&error))?;
         let asked = asked.ok_or_else(|| unreadable(&"it is no ActionCreatePreparedStatementRequest"))?;
@@ -106,10 +106,8 @@ impl LacusFlight {
 
     async fn schema(&self, request: Request<FlightDescriptor>) -> Result<SchemaResult> {
         let wire = Wire::of(request.metadata())?;
-        let session = Service::session(&request).map_err(|status| Error::new(Kind::Internal, status.message()))?;
-        let descriptor = request.into_inner();
-        let any = Any::decode(&*descriptor.cmd).map_err(|error| unreadable("command", &error))?;
-        let command = Command::try_from(any).map_err(|error| unreadable("command", &error))?;
+        let session = Service::session_of(&request)?;
+        let command = command(&request.get_ref().cmd)?;
         let schema = self.inner.schema_of(command, wire, &session).await?;
         Ok(SchemaAsIpc::new(&schema, &arrow_ipc::writer::IpcWriteOptions::default()).try_into()?)
     }
