@@ -14,7 +14,7 @@ use datafusion_catalog::Session;
 use datafusion_execution::object_store::ObjectStoreUrl;
 use futures::TryStreamExt;
 use lacus_core::{Error, Kind, OptionValue, Result, Rows, Sink, WriteSpec, nearest};
-use lacus_storage::{Stores, lake_url};
+use lacus_storage::{Stores, Writing, lake_url};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -99,6 +99,16 @@ impl Encoded {
         }
         let rest = bytes.split_off(PART);
         Some(Bytes::from(std::mem::replace(&mut *bytes, rest)))
+    }
+
+    /// Sends the whole parts; whether there were any.
+    async fn send(&self, writing: &mut Writing) -> Result<bool> {
+        let mut sent = false;
+        while let Some(part) = self.part() {
+            writing.part(part).await?;
+            sent = true;
+        }
+        Ok(sent)
     }
 
     fn rest(&self) -> Bytes {
@@ -191,17 +201,11 @@ impl Sink for FilesSink {
         while let Some(batch) = rows.try_next().await? {
             count += batch.num_rows() as u64;
             encoder.write(&batch)?;
-            while let Some(part) = encoded.part() {
-                writing.part(part).await?;
-                sent = true;
-            }
+            sent |= encoded.send(&mut writing).await?;
         }
         drop(rows);
         encoder.finish()?;
-        while let Some(part) = encoded.part() {
-            writing.part(part).await?;
-            sent = true;
-        }
+        sent |= encoded.send(&mut writing).await?;
         let rest = encoded.rest();
         if sent {
             writing.part(rest).await?;
