@@ -1,5 +1,6 @@
 """The servers that the tests run against: a real S3 server, and `lacus serve` over the lake of testdata."""
 
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -15,6 +16,16 @@ TESTDATA = ROOT / "testdata"
 BIN = os.environ.get("LACUS_BIN", "lacus")
 TESTBED = os.environ.get("LACUS_TESTBED", "lacus-testbed")
 
+# A lake in which tables can be made, in the folder `store` beside it.
+WRITABLE = '[lake]\nname = "lab"\nwrite_to = "disk"\n[store.disk]\nurl = "store"\nwritable = true\n'
+
+
+def made_writable(folder: pathlib.Path) -> pathlib.Path:
+    """Makes a lake in which tables can be made."""
+    (folder / "store").mkdir()
+    (folder / "lacus.toml").write_text(WRITABLE)
+    return folder
+
 
 def started(command: list[str], sign: str, environment: dict[str, str] | None = None) -> tuple[subprocess.Popen, str]:
     """Starts a server and waits for the line that says where it is."""
@@ -29,6 +40,18 @@ def started(command: list[str], sign: str, environment: dict[str, str] | None = 
             break
     process.kill()
     raise RuntimeError(f"{command[0]} did not start")
+
+
+@contextlib.contextmanager
+def serving(lake: pathlib.Path, *listen: str) -> Iterator[str]:
+    """The address of `lacus serve` over a lake; the server must stop when it is asked to."""
+    process, uri = started([BIN, "--lake", str(lake), "serve", *(listen or ("--listen", "127.0.0.1:0"))], "serving lake")
+    try:
+        yield uri
+    finally:
+        process.terminate()
+        code = process.wait(timeout=60)
+    assert code == 0, "the server did not stop when asked"
 
 
 @pytest.fixture(scope="session")
@@ -52,10 +75,8 @@ def lake_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[
 @pytest.fixture(scope="session")
 def server(lake_environment: dict[str, str]) -> Iterator[str]:
     """The address of `lacus serve`: grpc://host:port."""
-    process, uri = started([BIN, "--lake", str(TESTDATA), "serve", "--listen", "127.0.0.1:0"], "serving lake")
-    yield uri
-    process.terminate()
-    assert process.wait(timeout=60) == 0, "the server did not stop when asked"
+    with serving(TESTDATA) as uri:
+        yield uri
 
 
 @pytest.fixture(params=["embedded", "remote"])

@@ -13,33 +13,19 @@ import adbc_driver_manager
 import pyarrow as pa
 import pytest
 
-from conftest import BIN, started
-
-LAKE = """
-[lake]
-name = "lab"
-write_to = "disk"
-[store.disk]
-url = "store"
-writable = true
-"""
+from conftest import BIN, made_writable, serving, started
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A lake in which tables can be made."""
-    folder = tmp_path_factory.mktemp("lab")
-    (folder / "store").mkdir()
-    (folder / "lacus.toml").write_text(LAKE)
-    return folder
+    return made_writable(tmp_path_factory.mktemp("lab"))
 
 
 @pytest.fixture(scope="module")
 def address(lab: pathlib.Path) -> Iterator[str]:
-    process, uri = started([BIN, "--lake", str(lab), "serve", "--listen", "127.0.0.1:0"], "serving lake")
-    yield uri
-    process.terminate()
-    assert process.wait(timeout=60) == 0, "the server did not stop when asked"
+    with serving(lab) as uri:
+        yield uri
 
 
 @pytest.fixture(params=["compat", "native"])
@@ -214,8 +200,7 @@ KILLS = int(os.environ.get("LACUS_KILLS", "6"))
 
 def test_what_was_acknowledged_survives_a_killed_server(tmp_path: pathlib.Path) -> None:
     """Batches of rows are poured in while the server is killed; LACUS_KILLS says how often."""
-    (tmp_path / "store").mkdir()
-    (tmp_path / "lacus.toml").write_text(LAKE)
+    made_writable(tmp_path)
     chance = random.Random(20261126)
     acknowledged: set[int] = set()
     batch, size = 0, 50
@@ -233,11 +218,8 @@ def test_what_was_acknowledged_survives_a_killed_server(tmp_path: pathlib.Path) 
                     acknowledged.add(batch)
         except adbc_driver_manager.Error:
             assert process.wait(timeout=30) == -signal.SIGKILL
-    process, uri = started([BIN, "--lake", str(tmp_path), "serve", "--listen", "127.0.0.1:0"], "serving lake")
-    with flightsql.connect(uri, autocommit=True) as connection:
+    with serving(tmp_path) as uri, flightsql.connect(uri, autocommit=True) as connection:
         found = ask(connection, "SELECT batch, count(*), count(DISTINCT place) FROM log GROUP BY batch")
-    process.terminate()
-    assert process.wait(timeout=60) == 0
     assert all((rows, places) == (size, size) for _, rows, places in found), "a batch is there in part, or twice"
     assert len(acknowledged) >= KILLS
     assert acknowledged <= {batch for batch, _, _ in found}, "an acknowledged batch is gone"

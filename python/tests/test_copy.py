@@ -10,7 +10,7 @@ import pytest
 import xarray
 
 import lacus
-from conftest import BIN, started
+from conftest import BIN, serving
 
 ARRAYS = pathlib.Path(__file__).resolve().parent.parent.parent / "testdata" / "arrays"
 GRID = "OPTIONS (dims 'time,lat,lon')"
@@ -105,17 +105,13 @@ def test_every_door_writes(out: lacus.Lake, tmp_path: pathlib.Path) -> None:
     command = [BIN, "--lake", str(tmp_path)]
     asked = subprocess.run([*command, "sql", statement("cli"), "--format", "csv"], capture_output=True, text=True, check=True)
     assert asked.stdout.split() == ["count", "1"]
-    process, uri = started([*command, "serve", "--listen", "127.0.0.1:0"], "serving lake")
-    try:
+    with serving(tmp_path) as uri:
         assert lacus.connect(uri).sql(statement("remote")).to_arrow().to_pylist() == [{"count": 1}]
         with adbc_driver_flightsql.dbapi.connect(uri) as connection, connection.cursor() as cursor:
             cursor.execute(statement("driver"))
             assert cursor.fetchall() == [(1,)]
             cursor.adbc_statement.set_sql_query(statement("update"))
             assert cursor.adbc_statement.execute_update() == 1
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
     for name in ["cli", "remote", "driver", "update"]:
         with xarray.open_dataset(tmp_path / f"{name}.nc") as ours:
             assert ours["v"].values.tolist() == [2]

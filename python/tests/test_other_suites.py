@@ -8,9 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import BIN, started
+from conftest import made_writable, serving
 
-LAKE = '[lake]\nname = "lab"\nwrite_to = "disk"\n[store.disk]\nurl = "store"\nwritable = true\n'
 # What those tests ask that is not built, and says so: transactions, rows that replace others by a key while they are poured in, and DuckDB's
 # ATTACH.
 REFUSED = {"test_commit_transaction", "test_rollback_transaction", "test_ingest_with_primary_key", "test_set_catalog"}
@@ -24,13 +23,10 @@ def test_altertable_flightsql(tmp_path: pathlib.Path) -> None:
     shutil.copytree(pathlib.Path(folder) / "tests", suite / "tests")
     (suite / "tests" / "__init__.py").touch()
     shutil.copy(pathlib.Path(__file__).with_name("altertable_fixtures.py"), suite / "tests" / "conftest.py")
-    (tmp_path / "store").mkdir()
-    (tmp_path / "lacus.toml").write_text(LAKE)
-    process, uri = started([BIN, "--lake", str(tmp_path), "serve", "--listen", "127.0.0.1:0"], "serving lake")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rA", "tests"]
-    environment = {**os.environ, "LACUS_SERVER": uri.removeprefix("grpc://")}
-    ran = subprocess.run(command, cwd=suite, env=environment, capture_output=True, text=True, timeout=300)
-    process.terminate()
+    with serving(made_writable(tmp_path)) as uri:
+        environment = {**os.environ, "LACUS_SERVER": uri.removeprefix("grpc://")}
+        ran = subprocess.run(command, cwd=suite, env=environment, capture_output=True, text=True, timeout=300)
     outcomes = re.findall(r"^(PASSED|FAILED|ERROR) \S*::(\w+)", ran.stdout, re.M)
     failed = {name for outcome, name in outcomes if outcome != "PASSED"}
     passed = [name for outcome, name in outcomes if outcome == "PASSED"]

@@ -13,9 +13,8 @@ import pyarrow as pa
 import pytest
 import trustme
 
-from conftest import BIN, started
+from conftest import BIN, WRITABLE, made_writable, serving
 
-LAKE = '[lake]\nname = "lab"\nwrite_to = "disk"\n[store.disk]\nurl = "store"\nwritable = true\n'
 ON_S3 = """
 [lake]
 name = "lab"
@@ -31,9 +30,7 @@ writable = true
 
 @pytest.fixture
 def lab(tmp_path: pathlib.Path) -> pathlib.Path:
-    (tmp_path / "store").mkdir()
-    (tmp_path / "lacus.toml").write_text(LAKE)
-    return tmp_path
+    return made_writable(tmp_path)
 
 
 def sql(lake: pathlib.Path, text: str) -> str:
@@ -76,14 +73,11 @@ def test_nanoseconds_and_names_that_delta_has_not(lab: pathlib.Path) -> None:
 
 def test_many_small_appends_are_merged(lab: pathlib.Path) -> None:
     sql(lab, "CREATE TABLE log (i BIGINT)")
-    process, uri = started([BIN, "--lake", str(lab), "serve", "--listen", "127.0.0.1:0"], "serving lake")
-    with flightsql.connect(uri, autocommit=True) as connection, connection.cursor() as cursor:
+    with serving(lab) as uri, flightsql.connect(uri, autocommit=True) as connection, connection.cursor() as cursor:
         for number in range(150):
             cursor.execute(f"INSERT INTO log VALUES ({number})")
         cursor.execute("SELECT count(*), sum(i) FROM log")
         assert cursor.fetchall() == [(150, 11175)]
-    process.terminate()
-    assert process.wait(timeout=60) == 0
     delta = table(lab, "log")
     assert delta.version() > 150
     assert len(delta.file_uris()) < 64, "small files were not merged"
@@ -95,21 +89,16 @@ def test_many_small_appends_are_merged(lab: pathlib.Path) -> None:
 def shared(request: pytest.FixtureRequest, tmp_path: pathlib.Path, lake_environment: dict[str, str]) -> Iterator[list[str]]:
     """Two servers over one store, which know nothing of one another."""
     if request.param == "folder":
-        (tmp_path / "store").mkdir()
-        (tmp_path / "lacus.toml").write_text(LAKE)
+        made_writable(tmp_path)
     else:
         (tmp_path / "lacus.toml").write_text(ON_S3.format(folder=tmp_path.name, endpoint=lake_environment["LACUS_DEMO_S3"]))
-    servers = []
     for name in ("one", "two"):
         # Each has its own state.
         file = tmp_path / name
         file.mkdir()
         (file / "lacus.toml").write_text((tmp_path / "lacus.toml").read_text().replace('url = "store"', f'url = "{tmp_path / "store"}"'))
-        servers.append(started([BIN, "--lake", str(file), "serve", "--listen", "127.0.0.1:0"], "serving lake"))
-    yield [uri for _, uri in servers]
-    for process, _ in servers:
-        process.terminate()
-        assert process.wait(timeout=60) == 0
+    with serving(tmp_path / "one") as one, serving(tmp_path / "two") as two:
+        yield [one, two]
 
 
 def test_several_writers_on_several_servers(shared: list[str]) -> None:
@@ -166,8 +155,7 @@ PASSWORD = "correct horse"
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, pathlib.Path, pathlib.Path]]:
     """A server with a certificate and a user; its address, the certificate of those who made it, and its folder."""
-    folder = tmp_path_factory.mktemp("guarded")
-    (folder / "store").mkdir()
+    folder = made_writable(tmp_path_factory.mktemp("guarded"))
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     issued = authority.issue_cert("localhost", "127.0.0.1")
@@ -176,11 +164,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, pat
         part.write_to_path(str(folder / "chain.pem"), append=True)
     made = subprocess.run([BIN, "hash-password"], input=f"{PASSWORD}\n", capture_output=True, text=True, check=True).stdout.strip()
     assert made.startswith("$argon2id$")
-    (folder / "lacus.toml").write_text(f'{LAKE}[serve]\ncertificate = "chain.pem"\nkey = "key.pem"\n[user.ada]\npassword = \'{made}\'\n')
-    process, uri = started([BIN, "--lake", str(folder), "serve", "--listen", "0.0.0.0:0"], "serving lake")
-    yield uri.replace("0.0.0.0", "127.0.0.1"), folder / "ca.pem", folder
-    process.terminate()
-    assert process.wait(timeout=60) == 0
+    (folder / "lacus.toml").write_text(f'{WRITABLE}[serve]\ncertificate = "chain.pem"\nkey = "key.pem"\n[user.ada]\npassword = \'{made}\'\n')
+    with serving(folder, "--listen", "0.0.0.0:0") as uri:
+        yield uri.replace("0.0.0.0", "127.0.0.1"), folder / "ca.pem", folder
 
 
 def options(ca: pathlib.Path, user: str | None = None, password: str | None = None) -> dict[str, str]:
@@ -229,22 +215,20 @@ def test_nothing_listens_unsafely(lab: pathlib.Path) -> None:
     assert "can be reached from other machines" in refused("--listen", "0.0.0.0:0")
     assert "certificate" in refused("--listen", "0.0.0.0:0")
     assert "can be reached from other machines" in refused("--listen", "0.0.0.0:0", "--token")
-    (lab / "lacus.toml").write_text(LAKE + "[user.ada]\npassword = 'secret'\n")
+    (lab / "lacus.toml").write_text(WRITABLE + "[user.ada]\npassword = 'secret'\n")
     assert "no hash by Argon2id" in refused("--listen", "127.0.0.1:0")
 
 
 def test_a_socket_and_a_token(lab: pathlib.Path) -> None:
     socket = lab / "lacus.sock"
-    process, uri = started([BIN, "--lake", str(lab), "serve", "--socket", str(socket)], "serving lake")
-    assert uri == f"grpc+unix://{socket}"
-    assert socket.stat().st_mode & 0o777 == 0o600
-    command = [BIN, "--connect", uri, "sql", "--format", "csv", "SELECT 1 AS one"]
-    assert subprocess.run(command, capture_output=True, text=True, timeout=60).stdout == "one\n1\n"
-    with flightsql.connect(f"flightsql://{socket}?transport=unix", autocommit=True) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT 2")
-        assert cursor.fetchall() == [(2,)]
-    process.terminate()
-    assert process.wait(timeout=60) == 0
+    with serving(lab, "--socket", str(socket)) as uri:
+        assert uri == f"grpc+unix://{socket}"
+        assert socket.stat().st_mode & 0o777 == 0o600
+        command = [BIN, "--connect", uri, "sql", "--format", "csv", "SELECT 1 AS one"]
+        assert subprocess.run(command, capture_output=True, text=True, timeout=60).stdout == "one\n1\n"
+        with flightsql.connect(f"flightsql://{socket}?transport=unix", autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT 2")
+            assert cursor.fetchall() == [(2,)]
     assert not socket.exists()
 
     process = subprocess.Popen([BIN, "--lake", str(lab), "serve", "--listen", "127.0.0.1:0", "--token"], stdout=subprocess.PIPE, text=True)
