@@ -96,7 +96,7 @@ section! {
         key: Option<String> = "none",
         /// The path of a socket in the file system to listen on, too. Only the user of the server can open it.
         socket: Option<String> = "none",
-        /// An address that tells of the server over HTTP: `/metrics` for Prometheus, `/health`, `/ready`. Only loopback addresses, too.
+        /// An address that tells of the server over HTTP: `/metrics` for Prometheus, `/health`, `/ready`. Only loopback addresses.
         http: Option<String> = "none",
         /// The collector that traces are sent to, by OTLP over HTTP: `http://127.0.0.1:4318`.
         otlp: Option<String> = "`OTEL_EXPORTER_OTLP_ENDPOINT`",
