@@ -49,7 +49,7 @@ test: build wheel ## Everything that CI runs
 	  LACUS_CORPUS=$(CORPUS) LACUS_CORPUS_ONLY=array/ cargo test --workspace --locked --quiet
 	cd $(CARGO_TARGET_DIR)/debug/examples && ./add_a_format && ./embed > /dev/null
 	$(PYTHON) testdata/corpus/compare.py testdata/arrays
-	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_NPM=$(CACHE)/npm LACUS_ALTERTABLE=$(ALTERTABLE) \
+	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_NPM=$(CACHE)/npm LACUS_ALTERTABLE=$(ALTERTABLE) LACUS_HARLEQUIN=$(CACHE)/harlequin \
 	  $(VENV)/bin/pytest -q -p no:cacheprovider python/tests
 
 conformance: build ## Every SQL test of DataFusion through a server: what passes, what fails and why

@@ -221,7 +221,7 @@ def missing_table(connection: flightsql.Connection) -> None:
 
 
 def statistics(connection: flightsql.Connection) -> None:
-    refused(adbc_driver_manager.NotSupportedError, lambda: connection.adbc_get_statistics())  # type: ignore[attr-defined]
+    refused(adbc_driver_manager.NotSupportedError, lambda: connection.adbc_get_statistics())
 
 
 def autocommit_off(server: Server) -> None:

@@ -1,11 +1,17 @@
-"""Clients that others wrote, against a running `lacus serve`: the official ADBC driver, pandas, polars."""
+"""Clients that others wrote, against a running `lacus serve`: the official ADBC driver, pandas, polars, notebooks."""
+
+import pathlib
+import re
 
 import adbc_driver_flightsql.dbapi as flightsql
 import adbc_driver_manager
+import nbclient
+import nbformat.v4
 import pandas
 import polars
 import pyarrow as pa
 import pytest
+from conftest import ROOT
 
 
 @pytest.fixture
@@ -117,6 +123,18 @@ def test_pandas_and_polars(server: str, connection) -> None:
     uri = server.replace("grpc://", "flightsql://") + "?transport=tcp"
     by_uri = polars.read_database_uri("SELECT count(*) AS n FROM ten", uri, engine="adbc")
     assert by_uri["n"].to_list() == [10]
+
+
+def test_the_cells_of_a_notebook(server: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    page = (ROOT / "docs" / "clients.md").read_text().replace("grpc://127.0.0.1:50051", server)
+    section = page.split("\n## A notebook\n")[1].split("\n## ")[0]
+    cells = [nbformat.v4.new_code_cell(cell) for cell in re.findall(r"^```python\n(.*?)^```$", section, re.M | re.S)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    shown = notebook.cells[-1].outputs[0]["data"]["text/html"]
+    assert re.findall(r"<td>(.*?)</td>", shown) == ["n8", "2.00", "n9", "2.25"]
 
 
 def test_a_client_that_goes_away_stops_its_query(server: str) -> None:

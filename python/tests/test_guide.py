@@ -16,7 +16,7 @@ from conftest import BIN, ROOT, TESTBED, TESTDATA
 import lacus
 
 DOCS = ROOT / "docs"
-PAGES = ["arrays", "embed", "guide", "install", "serve", "stores", "tables"]
+PAGES = ["arrays", "clients", "embed", "guide", "install", "serve", "stores", "tables"]
 KINDS = {"sh", "python", "sql", "toml", "rust", "output", "text"}
 EXAMPLE = (ROOT / "crates" / "lacus" / "examples" / "embed.rs").read_text()
 
@@ -41,7 +41,7 @@ class Reader:
         self.servers: list[subprocess.Popen] = []
         self.variables: dict[str, object] = {}
         self.shown = ""
-        self.ports = {"50051": str(free_port()), "9000": str(free_port())}
+        self.ports = {port: str(free_port()) for port in ("50051", "50052", "9000")}
         shutil.copytree(TESTDATA, folder / "testdata")
         shutil.copytree(DOCS / "deploy", folder / "docs" / "deploy")
         lake = folder / "testdata" / "lacus.toml"
