@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use lacus_core::{Error, Kind, Principal, Result, nearest};
@@ -226,7 +226,7 @@ impl Activity {
             kill: CancellationToken::new(),
         });
         held(&self.queries).current.insert(record.id.clone(), Arc::clone(&record));
-        Recorded { activity: Arc::clone(self), record, whole: true }
+        Recorded { activity: Arc::clone(self), record, extent: Extent::Whole }
     }
 
     /// All records: those of running queries by their beginning, then those that ended, the last first.
@@ -264,7 +264,7 @@ impl Activity {
     }
 
     /// Waits until the query may run. It may for as long as the permit is kept.
-    pub(crate) async fn slot(self: Arc<Self>, record: Arc<Record>) -> Result<OwnedSemaphorePermit> {
+    async fn slot(self: Arc<Self>, record: Arc<Record>) -> Result<OwnedSemaphorePermit> {
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             return Ok(slot);
         }
@@ -299,23 +299,80 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// The turn of a query, which ends with the last who holds it.
+pub(crate) type Slot = Arc<OwnedSemaphorePermit>;
+
 /// A record that is closed when this is dropped: as cancelled, unless the end was told.
 #[derive(Debug)]
 pub(crate) struct Recorded {
     pub(crate) activity: Arc<Activity>,
     pub(crate) record: Arc<Record>,
-    whole: bool,
+    extent: Extent,
+}
+
+/// What of a query a record is held for.
+#[derive(Debug)]
+enum Extent {
+    /// All of it.
+    Whole,
+    /// What ends before the query does.
+    Within,
+    /// One of those that are the query together.
+    Part(Arc<Parts>),
+}
+
+/// What the parts of a query share.
+#[derive(Debug)]
+struct Parts {
+    _whole: Recorded,
+    /// How many have not ended.
+    left: AtomicUsize,
+    /// The turn of those that run. With one each, a reader of all of them would wait for a part that waits for another one's turn.
+    slot: tokio::sync::Mutex<Weak<OwnedSemaphorePermit>>,
 }
 
 impl Recorded {
-    /// The same record for a part of the query, which ends before the query does.
+    /// The same record for what ends before the query does.
     pub(crate) fn part(&self) -> Self {
-        Self { activity: Arc::clone(&self.activity), record: Arc::clone(&self.record), whole: false }
+        Self { activity: Arc::clone(&self.activity), record: Arc::clone(&self.record), extent: Extent::Within }
+    }
+
+    /// The same record for parts that are the query together: it has ended when all of them have.
+    pub(crate) fn into_parts(self, count: usize) -> Vec<Self> {
+        let (activity, record) = (Arc::clone(&self.activity), Arc::clone(&self.record));
+        let parts = Arc::new(Parts { _whole: self, left: AtomicUsize::new(count), slot: tokio::sync::Mutex::default() });
+        let part = |parts: &Arc<Parts>| Self {
+            activity: Arc::clone(&activity),
+            record: Arc::clone(&record),
+            extent: Extent::Part(Arc::clone(parts)),
+        };
+        (0..count).map(|_| part(&parts)).collect()
+    }
+
+    /// Waits for the turn of the query.
+    pub(crate) fn slot(&self) -> impl Future<Output = Result<Slot>> + Send + use<> {
+        let (activity, record) = (Arc::clone(&self.activity), Arc::clone(&self.record));
+        let parts = if let Extent::Part(parts) = &self.extent { Some(Arc::clone(parts)) } else { None };
+        async move {
+            let Some(parts) = parts else { return Ok(Arc::new(activity.slot(record).await?)) };
+            let mut shared = parts.slot.lock().await;
+            if let Some(slot) = shared.upgrade() {
+                return Ok(slot);
+            }
+            let slot = Arc::new(activity.slot(record).await?);
+            *shared = Arc::downgrade(&slot);
+            Ok(slot)
+        }
     }
 
     /// Tells how the query ended.
     pub(crate) fn ended<T>(&self, outcome: std::result::Result<T, &Error>) {
-        if !self.whole && outcome.is_ok() {
+        let is_last = match &self.extent {
+            Extent::Whole => true,
+            Extent::Within => false,
+            Extent::Part(parts) => outcome.is_ok() && parts.left.fetch_sub(1, Ordering::Relaxed) == 1,
+        };
+        if outcome.is_ok() && !is_last {
             return;
         }
         self.record.reach(match outcome {
@@ -328,7 +385,7 @@ impl Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        if !self.whole {
+        if !matches!(self.extent, Extent::Whole) {
             return;
         }
         self.record.reach(Stage::Cancelled);

@@ -1,6 +1,7 @@
 //! What a client keeps between its queries: its schema, its settings and its temporary tables.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::arrow::array::RecordBatch;
@@ -17,6 +18,10 @@ pub(crate) const TEMPORARY: &str = "temp";
 /// The settings that a client may change begin with one of these: they shape plans and texts, never the use of the machine.
 const CHANGEABLE: [&str; 5] =
     ["datafusion.execution.", "datafusion.optimizer.", "datafusion.sql_parser.", "datafusion.explain.", "datafusion.format."];
+
+/// The part of the memory that the temporary tables of one session may take, and those of all: one of so many.
+const ONE_SESSION: usize = 10;
+const ALL_SESSIONS: usize = 4;
 
 /// The setting that says in which dialect texts are written.
 const DIALECT: &str = "datafusion.sql_parser.dialect";
@@ -47,7 +52,56 @@ struct Kept {
 struct Temporary {
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
+    room: Taken,
+}
+
+/// The room for the temporary tables of all sessions.
+#[derive(Debug)]
+pub(crate) struct Room {
+    taken: AtomicUsize,
+    /// What all sessions may hold, and what one may.
+    most: usize,
+    of_session: usize,
+}
+
+/// Room that is taken, given back when this is dropped.
+#[derive(Debug)]
+struct Taken {
+    room: Arc<Room>,
     bytes: usize,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.room.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Room {
+    /// Room in so many bytes of memory.
+    pub(crate) fn new(memory: usize) -> Self {
+        Self { taken: AtomicUsize::new(0), most: memory / ALL_SESSIONS, of_session: memory / ONE_SESSION }
+    }
+
+    /// Refuses more than one session may hold.
+    pub(crate) fn check_session(&self, wanted: usize) -> Result<()> {
+        check(wanted, self.of_session, "a session may hold")
+    }
+
+    fn take(self: &Arc<Self>, bytes: usize) -> Result<Taken> {
+        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
+        let taken = Taken { room: Arc::clone(self), bytes };
+        check(before + bytes, self.most, "all sessions together may hold")?;
+        Ok(taken)
+    }
+}
+
+fn check(wanted: usize, most: usize, whose: &str) -> Result<()> {
+    if wanted <= most {
+        return Ok(());
+    }
+    let message = format!("temporary tables would hold {} MiB, and {whose} {} MiB", wanted >> 20, most >> 20);
+    Err(Error::new(Kind::LimitExceeded, message).hint("drop some, or make a table that is none: CREATE TABLE"))
 }
 
 impl From<&Principal> for Session {
@@ -154,14 +208,14 @@ impl Session {
         Ok(Some(Arc::new(MemTable::try_new(Arc::clone(&table.schema), vec![table.batches.clone()])?)))
     }
 
-    /// Makes a temporary table; whether it was made. `most` bounds what all of this session hold.
+    /// Makes a temporary table; whether it was made.
     pub(crate) fn create(
         &self,
         name: &str,
         schema: SchemaRef,
         batches: Vec<RecordBatch>,
         if_exists: IfExists,
-        most: usize,
+        room: &Arc<Room>,
     ) -> Result<bool> {
         self.check_lasts("a temporary table")?;
         let mut held = self.held();
@@ -174,24 +228,26 @@ impl Session {
             _ => {}
         }
         let bytes = bytes_of(&batches);
-        let others: usize = held.tables.iter().filter(|(other, _)| *other != name).map(|(_, table)| table.bytes).sum();
-        check_room(others + bytes, most)?;
-        held.tables.insert(name.to_owned(), Temporary { schema, batches, bytes });
+        let others: usize = held.tables.iter().filter(|(other, _)| *other != name).map(|(_, table)| table.room.bytes).sum();
+        room.check_session(others + bytes)?;
+        let room = room.take(bytes)?;
+        held.tables.insert(name.to_owned(), Temporary { schema, batches, room });
         Ok(true)
     }
 
     /// Adds rows to a temporary table, or with `replace` puts them in the place of its own.
-    pub(crate) fn fill(&self, name: &str, batches: Vec<RecordBatch>, replace: bool, most: usize) -> Result<()> {
+    pub(crate) fn fill(&self, name: &str, batches: Vec<RecordBatch>, replace: bool, room: &Arc<Room>) -> Result<()> {
         let mut held = self.held();
-        let all: usize = held.tables.values().map(|table| table.bytes).sum();
+        let all: usize = held.tables.values().map(|table| table.room.bytes).sum();
         let table = held.tables.get_mut(name).ok_or_else(|| Error::new(Kind::NotFound, format!("the temporary table `{name}` is gone")))?;
         let bytes = bytes_of(&batches);
-        check_room(if replace { all - table.bytes + bytes } else { all + bytes }, most)?;
+        room.check_session(if replace { all - table.room.bytes + bytes } else { all + bytes })?;
+        let mut taken = room.take(bytes)?;
         if replace {
-            (table.batches, table.bytes) = (batches, bytes);
+            (table.batches, table.room) = (batches, taken);
         } else {
             table.batches.extend(batches);
-            table.bytes += bytes;
+            table.room.bytes += std::mem::take(&mut taken.bytes);
         }
         Ok(())
     }
@@ -219,15 +275,6 @@ impl Session {
     }
 }
 
-/// Refuses more than a session may hold.
-pub(crate) fn check_room(wanted: usize, most: usize) -> Result<()> {
-    if wanted <= most {
-        return Ok(());
-    }
-    let message = format!("temporary tables would hold {} MiB, and a session may hold {} MiB", wanted >> 20, most >> 20);
-    Err(Error::new(Kind::LimitExceeded, message).hint("drop some, or make a table that is none: CREATE TABLE"))
-}
-
 fn unknown_setting(name: &str, options: &ConfigOptions) -> Error {
     let entries = options.entries();
     let changeable = entries.iter().map(|entry| entry.key.as_str()).filter(|key| CHANGEABLE.iter().any(|prefix| key.starts_with(prefix)));
@@ -241,6 +288,31 @@ fn unknown_setting(name: &str, options: &ConfigOptions) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use datafusion::arrow::array::{ArrayRef, Int64Array};
+
+    #[test]
+    fn temporary_tables_share_a_room_and_give_it_back() -> Result<()> {
+        let room = Arc::new(Room::new(100_000));
+        let batch = RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(vec![7; 1000])) as ArrayRef)])?;
+        let make = |session: &Session, name: &str, batches: Vec<RecordBatch>| {
+            session.create(name, batch.schema(), batches, IfExists::Fail, &room).map_err(|error| error.message().to_owned())
+        };
+        let sessions: Vec<Session> = (0..4).map(|_| Session::new(&Principal::owner())).collect();
+        let too_much = make(&sessions[0], "a", vec![batch.clone(), batch.clone()]).err().unwrap_or_default();
+        assert!(too_much.contains("a session may hold"), "{too_much}");
+        for session in &sessions[..3] {
+            assert_eq!(make(session, "a", vec![batch.clone()]), Ok(true));
+        }
+        let refused = make(&sessions[3], "a", vec![batch.clone()]).err().unwrap_or_default();
+        assert!(refused.contains("all sessions together may hold"), "{refused}");
+        assert!(sessions[0].drop_temporary("a"));
+        assert_eq!(make(&sessions[3], "a", Vec::new()), Ok(true));
+        sessions[3].fill("a", vec![batch.clone()], false, &room)?;
+        sessions[3].fill("a", Vec::new(), true, &room)?;
+        drop(sessions);
+        assert_eq!(room.taken.load(Ordering::Relaxed), 0);
+        Ok(())
+    }
 
     #[test]
     fn settings_are_checked_when_they_are_set() -> Result<()> {

@@ -18,7 +18,7 @@ use lacus_storage::Stores;
 
 use crate::activity::Activity;
 use crate::catalog::{Catalog, Entry, Origin, TableEntry};
-use crate::client::Session;
+use crate::client::{Room, Session};
 use crate::functions::{BaseState, Function, FunctionKind};
 use crate::memory::SharedMemory;
 use crate::query::Deadline;
@@ -48,6 +48,7 @@ struct Shared {
     sinks: Vec<Arc<dyn Sink>>,
     limits: Limits,
     memory: Arc<SharedMemory>,
+    temporary: Arc<Room>,
     activity: Arc<Activity>,
     /// Whether equal parts of a plan run once.
     shares: bool,
@@ -234,7 +235,8 @@ impl EngineBuilder {
         let catalog = Arc::new(catalog);
         let lake_file = self.lake_file.map(|(file, stores)| WatchedFile { file, stores: Mutex::new(stores) });
         let (stores, sinks, limits) = (self.stores, self.sinks, self.limits);
-        let shared = Shared { base, stores, catalog, sinks, limits, memory, activity, shares, lake_file };
+        let temporary = Arc::new(Room::new(limits.memory));
+        let shared = Shared { base, stores, catalog, sinks, limits, memory, temporary, activity, shares, lake_file };
         Ok(Engine { shared: Arc::new(shared) })
     }
 }

@@ -10,17 +10,17 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_stream};
 use futures::future::ready;
-use futures::{Stream, ready, stream};
+use futures::{Stream, StreamExt, ready, stream};
 use lacus_core::{Error, Kind, Result};
 use lacus_storage::StoreReads;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 use tracing::{Instrument, Span};
 
-use crate::activity::{Recorded, Stage};
+use crate::activity::{Recorded, Slot, Stage};
 use crate::progress::QueryProgress;
 use crate::{explain, session};
 
@@ -59,6 +59,44 @@ pub(crate) struct RowsWork {
     /// Whether it explains, and so ends with what was read.
     pub(crate) explains: bool,
     pub(crate) fallback: Option<Fallback>,
+    /// The partitions that are run; all, unless others are run beside.
+    pub(crate) partitions: Option<Vec<usize>>,
+}
+
+impl RowsWork {
+    fn stream(self) -> Result<SendableRecordBatchStream> {
+        let Self { plan, task, partitions, .. } = self;
+        let Some(partitions) = partitions else { return Ok(execute_stream(plan, task)?) };
+        let mut merged = RecordBatchReceiverStream::builder(plan.schema(), partitions.len());
+        for partition in partitions {
+            let (mut rows, sender) = (plan.execute(partition, Arc::clone(&task))?, merged.tx());
+            merged.spawn(async move {
+                while let Some(batch) = rows.next().await {
+                    // Nobody reads on, or needs to after an error.
+                    let is_last = batch.is_err();
+                    if sender.send(batch).await.is_err() || is_last {
+                        break;
+                    }
+                }
+                Ok(())
+            });
+        }
+        Ok(merged.build())
+    }
+}
+
+/// Whether each partition of a plan is computed of one partition of what it reads, so that some can be read without the others.
+fn has_independent_partitions(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let partitions = plan.output_partitioning().partition_count();
+    match plan.children().as_slice() {
+        [] => true,
+        [child] => {
+            !plan.is::<RepartitionExec>()
+                && child.output_partitioning().partition_count() == partitions
+                && has_independent_partitions(child)
+        }
+        _ => false,
+    }
 }
 
 /// What a query is planned from again when the table of a hash join, or rows that are kept for several places, do not fit: by sorting and
@@ -83,7 +121,7 @@ impl Fallback {
         *config = std::mem::take(config).with_target_partitions(partitions).with_batch_size(batch);
         config.options_mut().optimizer.prefer_hash_join = false;
         let plan = session::physical_plan(&state, &logical, false).await?;
-        Ok(RowsWork { plan, task: state.task_ctx(), explains: explain::is_explanation(&logical), fallback: None })
+        Ok(RowsWork { plan, task: state.task_ctx(), explains: explain::is_explanation(&logical), fallback: None, partitions: None })
     }
 
     /// Whether an error is one that this helps against.
@@ -161,6 +199,36 @@ impl Query {
         }
     }
 
+    /// Whether the rows come in an order that the text asks for.
+    pub fn is_ordered(&self) -> bool {
+        match &self.work {
+            Work::Rows(rows) => rows.plan.output_partitioning().partition_count() == 1 && rows.plan.output_ordering().is_some(),
+            Work::Done | Work::Kept { .. } => false,
+        }
+    }
+
+    /// The query in at most `most` parts that can be read at once or one after another, each by another reader: together they have all
+    /// rows, in no order. It is one part when the rows are ordered, or are computed together.
+    ///
+    /// The parts are one query in all records, run in one turn, and share its memory and its deadline. A part that is never read cancels
+    /// the query when it is dropped.
+    pub fn into_parts(self, most: usize) -> Vec<Self> {
+        let Self { schema, work, deadline, recorded } = self;
+        let (Work::Rows(rows), true) = (&work, most > 1) else { return vec![Self { schema, work, deadline, recorded }] };
+        let partitions = rows.plan.output_partitioning().partition_count();
+        if rows.explains || partitions == 1 || !has_independent_partitions(&rows.plan) {
+            return vec![Self { schema, work, deadline, recorded }];
+        }
+        let count = most.min(partitions);
+        let part = |(place, recorded): (usize, Recorded)| {
+            let partitions = Some((place..partitions).step_by(count).collect());
+            // Other parts may have given rows when one is short of memory, so that none can be planned anew.
+            let part = RowsWork { plan: Arc::clone(&rows.plan), task: Arc::clone(&rows.task), explains: false, fallback: None, partitions };
+            Self { schema: Arc::clone(&schema), work: Work::Rows(Box::new(part)), deadline, recorded }
+        };
+        recorded.into_parts(count).into_iter().enumerate().map(part).collect()
+    }
+
     /// Tells how far the query is, once it runs.
     pub fn progress(&self) -> QueryProgress {
         let known = self.recorded.record.watch();
@@ -197,7 +265,7 @@ impl Query {
             }
             Work::Rows(rows) => {
                 let explains = rows.explains;
-                let slot = takes_turn.then(|| Arc::clone(&recorded.activity).slot(Arc::clone(&recorded.record)));
+                let slot = takes_turn.then(|| recorded.slot());
                 let turn = async move {
                     let slot = match slot {
                         Some(slot) => Some(slot.await?),
@@ -238,7 +306,7 @@ pub struct ResultStream {
 }
 
 /// A plan that waits for its turn.
-type Turn = Pin<Box<dyn Future<Output = Result<(RowsWork, Option<OwnedSemaphorePermit>)>> + Send>>;
+type Turn = Pin<Box<dyn Future<Output = Result<(RowsWork, Option<Slot>)>> + Send>>;
 
 /// Where a stream is.
 enum Body {
@@ -252,7 +320,7 @@ enum Body {
 
 struct Running {
     batches: SendableRecordBatchStream,
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Slot>,
     /// Kept until the first batch is there.
     fallback: Option<Fallback>,
 }
@@ -288,14 +356,14 @@ impl ResultStream {
         Poll::Ready(Some(Err(error)))
     }
 
-    fn run(&mut self, rows: RowsWork, slot: Option<OwnedSemaphorePermit>) -> Result<()> {
+    fn run(&mut self, mut rows: RowsWork, slot: Option<Slot>) -> Result<()> {
         let record = &self.recorded.record;
         record.reach(Stage::Running);
         if let Some(progress) = record.watch() {
             progress.replan(Arc::clone(&rows.plan));
         }
-        let batches = execute_stream(rows.plan, rows.task)?;
-        self.body = Body::Running(Box::new(Running { batches, slot, fallback: rows.fallback }));
+        let fallback = rows.fallback.take();
+        self.body = Body::Running(Box::new(Running { batches: rows.stream()?, slot, fallback }));
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What the server keeps between two calls of a client: bounded in number and in time.
+//! What the server keeps between two calls of a client: bounded in number, in bytes and in time.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ pub(crate) struct Handles<T> {
     what: &'static str,
     lifetime: Duration,
     most: usize,
+    most_bytes: usize,
     entries: Mutex<HashMap<Bytes, Entry<T>>>,
 }
 
@@ -20,13 +21,15 @@ pub(crate) struct Handles<T> {
 struct Entry<T> {
     expires: Instant,
     principal: Principal,
+    /// What it takes of the memory, as far as that is known.
+    bytes: usize,
     value: T,
 }
 
 impl<T> Handles<T> {
-    /// Keeps at most `most` values, each for `lifetime`; `what` names one in messages.
-    pub(crate) fn new(what: &'static str, lifetime: Duration, most: usize) -> Self {
-        Self { what, lifetime, most, entries: Mutex::default() }
+    /// Keeps at most `most` values of together at most `most_bytes`, each for `lifetime`; `what` names one in messages.
+    pub(crate) fn new(what: &'static str, lifetime: Duration, most: usize, most_bytes: usize) -> Self {
+        Self { what, lifetime, most, most_bytes, entries: Mutex::default() }
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<Bytes, Entry<T>>> {
@@ -39,8 +42,8 @@ impl<T> Handles<T> {
         self.entries().retain(|_, entry| entry.expires > now);
     }
 
-    /// Keeps `value` and gives its handle.
-    pub(crate) fn keep(&self, value: T, principal: &Principal) -> Result<Bytes> {
+    /// Keeps `value`, which takes so many bytes, and gives its handle.
+    pub(crate) fn keep(&self, value: T, bytes: usize, principal: &Principal) -> Result<Bytes> {
         let handle = Bytes::copy_from_slice(&rand::random::<u128>().to_be_bytes());
         let now = Instant::now();
         let mut entries = self.entries();
@@ -50,8 +53,34 @@ impl<T> Handles<T> {
                 .hint("fetch or close what was asked for, then try again")
                 .retryable(true));
         }
-        entries.insert(handle.clone(), Entry { expires: now + self.lifetime, principal: principal.clone(), value });
+        self.check_bytes(bytes, entries.values().map(|entry| entry.bytes).sum())?;
+        entries.insert(handle.clone(), Entry { expires: now + self.lifetime, principal: principal.clone(), bytes, value });
         Ok(handle)
+    }
+
+    fn check_bytes(&self, bytes: usize, others: usize) -> Result<()> {
+        if bytes + others <= self.most_bytes {
+            return Ok(());
+        }
+        let (wanted, others, most) = (bytes.div_ceil(1 << 20), others >> 20, self.most_bytes >> 20);
+        let error = Error::new(
+            Kind::LimitExceeded,
+            format!("this {} takes {wanted} MiB, others {others} MiB, and {most} MiB may be kept", self.what),
+        );
+        Err(match bytes > self.most_bytes {
+            true => error.hint("bind fewer rows of parameters at once"),
+            false => error.hint("fetch or close what was asked for, then try again").retryable(true),
+        })
+    }
+
+    /// Changes the value, which takes so many bytes then.
+    pub(crate) fn change<R>(&self, handle: &Bytes, principal: &Principal, bytes: usize, visit: impl FnOnce(&mut T) -> R) -> Result<R> {
+        let others = self.entries().iter().filter(|(other, _)| *other != handle).map(|(_, entry)| entry.bytes).sum();
+        self.check_bytes(bytes, others)?;
+        self.visit(handle, principal, |entry| {
+            entry.bytes = bytes;
+            visit(&mut entry.value)
+        })
     }
 
     /// Takes the value out: a second call finds nothing.
@@ -64,13 +93,17 @@ impl<T> Handles<T> {
         entries.remove(handle).map(|entry| entry.value).ok_or_else(|| self.unknown())
     }
 
-    /// Looks at or changes the value, which then lives on for its lifetime.
-    pub(crate) fn with<R>(&self, handle: &Bytes, principal: &Principal, visit: impl FnOnce(&mut T) -> R) -> Result<R> {
+    /// Looks at the value, which then lives on for its lifetime.
+    pub(crate) fn with<R>(&self, handle: &Bytes, principal: &Principal, visit: impl FnOnce(&T) -> R) -> Result<R> {
+        self.visit(handle, principal, |entry| visit(&entry.value))
+    }
+
+    fn visit<R>(&self, handle: &Bytes, principal: &Principal, visit: impl FnOnce(&mut Entry<T>) -> R) -> Result<R> {
         let now = Instant::now();
         match self.entries().get_mut(handle) {
             Some(entry) if entry.principal == *principal && entry.expires > now => {
                 entry.expires = now + self.lifetime;
-                Ok(visit(&mut entry.value))
+                Ok(visit(entry))
             }
             _ => Err(self.unknown()),
         }
@@ -104,15 +137,29 @@ mod tests {
     #[test]
     fn a_value_is_taken_once_and_expires() -> Result<()> {
         let owner = Principal::owner();
-        let kept = Handles::new("result", Duration::from_secs(60), 1);
-        let handle = kept.keep(7, &owner)?;
+        let kept = Handles::new("result", Duration::from_secs(60), 1, 100);
+        let handle = kept.keep(7, 10, &owner)?;
         assert_eq!(kept.with(&handle, &owner, |value| *value)?, 7);
-        assert_eq!(kept.keep(8, &owner).map_err(|error| error.kind()), Err(Kind::LimitExceeded));
+        assert_eq!(kept.keep(8, 10, &owner).map_err(|error| error.kind()), Err(Kind::LimitExceeded));
         assert_eq!(kept.take(&handle, &owner)?, 7);
         assert_eq!(kept.take(&handle, &owner).map_err(|error| error.kind()), Err(Kind::NotFound));
-        let gone = Handles::new("result", Duration::ZERO, 1);
-        let handle = gone.keep(7, &owner)?;
+        let gone = Handles::new("result", Duration::ZERO, 1, 100);
+        let handle = gone.keep(7, 10, &owner)?;
         assert!(gone.take(&handle, &owner).is_err());
         Ok(())
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_in_bytes() -> Result<()> {
+        let owner = Principal::owner();
+        let kept = Handles::new("statement", Duration::from_secs(60), 10, 100);
+        assert!(kept.keep(0, 101, &owner).is_err_and(|error| !error.is_retryable()));
+        let (first, second) = (kept.keep(1, 60, &owner)?, kept.keep(2, 40, &owner)?);
+        assert!(kept.keep(3, 1, &owner).is_err_and(|error| error.is_retryable()));
+        assert!(kept.change(&first, &owner, 61, |value| *value = 9).is_err());
+        kept.forget(&second, &owner);
+        kept.change(&first, &owner, 100, |value| *value = 9)?;
+        assert_eq!(kept.take(&first, &owner)?, 9);
+        kept.keep(4, 100, &owner).map(drop)
     }
 }

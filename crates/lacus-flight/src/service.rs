@@ -29,6 +29,7 @@ use lacus_engine::{Engine, Prepared, Query, Session, named_parameters};
 use lacus_storage::Secret;
 use prost::Message;
 use prost_types::Timestamp;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Access, Caller, User};
@@ -36,7 +37,7 @@ use crate::handles::Handles;
 use crate::keys::Named;
 use crate::running::Running;
 use crate::sessions::Connection;
-use crate::spool::{Spool, Told};
+use crate::spool::Spool;
 use crate::status::{to_status, unreadable};
 use crate::wire::Wire;
 use crate::{bind, encode, ingest, keys, metadata, session_options, sql_info, xdbc};
@@ -49,10 +50,22 @@ pub(crate) const RENEW: &str = "RenewFlightEndpoint";
 
 /// How long a plan waits to be fetched. Files may change meanwhile, which the fetch would report, so not for long.
 const PLAN_LIFETIME: Duration = Duration::from_secs(300);
-/// How many plans may wait to be fetched: each holds its session, about 0.2 MB.
+/// How many plans may wait to be fetched.
 const MOST_PLANS: usize = 1000;
-/// How many prepared statements may be open: each holds its text and two schemas.
+/// About what a plan takes, which holds the state that it was planned in.
+const PLAN_BYTES: usize = 200 << 10;
+/// What all plans may take; one that is bound to many rows of parameters is many.
+const MOST_PLAN_BYTES: usize = 256 << 20;
+/// The header by which a client says how many endpoints it reads.
+const ENDPOINTS: &str = "endpoints";
+/// How many endpoints a result may have.
+const MOST_ENDPOINTS: usize = 64;
+/// How many prepared statements may be open.
 const MOST_STATEMENTS: usize = 10_000;
+/// About what each column of a result and each parameter takes in a prepared statement, beside its text.
+const COLUMN_BYTES: usize = 300;
+/// What all prepared statements may take, with what is bound to them.
+const MOST_STATEMENT_BYTES: usize = 256 << 20;
 /// How long a prepared statement lives after its last use.
 const PREPARED_LIFETIME: Duration = Duration::from_secs(3600);
 
@@ -87,6 +100,15 @@ struct Statement {
     rows: Option<Vec<Vec<ScalarValue>>>,
 }
 
+impl Statement {
+    /// About what it takes.
+    fn bytes(&self) -> usize {
+        let columns = self.prepared.schema.fields().len() + self.prepared.parameters.len();
+        let bound: usize = self.rows.iter().flatten().flatten().map(ScalarValue::size).sum();
+        self.sql.len() + (1 + columns) * COLUMN_BYTES + bound
+    }
+}
+
 /// The Flight SQL service over one engine.
 pub(crate) struct Service {
     engine: Engine,
@@ -101,9 +123,10 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new(engine: Engine, users: Vec<User>, token: Option<Secret>) -> Result<Self> {
         let types = xdbc::types()?;
-        let waiting = Handles::new("result", PLAN_LIFETIME, MOST_PLANS);
-        let statements = Handles::new("prepared statement", PREPARED_LIFETIME, MOST_STATEMENTS);
-        let spools = Handles::new("result", SPOOL_LIFETIME, MOST_SPOOLS);
+        let waiting = Handles::new("result", PLAN_LIFETIME, MOST_PLANS, MOST_PLAN_BYTES);
+        let statements = Handles::new("prepared statement", PREPARED_LIFETIME, MOST_STATEMENTS, MOST_STATEMENT_BYTES);
+        // They lie on disk, where each has its share.
+        let spools = Handles::new("result", SPOOL_LIFETIME, MOST_SPOOLS, usize::MAX);
         let access = Access::new(users, token);
         Ok(Self { engine, types, running: Running::default(), waiting, statements, spools, access })
     }
@@ -134,7 +157,8 @@ impl Service {
         request: Request<FlightDescriptor>,
     ) -> Result<FlightInfo> {
         let wire = Wire::of(request.metadata())?;
-        let queries = self.engine.query_rows(sql, rows, session).await?;
+        let most = endpoints(request.metadata())?;
+        let mut queries = self.engine.query_rows(sql, rows, session).await?;
         let Some(first) = queries.first() else { return Err(Error::new(Kind::Internal, "a statement gave nothing")) };
         let schema = wire.schema(&first.schema());
         let mut info =
@@ -145,9 +169,26 @@ impl Service {
         if first.rows_written().is_some() {
             info = info.with_total_records(1);
         }
-        let statement_handle = self.waiting.keep(Waiting { schema, queries }, session.principal())?;
-        let ticket = TicketStatementQuery { statement_handle }.as_any().encode_to_vec();
-        Ok(info.with_endpoint(FlightEndpoint::new().with_ticket(Ticket::new(ticket))))
+        info = info.with_ordered(first.is_ordered());
+        let parts = match (queries.pop(), queries.is_empty()) {
+            (Some(query), true) => query.into_parts(most).into_iter().map(|part| vec![part]).collect(),
+            (last, _) => {
+                queries.extend(last);
+                vec![queries]
+            }
+        };
+        // The parts of a query share its plan.
+        let bytes = PLAN_BYTES / parts.len().max(1);
+        for queries in parts {
+            info = info.with_endpoint(endpoint(self.wait(Arc::clone(&schema), queries, bytes, session)?));
+        }
+        Ok(info)
+    }
+
+    /// Keeps what a client may fetch.
+    fn wait(&self, schema: SchemaRef, queries: Vec<Query>, bytes: usize, session: &Session) -> Result<Bytes> {
+        let bytes = bytes * queries.len();
+        self.waiting.keep(Waiting { schema, queries }, bytes, session.principal())
     }
 
     /// Computes a result in the background, and tells how far it is: what `PollFlightInfo` asks.
@@ -179,38 +220,40 @@ impl Service {
                 }
                 let limits = self.engine.limits();
                 let spool = Spool::begin(query, schema, limits.spill_directory.as_deref(), limits.spill / SPOOL_SHARE)?;
-                self.spools.keep(Arc::new(spool), principal)?
+                self.spools.keep(Arc::new(spool), 0, principal)?
             }
         };
         let spool = self.spools.with(&handle, principal, |spool| Arc::clone(spool))?;
         let told = spool.wait(POLL).await.inspect_err(|_| self.spools.forget(&handle, principal))?;
-        let info = FlightInfo::new().try_with_schema(&spool.schema)?.with_app_metadata(spool.query.clone());
-        let expires = expiration();
-        Ok(match told {
-            Told::Running(part) => {
-                let again = FlightDescriptor::new_cmd([POLLED, &handle].concat());
-                PollInfo::new().with_info(info).with_descriptor(again).try_with_progress(part)?.with_expiration_time(expires)
-            }
-            Told::Done(rows) => {
-                let info = info.with_endpoint(spooled(&handle)).with_total_records(i64::try_from(rows).unwrap_or(-1)).with_ordered(true);
-                PollInfo::new().with_info(info).try_with_progress(1.)?.with_expiration_time(expires)
-            }
+        let info = FlightInfo::new().try_with_schema(&spool.schema)?.with_app_metadata(spool.query.clone()).with_ordered(true);
+        let info = (0..told.segments).fold(info, |info, segment| info.with_endpoint(spooled(&segment_ticket(&handle, segment))));
+        let poll = PollInfo::new().try_with_progress(told.part)?.with_expiration_time(expiration());
+        Ok(match told.rows {
+            None => poll.with_info(info).with_descriptor(FlightDescriptor::new_cmd([POLLED, &handle].concat())),
+            Some(rows) => poll.with_info(info.with_total_records(i64::try_from(rows).unwrap_or(-1))),
         })
+    }
+
+    /// The result in the background of which a ticket stands for a segment.
+    fn spool_of(&self, ticket: &Bytes, principal: &Principal) -> Result<(Arc<Spool>, usize)> {
+        let (handle, segment) = ticket.split_at_checked(ticket.len().saturating_sub(1)).unwrap_or_default();
+        let spool = self.spools.with(&ticket.slice_ref(handle), principal, |spool| Arc::clone(spool))?;
+        Ok((spool, segment.first().copied().unwrap_or_default().into()))
     }
 
     /// Keeps a result that was computed in the background for longer.
     fn renew(&self, endpoint: Option<FlightEndpoint>, principal: &Principal) -> Result<FlightEndpoint> {
-        let handle = endpoint.and_then(|endpoint| handle_of(&endpoint));
-        let handle = handle.ok_or_else(|| Error::new(Kind::InvalidQuery, "the endpoint has no ticket of this server"))?;
+        let ticket = endpoint.and_then(|endpoint| handle_of(&endpoint));
+        let ticket = ticket.ok_or_else(|| Error::new(Kind::InvalidQuery, "the endpoint has no ticket of this server"))?;
         // Looking at it is what keeps it.
-        self.spools.with(&handle, principal, |_| ())?;
-        Ok(spooled(&handle))
+        self.spool_of(&ticket, principal)?;
+        Ok(spooled(&ticket))
     }
 
     /// Runs what waits under a ticket, once; or gives what was computed in the background, as often as it is asked for.
     fn run(&self, ticket: &Bytes, principal: &Principal, options: IpcWriteOptions) -> Result<FlightStream> {
-        if let Ok(spool) = self.spools.with(ticket, principal, |spool| Arc::clone(spool)) {
-            return Ok(encode::messages(Arc::clone(&spool.schema), options, spool.batches()?)? as FlightStream);
+        if let Ok((spool, segment)) = self.spool_of(ticket, principal) {
+            return Ok(encode::messages(Arc::clone(&spool.schema), options, spool.batches(segment)?)? as FlightStream);
         }
         let take = || {
             let waiting = self.waiting.take(ticket, principal)?;
@@ -264,7 +307,9 @@ impl Service {
         let is_update = prepared.is_command;
         let dataset_schema = message(&wire.schema(&prepared.schema))?;
         let parameter_schema = message(&bind::schema(&prepared.parameters, &names))?;
-        let prepared_statement_handle = self.statements.keep(Statement { sql, prepared, names, rows: None }, session.principal())?;
+        let statement = Statement { sql, prepared, names, rows: None };
+        let bytes = statement.bytes();
+        let prepared_statement_handle = self.statements.keep(statement, bytes, session.principal())?;
         Ok((ActionCreatePreparedStatementResult { prepared_statement_handle, dataset_schema, parameter_schema }, is_update))
     }
 
@@ -348,10 +393,33 @@ fn expiration() -> Timestamp {
     Timestamp { seconds: i64::try_from(at.as_secs()).unwrap_or(i64::MAX), nanos: 0 }
 }
 
-/// Where a result that was computed in the background is fetched.
-fn spooled(handle: &Bytes) -> FlightEndpoint {
-    let ticket = TicketStatementQuery { statement_handle: handle.clone() }.as_any().encode_to_vec();
-    FlightEndpoint { expiration_time: Some(expiration()), ..FlightEndpoint::new().with_ticket(Ticket::new(ticket)) }
+/// How many endpoints a client takes: one, unless it says that it reads several. Many read the first one alone, and would miss rows.
+///
+/// # Errors
+/// `InvalidQuery` for what is no number of endpoints.
+fn endpoints(headers: &MetadataMap) -> Result<usize> {
+    let Some(given) = headers.get(ENDPOINTS) else { return Ok(1) };
+    let number = given.to_str().ok().and_then(|number| number.parse().ok()).filter(|number| (1..=MOST_ENDPOINTS).contains(number));
+    number.ok_or_else(|| {
+        let message = format!("the header `{ENDPOINTS}` is `{}`", given.to_str().unwrap_or_default());
+        Error::new(Kind::InvalidQuery, message).hint(format!("send a number from 1 to {MOST_ENDPOINTS}"))
+    })
+}
+
+/// The ticket of a segment of a result that is computed in the background.
+fn segment_ticket(handle: &Bytes, segment: usize) -> Bytes {
+    // There are few of them.
+    [handle, &[segment as u8][..]].concat().into()
+}
+
+/// Where a segment of a result that was computed in the background is fetched.
+fn spooled(ticket: &Bytes) -> FlightEndpoint {
+    FlightEndpoint { expiration_time: Some(expiration()), ..endpoint(ticket.clone()) }
+}
+
+/// Where what a handle stands for is fetched: from whoever gave it.
+fn endpoint(statement_handle: Bytes) -> FlightEndpoint {
+    FlightEndpoint::new().with_ticket(Ticket::new(TicketStatementQuery { statement_handle }.as_any().encode_to_vec()))
 }
 
 /// The handle that the ticket of an endpoint names.
@@ -402,9 +470,9 @@ impl FlightSqlService for Service {
         let principal = session.principal();
         let handle = query.prepared_statement_handle;
         let bound = async {
-            let statement = self.statements.with(&handle, principal, |statement| statement.clone())?;
-            let rows = bind::rows(request.into_inner(), statement.prepared.parameters.len(), &statement.names).await?;
-            self.statements.with(&handle, principal, |statement| statement.rows = Some(rows))
+            let mut statement = self.statements.with(&handle, principal, Statement::clone)?;
+            statement.rows = Some(bind::rows(request.into_inner(), statement.prepared.parameters.len(), &statement.names).await?);
+            self.statements.change(&handle, principal, statement.bytes(), |kept| *kept = statement)
         };
         bound.await.map_err(|error| to_status(&error))?;
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) })
@@ -417,7 +485,7 @@ impl FlightSqlService for Service {
     ) -> Answer<FlightInfo> {
         let session = Self::session(&request)?;
         let planned = async {
-            let bound = |statement: &mut Statement| statement.rows.is_some() || statement.prepared.parameters.is_empty();
+            let bound = |statement: &Statement| statement.rows.is_some() || statement.prepared.parameters.is_empty();
             if !self.statements.with(&query.prepared_statement_handle, session.principal(), bound)? {
                 // Some clients bind after they have asked: the ticket is the statement, which the fetch runs.
                 let wire = Wire::of(request.metadata())?;
@@ -440,7 +508,7 @@ impl FlightSqlService for Service {
             let queries = self.engine.query_rows(&sql, &rows, &session).await?;
             let first = queries.first().ok_or_else(|| Error::new(Kind::Internal, "a statement gave nothing"))?;
             let schema = wire.schema(&first.schema());
-            let handle = self.waiting.keep(Waiting { schema, queries }, session.principal())?;
+            let handle = self.wait(schema, queries, PLAN_BYTES, &session)?;
             self.run(&handle, session.principal(), options)
         };
         answered(run.await)
@@ -455,7 +523,7 @@ impl FlightSqlService for Service {
         let principal = session.principal();
         let handle = query.prepared_statement_handle;
         let updated = async {
-            let statement = self.statements.with(&handle, principal, |statement| statement.clone())?;
+            let statement = self.statements.with(&handle, principal, Statement::clone)?;
             let rows = match statement.prepared.parameters.len() {
                 0 => vec![Vec::new()],
                 count => bind::rows(request.into_inner(), count, &statement.names).await?,

@@ -1,7 +1,7 @@
 //! Results that are computed while nobody fetches: `PollFlightInfo` tells how far they are, and they are kept on disk for a while.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Seek};
+use std::io::{BufReader, BufWriter, Seek, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,12 +20,25 @@ use tokio::task::AbortHandle;
 
 use crate::wire;
 
+/// The size on disk of the first segment; each is twice as large as the one before.
+const FIRST_SEGMENT: u64 = 64 << 20;
+/// How many segments a result has at most: clients fetch each by a call of its own.
+const MOST_SEGMENTS: usize = 8;
+
+/// A part of a result that is all there.
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    /// Where it begins in the file.
+    start: u64,
+    rows: u64,
+}
+
 /// How far a result is.
-#[derive(Debug, Clone)]
-enum Stage {
-    Running,
-    Done { rows: u64 },
-    Failed(Error),
+#[derive(Debug, Clone, Default)]
+struct Stage {
+    segments: Vec<Segment>,
+    /// How it ended, once it has.
+    end: Option<Result<()>>,
 }
 
 /// One result. Dropping it ends its query and gives its place on disk back.
@@ -49,11 +62,13 @@ impl Drop for Spool {
 
 /// What a poll tells.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Told {
-    /// It runs; the part that is done.
-    Running(f64),
-    /// All of it is there; its rows.
-    Done(u64),
+pub(crate) struct Told {
+    /// The part that is done, from 0 to 1.
+    pub(crate) part: f64,
+    /// How many segments can be fetched; more may follow.
+    pub(crate) segments: usize,
+    /// The rows of all, once all are there.
+    pub(crate) rows: Option<u64>,
 }
 
 fn unwritable(error: impl std::fmt::Display) -> Error {
@@ -74,16 +89,12 @@ impl Spool {
     /// Begins to run `query` into a file of at most `most` bytes in `folder`.
     pub(crate) fn begin(query: Query, schema: SchemaRef, folder: Option<&Path>, most: u64) -> Result<Self> {
         let (id, progress) = (query.id().to_owned(), query.progress());
-        let (tell, stage) = watch::channel(Stage::Running);
+        let (tell, stage) = watch::channel(Stage::default());
         let file = Arc::new(file(folder)?);
         let (into, columns) = (Arc::clone(&file), Arc::clone(&schema));
         let task = tokio::spawn(async move {
-            let stage = match run(query, columns, into, most).await {
-                Ok(rows) => Stage::Done { rows },
-                Err(error) => Stage::Failed(error),
-            };
-            // Nobody waits when the result was given up.
-            let _ = tell.send(stage);
+            let end = run(query, columns, into, (FIRST_SEGMENT, most), &tell).await;
+            tell.send_modify(|stage| stage.end = Some(end));
         });
         Ok(Self { schema, query: id, progress, told: Mutex::new(0.), stage, file, task: task.abort_handle() })
     }
@@ -95,21 +106,18 @@ impl Spool {
     pub(crate) async fn wait(&self, patience: Duration) -> Result<Told> {
         let mut stage = self.stage.clone();
         // An end of the waiting is no error: how far it is can be told all the same.
-        let waited = tokio::time::timeout(patience, stage.wait_for(|stage| !matches!(stage, Stage::Running)).map_ok(|_| ())).await;
-        let now = self.stage.borrow().clone();
-        if matches!((&waited, &now), (Ok(Err(_)), Stage::Running)) {
-            return Err(Error::new(Kind::Internal, "what computed the result stopped"));
-        }
-        match now {
-            Stage::Failed(error) => Err(error),
-            Stage::Done { rows } => Ok(Told::Done(rows)),
-            Stage::Running => {
-                let part = self.progress.now().part().unwrap_or(0.).clamp(0., 0.99);
-                let mut told = self.told();
-                *told = told.max(part);
-                Ok(Told::Running(*told))
-            }
-        }
+        let waited = tokio::time::timeout(patience, stage.wait_for(|stage| stage.end.is_some()).map_ok(|_| ())).await;
+        let Stage { segments, end } = self.stage.borrow().clone();
+        let rows = match (end, waited) {
+            (Some(Err(error)), _) => return Err(error),
+            (Some(Ok(())), _) => Some(segments.iter().map(|segment| segment.rows).sum()),
+            (None, Ok(Err(_))) => return Err(Error::new(Kind::Internal, "what computed the result stopped")),
+            (None, _) => None,
+        };
+        let mut told = self.told();
+        let part = if rows.is_some() { 1. } else { self.progress.now().part().unwrap_or(0.).clamp(0., 0.99) };
+        *told = told.max(part);
+        Ok(Told { part: *told, segments: segments.len(), rows })
     }
 
     /// A poisoned lock only means that another thread panicked; the number is valid at every instant.
@@ -117,17 +125,17 @@ impl Spool {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The batches, of which all are there; any number of times.
+    /// The batches of a segment; any number of times.
     ///
     /// # Errors
-    /// `InvalidQuery` while it still runs.
-    pub(crate) fn batches(&self) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        match &*self.stage.borrow() {
-            Stage::Done { .. } => {}
-            Stage::Failed(error) => return Err(error.clone()),
-            Stage::Running => return Err(Error::new(Kind::InvalidQuery, "the result is not complete yet").hint("poll until it is")),
-        }
-        let opened = Reopened { file: Arc::clone(&self.file), at: 0 };
+    /// `NotFound` when there is no such segment.
+    pub(crate) fn batches(&self, segment: usize) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let start = self.stage.borrow().segments.get(segment).map(|segment| segment.start);
+        let start = start.ok_or_else(|| {
+            let error = Error::new(Kind::NotFound, "the result has no such part yet");
+            error.hint("PollFlightInfo tells the endpoints of those that there are")
+        })?;
+        let opened = Reopened { file: Arc::clone(&self.file), at: start };
         let reader = move || StreamReader::try_new(BufReader::new(opened), None).map_err(unreadable);
         let first = stream::once(async move { blocking(reader).await });
         Ok(first.map_ok(read).try_flatten().boxed())
@@ -171,44 +179,82 @@ impl std::io::Read for Reopened {
     }
 }
 
-async fn run(query: Query, schema: SchemaRef, file: Arc<File>, most: u64) -> Result<u64> {
+/// A segment that is being written.
+struct Writing {
+    writer: StreamWriter<BufWriter<Shared>>,
+    segment: Segment,
+}
+
+impl Writing {
+    fn begin(file: BufWriter<Shared>, start: u64, schema: &SchemaRef) -> Result<Self> {
+        let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+        Ok(Self { writer: StreamWriter::try_new_with_options(file, schema, options)?, segment: Segment { start, rows: 0 } })
+    }
+
+    /// Writes a batch, and tells where the file ends.
+    fn write(&mut self, batch: &RecordBatch, most: u64) -> Result<u64> {
+        self.writer.write(batch).map_err(unwritable)?;
+        self.segment.rows += batch.num_rows() as u64;
+        let end = self.writer.get_mut().stream_position().map_err(unwritable)?;
+        if end > most {
+            return Err(unwritable(format!("it takes more than {} MiB", most >> 20)));
+        }
+        Ok(end)
+    }
+
+    /// Ends the segment, all of which is in the file then.
+    fn finish(mut self) -> Result<(Segment, BufWriter<Shared>)> {
+        self.writer.finish().map_err(unwritable)?;
+        let mut file = self.writer.into_inner().map_err(unwritable)?;
+        file.flush().map_err(unwritable)?;
+        Ok((self.segment, file))
+    }
+}
+
+/// Writes the result, the first segment of which has the size that is given, and tells of each segment that is there.
+async fn run(query: Query, schema: SchemaRef, file: Arc<File>, (mut size, most): (u64, u64), tell: &watch::Sender<Stage>) -> Result<()> {
     let mut batches = query.stream()?;
-    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
-    let mut writer = StreamWriter::try_new_with_options(BufWriter::new(Shared(file)), &schema, options)?;
-    let mut rows = 0;
+    let mut writing = Writing::begin(BufWriter::new(Shared(file)), 0, &schema)?;
+    let mut count = 1;
     while let Some(batch) = batches.try_next().await? {
         let batch = wire::batch(&batch, &schema)?;
-        rows += batch.num_rows() as u64;
-        writer = blocking(move || {
-            writer.write(&batch).map_err(unwritable)?;
-            let length = writer.get_mut().stream_position().map_err(unwritable)?;
-            if length > most {
-                return Err(unwritable(format!("it takes more than {} MiB", most >> 20)));
+        let columns = Arc::clone(&schema);
+        let is_last = count == MOST_SEGMENTS;
+        let (next, ended) = blocking(move || {
+            let end = writing.write(&batch, most)?;
+            if is_last || end - writing.segment.start < size {
+                return Ok((writing, None));
             }
-            Ok(writer)
+            let (segment, mut file) = writing.finish()?;
+            let start = file.stream_position().map_err(unwritable)?;
+            Ok((Writing::begin(file, start, &columns)?, Some(segment)))
         })
         .await?;
+        writing = next;
+        if let Some(segment) = ended {
+            (count, size) = (count + 1, size * 2);
+            tell.send_modify(|stage| stage.segments.push(segment));
+        }
     }
-    blocking(move || {
-        writer.finish().map_err(unwritable)?;
-        writer.into_inner().map_err(unwritable)?.into_inner().map_err(unwritable)?;
-        Ok(())
-    })
-    .await?;
-    Ok(rows)
+    let (segment, _) = blocking(move || writing.finish()).await?;
+    // The schema alone is a segment when there are no rows at all.
+    if segment.rows > 0 || count == 1 {
+        tell.send_modify(|stage| stage.segments.push(segment));
+    }
+    Ok(())
 }
 
 /// A file that is written by one.
 #[derive(Debug)]
 struct Shared(Arc<File>);
 
-impl std::io::Write for Shared {
+impl Write for Shared {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        std::io::Write::write(&mut self.0.as_ref(), bytes)
+        Write::write(&mut self.0.as_ref(), bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        std::io::Write::flush(&mut self.0.as_ref())
+        Write::flush(&mut self.0.as_ref())
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::sql::{ActionCreatePreparedStatementRequest, Any, ProstMessageExt};
@@ -12,12 +13,13 @@ use arrow_flight::{
     PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
 };
 use bytes::Bytes;
-use futures::{Stream, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use lacus_core::{Error, Kind, Result};
 use lacus_engine::Engine;
 use lacus_storage::Secret;
 use prost::Message;
-use tonic::metadata::MetadataValue;
+use tokio::time::Instant;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::User;
@@ -31,7 +33,7 @@ use crate::wire::Wire;
 const LARGEST_REQUEST: usize = 64 << 20;
 
 /// How often what nobody asked for in time is let go.
-const EXPIRES: std::time::Duration = std::time::Duration::from_secs(15);
+const EXPIRES: Duration = Duration::from_secs(15);
 
 type Answer<T> = Result<Response<T>, Status>;
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -123,6 +125,38 @@ fn of_message(status: Status) -> Status {
     }
 }
 
+/// How long a client waits for the end of its call. Until an answer begins, the transport keeps to it; of streams it knows nothing.
+fn patience(headers: &MetadataMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = number.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(number.saturating_mul(3600)),
+        "M" => Duration::from_secs(number.saturating_mul(60)),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+/// The messages that come in time; what makes them is dropped when it is over.
+fn until(messages: Messages<FlightData>, patience: Duration) -> Messages<FlightData> {
+    // Of a time that no clock reaches, there is no end.
+    let Some(end) = Instant::now().checked_add(patience) else { return messages };
+    Box::pin(stream::unfold(Some(messages), move |messages| async move {
+        let mut messages = messages?;
+        match tokio::time::timeout_at(end, messages.next()).await {
+            Ok(message) => message.map(|message| (message, Some(messages))),
+            Err(_) => {
+                let error = Error::new(Kind::DeadlineExceeded, format!("the call took longer than the {patience:?} that it was given"));
+                Some((Err(to_status(&error.hint("give it more time, or narrow the query"))), None))
+            }
+        }
+    }))
+}
+
 /// Tells the client the cookie by which it is known again.
 fn with_cookie<T>(mut response: Response<T>, cookie: Option<String>) -> Response<T> {
     if let Some(cookie) = cookie.and_then(|cookie| MetadataValue::try_from(cookie).ok()) {
@@ -197,8 +231,13 @@ impl FlightService for LacusFlight {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
+        let patience = patience(request.metadata());
         let (request, _) = self.admit(request).await?;
-        self.inner.do_get(request).await.map_err(of_message)
+        let answer = self.inner.do_get(request).await.map_err(of_message)?;
+        Ok(match patience {
+            Some(patience) => answer.map(|messages| until(messages, patience)),
+            None => answer,
+        })
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {

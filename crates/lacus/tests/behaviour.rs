@@ -24,6 +24,8 @@ mod listing;
 mod parquet_file;
 #[path = "behaviour/queries.rs"]
 mod queries;
+#[path = "behaviour/replays.rs"]
+mod replays;
 #[path = "behaviour/rules.rs"]
 mod rules;
 #[path = "behaviour/values.rs"]

@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use super::{Engine, Prepared};
 use crate::activity::{Record, Recorded};
-use crate::client::{Session, check_room};
+use crate::client::{Room, Session};
 use crate::copy::Target;
 use crate::memory::QueryMemory;
 use crate::planner::Planner;
@@ -26,9 +26,6 @@ use crate::session::Scope;
 use crate::statement::{self, Own, Parsed};
 use crate::writes::{self, Part, Place, Write};
 use crate::{copy, ddl, describe, explain, session, summarize};
-
-/// The part of the memory that the temporary tables of one session may take: one of so many.
-const TEMPORARY_SHARE: usize = 10;
 
 /// What to do with the rows of an ingest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,7 +225,13 @@ impl Engine {
         let schema = Arc::new(scope.noticed(told_schema(&logical)));
         let explains = explain::is_explanation(&logical);
         let plan = session::physical_plan(state, &logical, self.shared.shares).await?;
-        let rows = RowsWork { plan, task: state.task_ctx(), explains, fallback: Some(Fallback { logical, state: state.clone() }) };
+        let rows = RowsWork {
+            plan,
+            task: state.task_ctx(),
+            explains,
+            fallback: Some(Fallback { logical, state: state.clone() }),
+            partitions: None,
+        };
         Ok(Ready { schema, work: Work::Rows(Box::new(rows)) })
     }
 
@@ -342,14 +345,14 @@ impl Engine {
         let name = match write.place() {
             Place::Lake(name) => name,
             Place::Temporary(name) => {
-                let most = self.shared.limits.memory / TEMPORARY_SHARE;
+                let room = &self.shared.temporary;
                 let (mut batches, mut bytes) = (Vec::new(), 0);
                 while let Some(batch) = rows.try_next().await? {
                     bytes += batch.get_array_memory_size();
-                    check_room(bytes, most)?;
+                    room.check_session(bytes)?;
                     batches.push(batch);
                 }
-                return Self::write_temporary(name, write, schema, batches, (before, counted), (session, most));
+                return Self::write_temporary(name, write, schema, batches, (before, counted), (session, room));
             }
         };
         let tables = self.shared.catalog.place_for_tables()?;
@@ -369,16 +372,16 @@ impl Engine {
         schema: SchemaRef,
         batches: Vec<RecordBatch>,
         (before, counted): (u64, &AtomicU64),
-        (session, most): (&Session, usize),
+        (session, room): (&Session, &Arc<Room>),
     ) -> Result<u64> {
         let count = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         match write {
             Write::Create { if_exists, .. } => {
-                session.create(name, schema, batches, *if_exists, most).map(|made| if made { count } else { 0 })
+                session.create(name, schema, batches, *if_exists, room).map(|made| if made { count } else { 0 })
             }
-            Write::Append { .. } => session.fill(name, batches, false, most).map(|()| count),
+            Write::Append { .. } => session.fill(name, batches, false, room).map(|()| count),
             Write::Rewrite { counts, .. } => {
-                session.fill(name, batches, true, most)?;
+                session.fill(name, batches, true, room)?;
                 Ok(counts.of(before, count, counted.load(Ordering::Relaxed)))
             }
         }

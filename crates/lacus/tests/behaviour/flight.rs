@@ -29,27 +29,27 @@ use tonic::{Code, Status};
 
 use crate::{TestResult, ask, engine, eventually};
 
-type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-struct Client {
-    calls: FlightServiceClient<Channel>,
+pub(crate) struct Client {
+    pub(crate) calls: FlightServiceClient<Channel>,
     serving: JoinHandle<lacus::Result<()>>,
 }
 
 impl Client {
-    async fn of(engine: Engine) -> Result<Self> {
+    pub(crate) async fn of(engine: Engine) -> Result<Self> {
         let server = Server::bind("127.0.0.1:0").await?;
         let uri = server.uri().replace("grpc://", "http://");
         let serving = tokio::spawn(server.serve(engine, std::future::pending()));
         Ok(Self { calls: FlightServiceClient::new(Channel::from_shared(uri)?.connect().await?), serving })
     }
 
-    async fn info(&mut self, command: &impl ProstMessageExt) -> Result<FlightInfo, Status> {
+    pub(crate) async fn info(&mut self, command: &impl ProstMessageExt) -> Result<FlightInfo, Status> {
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
         Ok(self.calls.get_flight_info(descriptor).await?.into_inner())
     }
 
-    async fn fetch(&mut self, ticket: Ticket) -> Result<RecordBatch> {
+    pub(crate) async fn fetch(&mut self, ticket: Ticket) -> Result<RecordBatch> {
         let messages = self.calls.do_get(ticket).await?.into_inner();
         let messages = messages.map_err(|status| FlightError::Tonic(Box::new(status)));
         let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
@@ -62,7 +62,7 @@ impl Client {
     }
 
     /// The rows of a command, whose schema is the one that was advertised, and the one that GetSchema tells.
-    async fn rows(&mut self, command: &impl ProstMessageExt) -> Result<RecordBatch> {
+    pub(crate) async fn rows(&mut self, command: &impl ProstMessageExt) -> Result<RecordBatch> {
         let info = self.info(command).await?;
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
         let told = Schema::try_from(SchemaResult { schema: self.calls.get_schema(descriptor).await?.into_inner().schema })?;
@@ -74,7 +74,7 @@ impl Client {
         Ok(batch)
     }
 
-    async fn act(&mut self, name: &str, body: Vec<u8>) -> Result<Vec<u8>, Status> {
+    pub(crate) async fn act(&mut self, name: &str, body: Vec<u8>) -> Result<Vec<u8>, Status> {
         let answers = self.calls.do_action(Action::new(name, body)).await?.into_inner();
         let answers: Vec<arrow_flight::Result> = answers.try_collect().await?;
         Ok(answers.first().map(|answer| answer.body.to_vec()).unwrap_or_default())
@@ -87,7 +87,7 @@ impl Drop for Client {
     }
 }
 
-fn query(sql: &str) -> CommandStatementQuery {
+pub(crate) fn query(sql: &str) -> CommandStatementQuery {
     CommandStatementQuery { query: sql.to_owned(), transaction_id: None }
 }
 
@@ -106,9 +106,9 @@ fn kinds() -> BTreeMap<u32, i8> {
     all.flat_map(|(ids, kind)| ids.map(move |id| (id, kind))).collect()
 }
 
-type Told = BTreeMap<u32, (i8, Arc<dyn Array>)>;
+pub(crate) type Told = BTreeMap<u32, (i8, Arc<dyn Array>)>;
 
-fn told(batch: &RecordBatch) -> Result<Told> {
+pub(crate) fn told(batch: &RecordBatch) -> Result<Told> {
     let names = batch.column(0).as_primitive::<UInt32Type>();
     let values = batch.column(1).as_any().downcast_ref::<UnionArray>().ok_or("the values are no union")?;
     Ok((0..batch.num_rows()).map(|row| (names.value(row), (values.type_id(row), values.value(row)))).collect())
@@ -503,6 +503,129 @@ async fn what_is_polled_is_cancelled_and_its_mistakes_are_told() -> TestResult {
     let wrong = FlightDescriptor::new_cmd(query("SELECT 1 / (value - 1) FROM generate_series(1, 2)").as_any().encode_to_vec());
     let failed = client.calls.poll_flight_info(wrong).await.map(|_| ()).map_err(|status| status.message().to_owned());
     assert!(failed.is_err_and(|message| message.contains("ivide by zero")));
+    Ok(())
+}
+
+/// A result that is large on disk comes in several endpoints, in their order, some of which can be fetched while the rest is computed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_result_is_polled_in_parts_that_keep_its_order() -> TestResult {
+    let mut client = Client::of(engine(Vec::new())?).await?;
+    // 96 bytes a row that nothing compresses.
+    let sql = "SELECT value, sha512(value::varchar) AS a, sha256(value::varchar) AS b FROM generate_series(1, 1500000) ORDER BY value";
+    let mut descriptor = FlightDescriptor::new_cmd(query(sql).as_any().encode_to_vec());
+    let mut before: Vec<Option<Ticket>> = Vec::new();
+    let info = loop {
+        let told = client.calls.poll_flight_info(descriptor).await?.into_inner();
+        let info = told.info.ok_or("no information")?;
+        let tickets: Vec<_> = info.endpoint.iter().map(|endpoint| endpoint.ticket.clone()).collect();
+        assert!(tickets.starts_with(&before), "endpoints are only added");
+        before = tickets;
+        match told.flight_descriptor {
+            Some(again) => descriptor = again,
+            None => break info,
+        }
+    };
+    assert!(info.ordered && info.endpoint.len() == 2, "{}", info.endpoint.len());
+    let mut next = 1;
+    for endpoint in &info.endpoint {
+        let rows = client.fetch(endpoint.ticket.clone().ok_or("no ticket")?).await?;
+        for value in rows.column(0).as_primitive::<Int64Type>().values() {
+            assert_eq!(*value, next);
+            next += 1;
+        }
+    }
+    assert_eq!((next, info.total_records), (1_500_001, 1_500_000));
+    let ticket = info.endpoint[1].ticket.clone().ok_or("no ticket")?.ticket;
+    let mut bytes = ticket.to_vec();
+    *bytes.last_mut().ok_or("an empty ticket")? += 1;
+    let missing = client.calls.do_get(Ticket::new(bytes)).await.map(|_| ()).map_err(|status| status.code());
+    assert_eq!(missing, Err(Code::NotFound));
+    Ok(())
+}
+
+/// The tickets of a query that is asked for in up to so many endpoints.
+async fn in_parts(client: &mut Client, sql: &str, most: &'static str) -> Result<FlightInfo, Status> {
+    let mut request = tonic::Request::new(FlightDescriptor::new_cmd(query(sql).as_any().encode_to_vec()));
+    request.metadata_mut().insert("endpoints", most.parse().map_err(|_| Status::internal("no header"))?);
+    Ok(client.calls.get_flight_info(request).await?.into_inner())
+}
+
+fn parquet_of(folder: &std::path::Path, files: i64) -> TestResult {
+    for file in 0..files {
+        let values = lacus::arrow::array::Int64Array::from_iter_values(file * 1000..(file + 1) * 1000);
+        let batch = RecordBatch::try_from_iter([("x", Arc::new(values) as Arc<dyn Array>)])?;
+        let out = std::fs::File::create(folder.join(format!("{file}.parquet")))?;
+        let mut writer = parquet::arrow::ArrowWriter::try_new(out, batch.schema(), None)?;
+        writer.write(&batch)?;
+        writer.close()?;
+    }
+    Ok(())
+}
+
+/// A client that says that it reads several endpoints gets as many as can be read apart, and one whose order counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_is_fetched_by_several_calls_that_are_one_query() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    parquet_of(folder.path(), 8)?;
+    // One turn: parts that took one each would wait for each other.
+    let limits = lacus::Limits { queries: 1, ..lacus::Limits::default() };
+    let engine = crate::limited(Vec::new(), limits)?;
+    let mut client = Client::of(engine.clone()).await?;
+    let from = format!("'{}/*.parquet'", folder.path().display());
+    let info = in_parts(&mut client, &format!("SELECT x + 1 AS y FROM {from} WHERE x % 2 = 0"), "8").await?;
+    assert!(info.endpoint.len() > 1 && !info.ordered, "{}", info.endpoint.len());
+    // The last first, and all of them open at once.
+    let mut streams = Vec::new();
+    for endpoint in info.endpoint.iter().rev() {
+        let messages = client.calls.do_get(endpoint.ticket.clone().ok_or("no ticket")?).await?.into_inner();
+        streams.push(FlightRecordBatchStream::new_from_flight_data(messages.map_err(|status| FlightError::Tonic(Box::new(status)))));
+    }
+    let mut all = BTreeSet::new();
+    for mut batches in streams.into_iter().rev() {
+        while let Some(batch) = batches.try_next().await? {
+            all.extend(batch.column(0).as_primitive::<Int64Type>().values().iter().copied());
+        }
+    }
+    assert_eq!(all, (0..8000).filter(|x| x % 2 == 0).map(|x| x + 1).collect());
+    let id = String::from_utf8(info.app_metadata.to_vec())?;
+    let state = format!("SELECT state, rows FROM system.queries WHERE id = '{id}'");
+    eventually("the query has ended", || engine.memory_held() == 0).await?;
+    assert_eq!(ask(&engine, &state).await?, "finished,4000");
+    // What is computed together is one endpoint; so is what has an order, and what nobody asks to split.
+    for sql in [format!("SELECT x % 7, count(*) FROM {from} GROUP BY 1"), format!("SELECT x FROM {from} ORDER BY x")] {
+        let info = in_parts(&mut client, &sql, "8").await?;
+        assert_eq!((info.endpoint.len(), info.ordered), (1, sql.contains("ORDER BY")), "{sql}");
+    }
+    assert_eq!(client.info(&query(&format!("SELECT x FROM {from}"))).await?.endpoint.len(), 1);
+    // A part that is cancelled ends the query.
+    let info = in_parts(&mut client, &format!("SELECT x FROM {from}"), "8").await?;
+    assert_eq!(cancel(&mut client, info.clone()).await?, CancelStatus::Cancelled);
+    let gone = client.calls.do_get(info.endpoint[1].ticket.clone().ok_or("no ticket")?).await.map(|_| ());
+    assert_eq!(gone.map_err(|status| status.code()), Err(Code::NotFound));
+    let id = String::from_utf8(info.app_metadata.to_vec())?;
+    assert_eq!(ask(&engine, &format!("SELECT state FROM system.queries WHERE id = '{id}'")).await?, "cancelled");
+    for wrong in ["0", "65", "many"] {
+        let refused = in_parts(&mut client, "SELECT 1", wrong).await.map(|_| ()).map_err(|status| status.code());
+        assert_eq!(refused, Err(Code::InvalidArgument), "{wrong}");
+    }
+    Ok(())
+}
+
+/// The time that a client gives a call ends what it began, whether an answer has begun or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_of_a_call_ends_its_query() -> TestResult {
+    let engine = engine(Vec::new())?;
+    let mut client = Client::of(engine.clone()).await?;
+    let info = client.info(&query(LONG)).await?;
+    let mut request = tonic::Request::new(info.endpoint[0].ticket.clone().ok_or("no ticket")?);
+    // Written by hand: a client that keeps to it by itself would hide what the server does.
+    request.metadata_mut().insert("grpc-timeout", "700m".parse()?);
+    let messages = client.calls.do_get(request).await?.into_inner();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(60), messages.try_collect::<Vec<_>>()).await?;
+    assert_eq!(ended.map(|_| ()).map_err(|status| status.code()), Err(Code::DeadlineExceeded));
+    eventually("the memory is given back", || engine.memory_held() == 0).await?;
+    let id = String::from_utf8(info.app_metadata.to_vec())?;
+    assert_eq!(ask(&engine, &format!("SELECT state FROM system.queries WHERE id = '{id}'")).await?, "cancelled");
     Ok(())
 }
 
