@@ -1,0 +1,243 @@
+//! Many requests of all kinds from many connections, after which a server holds what it held before: no memory, no task.
+//!
+//! `LACUS_SOAK_REQUESTS` says how many requests from how many connections, such as `10000,64`. What was planned and never fetched is let go
+//! after its time, which is waited for when there are more than a thousand requests; fewer are cancelled instead.
+#![expect(clippy::print_stdout, reason = "what was measured is the result")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arrow_flight::sql::client::FlightSqlServiceClient;
+use arrow_flight::sql::{CommandGetTables, SqlInfo};
+use arrow_flight::{Action, CancelFlightInfoRequest, FlightInfo};
+use futures::future::try_join_all;
+use lacus::arrow::array::{Int64Array, RecordBatch};
+use lacus::{Config, Engine, TryStreamExt};
+use lacus_server::Server;
+use peak_alloc::PeakAlloc;
+use prost::Message;
+use rand::{Rng, SeedableRng};
+use tokio::sync::Mutex;
+use tonic::transport::Channel;
+
+type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+/// How long a plan waits to be fetched, and how often those are let go that waited for longer.
+const FORGOTTEN: Duration = Duration::from_secs(300 + 15 + 5);
+/// A query that ends only when it is cancelled.
+const LONG: &str = "SELECT count(*) FROM generate_series(1, 1000000000000) AS a(x) WHERE x % 7 = 9";
+/// After so many the server has everything that it keeps.
+const WARM: usize = 1000;
+/// How long what was cancelled may take to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What may be left of the heap after the rest: a part of what was there before.
+const GROWTH: f64 = 0.05;
+/// What a request may leave in a short run, such as the queries that have ended, of which a thousand are remembered. A plan takes far more.
+const REMEMBERED: usize = 4000;
+
+type Client = FlightSqlServiceClient<Channel>;
+
+struct Load {
+    uri: String,
+    /// What was planned and is never fetched.
+    abandoned: Mutex<Vec<FlightInfo>>,
+    kinds: [Counted; 11],
+}
+
+/// How many requests of a kind there were, and the milliseconds that they took.
+#[derive(Debug, Default)]
+struct Counted {
+    requests: AtomicUsize,
+    milliseconds: AtomicUsize,
+}
+
+async fn fetched(client: &mut Client, info: FlightInfo) -> Result<usize> {
+    let mut rows = 0;
+    for endpoint in info.endpoint {
+        let mut batches = client.do_get(endpoint.ticket.ok_or("no ticket")?).await?;
+        while let Some(batch) = batches.try_next().await? {
+            rows += batch.num_rows();
+        }
+    }
+    Ok(rows)
+}
+
+async fn asked(client: &mut Client, sql: &str) -> Result<usize> {
+    let info = client.execute(sql.to_owned(), None).await?;
+    fetched(client, info).await
+}
+
+fn expect(is_so: bool, what: &str) -> Result<()> {
+    if is_so { Ok(()) } else { Err(what.into()) }
+}
+
+impl Load {
+    async fn one(&self, client: &mut Client, kind: usize) -> Result<()> {
+        let begun = tokio::time::Instant::now();
+        self.ask(client, kind).await.map_err(|error| format!("a request of kind {kind}: {error}"))?;
+        self.kinds[kind].requests.fetch_add(1, Ordering::Relaxed);
+        self.kinds[kind].milliseconds.fetch_add(begun.elapsed().as_millis() as usize, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn ask(&self, client: &mut Client, kind: usize) -> Result<()> {
+        match kind {
+            0 => expect(asked(client, "SELECT value, value % 7 AS k FROM generate_series(1, 20000)").await? == 20_000, "rows are missing"),
+            1 => {
+                let sql =
+                    "SELECT value % 1000 AS k, count(*), max(md5(value::varchar)) FROM generate_series(1, 20000) GROUP BY 1 ORDER BY 1";
+                expect(asked(client, sql).await? == 1000, "groups are missing")
+            }
+            2 => {
+                let mut statement = client.prepare("SELECT $1 + 1 AS x".to_owned(), None).await?;
+                statement.set_parameters(RecordBatch::try_from_iter([("1", Arc::new(Int64Array::from(vec![41])) as _)])?)?;
+                let info = statement.execute().await?;
+                expect(fetched(client, info).await? == 1, "no answer")?;
+                Ok(statement.close().await?)
+            }
+            3 => {
+                let command = CommandGetTables {
+                    catalog: None,
+                    db_schema_filter_pattern: None,
+                    table_name_filter_pattern: None,
+                    table_types: Vec::new(),
+                    include_schema: true,
+                };
+                let info = client.get_tables(command).await?;
+                fetched(client, info).await?;
+                let info = client.get_sql_info(vec![SqlInfo::FlightSqlServerName]).await?;
+                expect(fetched(client, info).await? == 1, "no name")
+            }
+            4 => expect(asked(client, "SELECT nosuch FROM nowhere").await.is_err(), "a mistake was answered"),
+            5 => {
+                let sql = "SELECT 100 / (value - 9000) FROM generate_series(1, 10000)";
+                expect(asked(client, sql).await.is_err(), "a division by zero was answered")
+            }
+            6 => {
+                self.abandoned.lock().await.push(client.execute("SELECT 1".to_owned(), None).await?);
+                Ok(())
+            }
+            7 => {
+                // A reader that goes away.
+                let info = client.execute(LONG.to_owned(), None).await?;
+                let ticket = info.endpoint.into_iter().next().and_then(|endpoint| endpoint.ticket).ok_or("no ticket")?;
+                let mut batches = client.do_get(ticket).await?;
+                let read = tokio::time::timeout(Duration::from_millis(50), batches.try_next()).await;
+                // An empty batch says that it goes on.
+                expect(!matches!(read, Ok(Ok(Some(batch))) if batch.num_rows() > 0), "it ended")
+            }
+            8 => {
+                let name = format!("t{:016x}", rand::random::<u64>());
+                client.execute_update(format!("CREATE TEMPORARY TABLE {name} AS SELECT value FROM generate_series(1, 1000)"), None).await?;
+                expect(client.execute_update(format!("INSERT INTO {name} VALUES (1), (2)"), None).await? == 2, "a wrong count")?;
+                client.execute_update(format!("DROP TABLE {name}"), None).await?;
+                Ok(())
+            }
+            9 => {
+                client.execute_update("SET datafusion.execution.time_zone = '+05:00'".to_owned(), None).await?;
+                client.execute_update("RESET datafusion.execution.time_zone".to_owned(), None).await?;
+                Ok(())
+            }
+            _ => {
+                // A connection of its own, with a session of its own.
+                let mut other = FlightSqlServiceClient::new(Channel::from_shared(self.uri.clone())?.connect().await?);
+                other.execute_update("CREATE TEMPORARY TABLE own (x BIGINT)".to_owned(), None).await?;
+                expect(asked(&mut other, "SELECT * FROM own").await? == 0, "rows from nowhere")
+            }
+        }
+    }
+
+    async fn many(&self, clients: &mut [Client], requests: usize, seed: u64) -> Result<()> {
+        let left = AtomicUsize::new(requests);
+        let work = clients.iter_mut().enumerate().map(|(place, client)| {
+            let left = &left;
+            async move {
+                let mut chance = rand::rngs::StdRng::seed_from_u64(seed + place as u64);
+                while left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+                    self.one(client, chance.random_range(0..self.kinds.len())).await?;
+                }
+                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+            }
+        });
+        try_join_all(work).await?;
+        Ok(())
+    }
+
+    /// Waits until nothing runs and nothing waits to be fetched.
+    async fn quiet(&self, engine: &Engine, client: &mut Client, waits: bool) -> Result<()> {
+        let abandoned = std::mem::take(&mut *self.abandoned.lock().await);
+        if waits {
+            drop(abandoned);
+            tokio::time::sleep(FORGOTTEN).await;
+        } else {
+            for info in abandoned {
+                let action = Action::new("CancelFlightInfo", CancelFlightInfoRequest::new(info).encode_to_vec());
+                client.inner_mut().do_action(action).await?.into_inner().try_collect::<Vec<_>>().await?;
+            }
+        }
+        let begun = tokio::time::Instant::now();
+        while engine.memory_held() > 0 {
+            expect(begun.elapsed() < PATIENCE, "memory is held by what was cancelled")?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_ends_as_it_began() -> Result<()> {
+    let asked = std::env::var("LACUS_SOAK_REQUESTS").unwrap_or_else(|_| "600,8".to_owned());
+    let (requests, connections) = asked.split_once(',').ok_or("LACUS_SOAK_REQUESTS is REQUESTS,CONNECTIONS")?;
+    let (requests, connections): (usize, usize) = (requests.parse()?, connections.parse()?);
+    let (warm, waits) = (WARM.min(requests / 2), requests > WARM);
+    let folder = tempfile::tempdir()?;
+    let engine = Config::discover(folder.path())?.engine()?;
+    let server = Server::bind("127.0.0.1:0").await?;
+    let uri = server.uri().replace("grpc://", "http://");
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(server.serve(engine.clone(), async move {
+        let _ = stopped.await;
+    }));
+    let load = Load { uri: uri.clone(), abandoned: Mutex::default(), kinds: Default::default() };
+    let connect = || async {
+        Ok::<_, tonic::transport::Error>(FlightSqlServiceClient::new(
+            Channel::from_shared(uri.clone()).unwrap_or_else(|_| unreachable!("it is an address")).connect().await?,
+        ))
+    };
+    let mut clients = try_join_all((0..connections).map(|_| connect())).await?;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+
+    load.many(&mut clients, warm, 1).await?;
+    load.quiet(&engine, &mut clients[0], waits).await?;
+    let (heap, alive) = (HEAP.current_usage(), tasks());
+    load.many(&mut clients, requests - warm, 1_000_000).await?;
+    load.quiet(&engine, &mut clients[0], waits).await?;
+    let (heap_after, alive_after) = (HEAP.current_usage(), tasks());
+
+    println!("{requests} requests from {connections} connections");
+    for (kind, counted) in load.kinds.iter().enumerate() {
+        let (count, milliseconds) = (counted.requests.load(Ordering::Relaxed), counted.milliseconds.load(Ordering::Relaxed));
+        println!("kind {kind}: {count} requests, {} ms each", milliseconds.checked_div(count).ok_or("there was no request of a kind")?);
+    }
+    println!("heap: {heap} bytes after {warm}, {heap_after} at the end ({:+.1}%)", 100. * (heap_after as f64 / heap as f64 - 1.));
+    println!("tasks: {alive} after {warm}, {alive_after} at the end");
+    assert!(alive_after <= alive, "{alive_after} tasks are left, {alive} were there");
+    // A short run has not remembered as many ended queries as it will, which is a bounded list.
+    let remembered = if waits { 0 } else { (requests - warm) * REMEMBERED };
+    let most = (heap as f64 * (1. + GROWTH)) as usize + remembered;
+    assert!(heap_after < most, "{heap_after} bytes are left, {heap} were there");
+
+    // A stop drains: what runs ends as it would.
+    let info = clients[0].execute("SELECT count(*) FROM generate_series(1, 3000000) AS a(x) WHERE x % 3 = 0".to_owned(), None).await?;
+    let draining = fetched(&mut clients[0], info);
+    let _ = stop.send(());
+    assert_eq!(draining.await?, 1);
+    drop(clients);
+    tokio::time::timeout(PATIENCE, serving).await???;
+    Ok(())
+}
