@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-OPTIONAL = ("IPython", "altair", "asyncio", "matplotlib", "multiprocessing", "numpy", "pandas", "polars", "pyarrow", "xarray")
+OPTIONAL = ("IPython", "altair", "asyncio", "matplotlib", "multiprocessing", "numpy", "pandas", "polars", "pyarrow", "sqlalchemy", "xarray")
 
 
 def test_import_brings_nothing_that_takes_long() -> None:
