@@ -1,5 +1,7 @@
 """The official ADBC driver against a server that keeps tables: the steps by which servers of Flight SQL are compared, in both forms of types."""
 
+import datetime
+import decimal
 import pathlib
 import random
 import signal
@@ -144,6 +146,32 @@ def test_many_rows_are_inserted_at_once(connection: flightsql.Connection) -> Non
     with connection.cursor() as cursor:
         cursor.executemany("INSERT INTO many VALUES (?, ?)", [])
     assert ask(connection, "SELECT count(*) FROM many") == [(98,)]
+
+
+@pytest.mark.parametrize("temporary", ["", "TEMPORARY "])
+def test_parameters_become_what_their_columns_are(connection: flightsql.Connection, temporary: str) -> None:
+    columns = "small INT, word TEXT, ratio REAL, level DECIMAL(10, 2), at TIMESTAMP, clock TIME, lasts INTERVAL, zoned TIMESTAMPTZ"
+    ask(connection, f"CREATE OR REPLACE {temporary}TABLE bound ({columns})")
+    clock, lasts = datetime.time(1, 2, 3, 4), datetime.timedelta(days=3, seconds=5)
+    at, zoned = datetime.datetime(2026, 11, 26, 10), datetime.datetime(2026, 11, 26, 10, tzinfo=datetime.timezone.utc)
+    row = (1, "w", 2.5, decimal.Decimal("3.25"), at, clock, lasts, zoned)
+    marks = ", ".join("?" * len(row))
+    for _ in range(2):
+        ask(connection, f"INSERT INTO bound VALUES ({marks})", row)
+    ask(connection, "UPDATE bound SET small = ? WHERE small = ?", (7, 1))
+    told = ask(connection, "SELECT small, word, ratio, level, at, clock, CAST(lasts AS VARCHAR), zoned FROM bound")
+    assert told == [(7, "w", 2.5, decimal.Decimal("3.25"), at, clock, "72 hours 5.000000000 secs", zoned)] * 2
+    assert ask(connection, "SELECT count(*) FROM bound WHERE clock = ? AND zoned = ?", (clock, zoned)) == [(2,)]
+    with pytest.raises(adbc_driver_manager.ProgrammingError, match="doesn't fit the column.*small"):
+        ask(connection, "INSERT INTO bound (small) VALUES (?)", (3_000_000_000,))
+
+
+def test_results_that_nobody_fetches_keep_nobody_out(connection: flightsql.Connection, address: str) -> None:
+    for _ in range(1100):
+        with connection.cursor() as cursor:
+            cursor.adbc_execute_partitions("SELECT 1")
+    with flightsql.connect(address, autocommit=True) as other:
+        assert ask(other, "SELECT 1") == [(1,)]
 
 
 def test_rows_are_poured_in(connection: flightsql.Connection) -> None:

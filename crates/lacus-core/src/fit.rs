@@ -24,6 +24,19 @@ pub fn fit_column(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
         .map_err(|error| Error::new(Kind::InvalidQuery, format!("a value doesn't fit the column: {error}")).with("column", field.name()))
 }
 
+/// The columns of `schema`, in the order of those of the batch, and fitted.
+///
+/// # Errors
+/// As [`fit_column`]; `InvalidQuery` for another number of columns.
+pub fn fit_columns(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    if batch.num_columns() != schema.fields().len() {
+        let message = format!("{} columns were given, and the table has {}", batch.num_columns(), schema.fields().len());
+        return Err(Error::new(Kind::InvalidQuery, message));
+    }
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| fit_column(column, field));
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<Vec<_>>>()?)?)
+}
+
 /// The columns of `schema`, found by name and fitted; one that the batch lacks is NULL, and one that the schema lacks is left out.
 ///
 /// # Errors

@@ -32,7 +32,7 @@ mod tables;
 mod types;
 
 pub use error::{Error, Kind, Result};
-pub use fit::{fit_batch, fit_column};
+pub use fit::{fit_batch, fit_column, fit_columns};
 pub use location::{Location, RESERVED_STORE_NAMES};
 pub use metadata::{DESCRIPTION_KEY, UNIT_KEY, describe_field, description_of, unit_of};
 pub use name::{DatasetName, StoreName, nearest};

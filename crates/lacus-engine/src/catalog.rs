@@ -174,8 +174,8 @@ impl Catalog {
     }
 
     /// Checks that a reference which DDL names stands in `main` of this lake, and gives its name.
-    pub(crate) fn own_name(&self, resolved: &ResolvedTableReference) -> Result<String> {
-        self.check_schema(resolved)?;
+    pub(crate) async fn own_name(&self, resolved: &ResolvedTableReference) -> Result<String> {
+        self.check_schema(resolved).await?;
         if resolved.schema.as_ref() != MAIN {
             return Err(Error::new(Kind::InvalidQuery, format!("nothing can be created or dropped in `{}`", resolved.schema)));
         }
@@ -215,11 +215,11 @@ impl Catalog {
         self.entries().into_values().filter_map(spec).collect()
     }
 
-    pub(crate) fn check_schema(&self, resolved: &ResolvedTableReference) -> Result<()> {
+    async fn check_schema(&self, resolved: &ResolvedTableReference) -> Result<()> {
         if resolved.catalog.as_ref() != self.lake {
             return Err(self.no_catalog(&resolved.catalog));
         }
-        check_among(&resolved.schema, &self.schemas())
+        check_among(&resolved.schema, &self.all_schemas().await?)
     }
 
     /// The error for a catalog that there isn't.
@@ -240,13 +240,28 @@ impl Catalog {
     }
 
     /// The error for a reference that means nothing: its catalog, its schema or its name.
-    pub(crate) fn unknown(&self, resolved: &ResolvedTableReference) -> Error {
-        let unknown = || match resolved.schema.as_ref() {
-            MAIN => self.unknown_table(&resolved.table),
-            schema => Error::new(Kind::NotFound, format!("no table `{}` in `{schema}`", resolved.table))
-                .hint(format!("SELECT table_name FROM information_schema.tables WHERE table_schema = '{schema}' lists them")),
+    pub(crate) async fn unknown(&self, resolved: &ResolvedTableReference) -> Error {
+        if resolved.schema.as_ref() != TEMPORARY
+            && let Err(error) = self.check_schema(resolved).await
+        {
+            return error;
+        }
+        let (schema, name) = (resolved.schema.as_ref(), resolved.table.as_ref());
+        // That the tables can't be listed would hide that this one is not there.
+        let made = match &self.written {
+            Some(written) => written.tables().await.unwrap_or_default(),
+            None => Vec::new(),
         };
-        self.check_schema(resolved).err().unwrap_or_else(unknown)
+        let made = made.iter().filter(|table| table.schema == schema).map(|table| table.table.as_str());
+        let error = match schema {
+            MAIN => Error::new(Kind::NotFound, format!("no table `{name}`")),
+            schema => Error::new(Kind::NotFound, format!("no table `{name}` in `{schema}`")),
+        };
+        match nearest(name, made) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None if schema == MAIN => self.unknown_table(name),
+            None => error.hint(format!("SELECT table_name FROM information_schema.tables WHERE table_schema = '{schema}' lists them")),
+        }
     }
 
     /// The dataset that a quoted location names: `FROM 's3://bucket/x.parquet'`.

@@ -275,13 +275,14 @@ impl Session {
     }
 }
 
-fn unknown_setting(name: &str, options: &ConfigOptions) -> Error {
+pub(crate) fn unknown_setting(name: &str, options: &ConfigOptions) -> Error {
     let entries = options.entries();
     let changeable = entries.iter().map(|entry| entry.key.as_str()).filter(|key| CHANGEABLE.iter().any(|prefix| key.starts_with(prefix)));
     let error = Error::new(Kind::InvalidQuery, format!("no setting `{name}`"));
-    match nearest(name, changeable) {
+    let last_word = |key: &str| key.rsplit('.').next() == Some(name);
+    match changeable.clone().find(|key| last_word(key)).or_else(|| nearest(name, changeable)) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
-        None => error.hint("SHOW ALL lists them"),
+        None => error.hint("SHOW ALL lists the settings, and SHOW TABLES the tables"),
     }
 }
 
@@ -320,6 +321,7 @@ mod tests {
         session.set("datafusion.execution.batch_size", Some("100"))?;
         let wrong = |name, value| session.set(name, Some(value)).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(wrong("datafusion.execution.batch_sise", "100").contains("did you mean `datafusion.execution.batch_size`"));
+        assert!(wrong("time_zone", "UTC").contains("did you mean `datafusion.execution.time_zone`"));
         assert!(wrong("datafusion.execution.batch_size", "many").contains("can't be `many`"));
         assert!(wrong("datafusion.runtime.memory_limit", "1G").contains("lake file"));
         session.set("datafusion.execution.batch_size", None)?;

@@ -60,6 +60,7 @@ pub(crate) fn refuse_unknown(statement: &Statement) -> Result<()> {
         ["CREATE", ..] => "CREATE TABLE keeps rows, CREATE VIEW a query under a name; CREATE EXTERNAL TABLE names files",
         ["BEGIN" | "START" | "COMMIT" | "ROLLBACK" | "SAVEPOINT", ..] => "each statement is committed by itself, as a whole",
         ["MERGE", ..] => "write UPDATE, DELETE and INSERT",
+        ["USE", ..] => "SET schema = 'name' chooses the schema",
         _ => "SQL for queries, CREATE, DROP, INSERT, UPDATE, DELETE, TRUNCATE, COPY and SET is known",
     };
     Err(Error::new(Kind::Unsupported, format!("{} is not supported", words.join(" "))).hint(hint))
@@ -102,7 +103,7 @@ pub(crate) async fn apply(plan: LogicalPlan, text: &str, planner: &Planner<'_>) 
         LogicalPlan::Ddl(DdlStatement::DropCatalogSchema(drop)) => drop_schema(&drop, catalog, session).await,
         LogicalPlan::Ddl(DdlStatement::DropTable(drop)) => drop_table(&drop.name, drop.if_exists, planner).await,
         LogicalPlan::Ddl(DdlStatement::DropView(drop)) => {
-            catalog.remove(&catalog.own_name(&planner.resolve(drop.name))?, TableKind::View, drop.if_exists)
+            catalog.remove(&catalog.own_name(&planner.resolve(drop.name)).await?, TableKind::View, drop.if_exists)
         }
         LogicalPlan::Statement(PlannedStatement::SetVariable(set)) => set_variable(&set.variable, &set.value, catalog, session).await,
         LogicalPlan::Statement(PlannedStatement::ResetVariable(reset)) => session.set(&reset.variable, None),
@@ -161,10 +162,10 @@ async fn drop_table(name: &TableReference, if_exists: bool, planner: &Planner<'_
     {
         return match written.drop_table(&name).await? || if_exists {
             true => Ok(()),
-            false => Err(catalog.unknown(&resolved)),
+            false => Err(catalog.unknown(&resolved).await),
         };
     }
-    catalog.remove(&catalog.own_name(&resolved)?, TableKind::Table, if_exists)
+    catalog.remove(&catalog.own_name(&resolved).await?, TableKind::Table, if_exists)
 }
 
 /// Refuses a name that a table has which SQL made: it would be hidden.
@@ -178,14 +179,14 @@ async fn check_new(name: &str, catalog: &Catalog) -> Result<()> {
 
 async fn create_view(view: &CreateView, text: &str, planner: &Planner<'_>) -> Result<()> {
     let catalog = planner.catalog;
-    let name = catalog.own_name(&planner.resolve(view.name.clone()))?;
+    let name = catalog.own_name(&planner.resolve(view.name.clone())).await?;
     check_new(&name, catalog).await?;
     catalog.add(&name, Entry::View { definition: text.to_owned() }, view.or_replace)
 }
 
 async fn create_table(table: &CreateExternalTable, planner: &Planner<'_>) -> Result<()> {
     let catalog = planner.catalog;
-    let name = catalog.own_name(&planner.resolve(table.name.clone()))?;
+    let name = catalog.own_name(&planner.resolve(table.name.clone())).await?;
     if table.if_not_exists && catalog.entry(&name).is_some() {
         return Ok(());
     }

@@ -31,6 +31,7 @@ mod explain;
 mod functions;
 mod information_schema;
 mod lake_file;
+mod like;
 mod limits;
 mod memory;
 mod planner;

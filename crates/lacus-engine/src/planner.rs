@@ -1,9 +1,9 @@
 //! A statement to a logical plan, over the tables that it names.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
 use datafusion::catalog::{TableFunctionArgs, TableProvider};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, ResolvedTableReference, TableReference, plan_datafusion_err};
@@ -16,7 +16,7 @@ use datafusion::logical_expr::{AggregateUDF, DdlStatement, Expr, HigherOrderUDF,
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, TimezoneInfo};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -26,11 +26,11 @@ use lacus_core::{Error, Kind, Result, TableName};
 
 use crate::activity::Activity;
 use crate::catalog::{Catalog, Entry};
-use crate::client::{Session, TEMPORARY};
+use crate::client::{Session, TEMPORARY, unknown_setting};
 use crate::information_schema::{self, INFORMATION_SCHEMA};
 use crate::settings::{MAIN, SYSTEM};
 use crate::writes::Place;
-use crate::{calls, spelling, statement, system};
+use crate::{calls, like, spelling, statement, system};
 
 /// How many tables of a statement are opened at once.
 const OPENED_AT_ONCE: usize = 8;
@@ -53,7 +53,10 @@ impl Planner<'_> {
     /// The table behind a reference, for those who only want its schema.
     pub(crate) async fn table(&self, reference: TableReference) -> Result<Arc<dyn TableProvider>> {
         let resolved = self.resolve(reference);
-        self.open(&resolved, 0).await?.ok_or_else(|| self.catalog.unknown(&resolved))
+        match self.open(&resolved, 0).await? {
+            Some(table) => Ok(table),
+            None => Err(self.catalog.unknown(&resolved).await),
+        }
     }
 
     /// The full name behind a reference. A temporary table comes before others of its name.
@@ -121,7 +124,7 @@ impl Planner<'_> {
             return Err(unknown());
         }
         let column = ast::ColumnDef { name: ast::Ident::new("value"), data_type, options: Vec::new() };
-        let context = Context { planner: self, tables: HashMap::new() };
+        let context = Context { planner: self, tables: HashMap::new(), missing: Mutex::default() };
         let options = ParserOptions { map_string_types_to_utf8view: false, ..parser_options(self.state) };
         let schema = SqlToRel::new_with_options(&context, options).build_schema(vec![column]);
         let schema = schema.map_err(|error| unknown().because(error))?;
@@ -130,6 +133,7 @@ impl Planner<'_> {
 
     fn plan_at(&self, mut statement: Statement, depth: usize) -> BoxFuture<'_, Result<LogicalPlan>> {
         async move {
+            like::unescape(&mut statement)?;
             let formats: Vec<&str> = self.catalog.sources().iter().flat_map(|source| source.formats()).copied().collect();
             // Each may wait for a store, so they are opened side by side; the first that fails in the order of the statement is the error.
             let calls = calls::replace(&mut statement, &formats)?;
@@ -151,8 +155,13 @@ impl Planner<'_> {
             let columns =
                 tables.values().flat_map(|table| table.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>());
             spelling::quote(&mut statement, &columns.collect());
-            let context = Context { planner: self, tables };
-            Ok(SqlToRel::new_with_options(&context, parser_options(self.state)).statement_to_plan(statement)?)
+            let context = Context { planner: self, tables, missing: Mutex::default() };
+            let planned = SqlToRel::new_with_options(&context, parser_options(self.state)).statement_to_plan(statement);
+            let missing = context.missing.into_inner().unwrap_or_else(PoisonError::into_inner);
+            match (planned, missing) {
+                (Err(_), Some(missing)) => Err(self.catalog.unknown(&missing).await),
+                (planned, _) => planned.map_err(|error| of_show(error.into())),
+            }
         }
         .boxed()
     }
@@ -239,6 +248,12 @@ impl Planner<'_> {
     }
 }
 
+/// What SHOW doesn't know is no setting.
+fn of_show(error: Error) -> Error {
+    let name = error.message().strip_suffix("' is not a variable which can be viewed with 'SHOW'").and_then(|name| name.strip_prefix('\''));
+    name.map(|name| unknown_setting(name, &ConfigOptions::default())).unwrap_or(error)
+}
+
 fn parser_options(state: &SessionState) -> ParserOptions {
     let options = &state.config_options().sql_parser;
     ParserOptions {
@@ -252,17 +267,57 @@ fn parser_options(state: &SessionState) -> ParserOptions {
     }
 }
 
+/// The zone of what has one, where a session chooses none.
+const UTC: &str = "+00:00";
+
+/// Types that DataFusion's planner takes for others, or doesn't know.
+#[derive(Debug)]
+struct Types {
+    zone: Arc<str>,
+}
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, named: &ast::DataType) -> DataFusionResult<Option<FieldRef>> {
+        let unit = |precision: &Option<u64>| match precision {
+            Some(0) => Some(TimeUnit::Second),
+            Some(3) => Some(TimeUnit::Millisecond),
+            Some(6) => Some(TimeUnit::Microsecond),
+            None | Some(9) => Some(TimeUnit::Nanosecond),
+            Some(_) => None,
+        };
+        let data_type = match named {
+            // Without a zone it would be a time of nowhere.
+            ast::DataType::Timestamp(precision, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => {
+                unit(precision).map(|unit| DataType::Timestamp(unit, Some(Arc::clone(&self.zone))))
+            }
+            ast::DataType::Datetime(precision) => unit(precision).map(|unit| DataType::Timestamp(unit, None)),
+            ast::DataType::Time(Some(0..=9), TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+                Some(DataType::Time64(TimeUnit::Nanosecond))
+            }
+            ast::DataType::Blob(_) | ast::DataType::Binary(_) | ast::DataType::Varbinary(_) => Some(DataType::Binary),
+            _ => None,
+        };
+        Ok(data_type.map(|data_type| Arc::new(Field::new("", data_type, true))))
+    }
+}
+
 /// What DataFusion's planner asks for: our tables, its functions.
 struct Context<'a> {
     planner: &'a Planner<'a>,
     tables: HashMap<ResolvedTableReference, Arc<dyn TableSource>>,
+    /// The first name that was asked for and means nothing. What it could mean instead is looked up by whoever can wait.
+    missing: Mutex<Option<ResolvedTableReference>>,
 }
 
 impl ContextProvider for Context<'_> {
     fn get_table_source(&self, name: TableReference) -> DataFusionResult<Arc<dyn TableSource>> {
         let resolved = self.planner.resolve(name);
         let found = self.tables.get(&resolved).cloned();
-        found.ok_or_else(|| self.planner.catalog.unknown(&resolved).into())
+        found.ok_or_else(|| {
+            let error = plan_datafusion_err!("no table `{resolved}`");
+            self.missing.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(resolved);
+            error
+        })
     }
 
     fn get_table_function_source(&self, name: &str, arguments: Vec<Expr>) -> DataFusionResult<Arc<dyn TableSource>> {
@@ -292,7 +347,8 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
-        None
+        let zone = self.planner.state.config_options().execution.time_zone.as_deref();
+        Some(Arc::new(Types { zone: zone.unwrap_or(UTC).into() }))
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {

@@ -1,8 +1,10 @@
 //! Statements that make and change tables: what they do, and the plans whose rows they take.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -17,7 +19,7 @@ use datafusion::logical_expr::{
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
-use lacus_core::{Error, IfExists, Kind, Result, Rows, TableName, fit_batch, nearest};
+use lacus_core::{Error, IfExists, Kind, Result, Rows, TableName, describe_field, fit_batch, fit_columns, nearest};
 
 use crate::planner::Planner;
 
@@ -39,9 +41,13 @@ pub(crate) enum Write {
         if_exists: IfExists,
         /// What the statement says of its rows that nobody checks.
         unchecked: Option<&'static str>,
+        /// Whether the statement declares the columns; else they are those of a query, and take NULL whatever the query gives.
+        is_declared: bool,
+        /// What the statement says of its columns.
+        comments: HashMap<String, String>,
     },
-    /// They are added.
-    Append { place: Place },
+    /// They are added, as these columns.
+    Append { place: Place, columns: SchemaRef },
     /// They are put in the place of all rows that the table had.
     Rewrite {
         place: Place,
@@ -104,7 +110,7 @@ pub(crate) fn by_name<'a>(rows: Rows<'a>, given: &SchemaRef, wanted: &SchemaRef,
         }
     }
     let wanted = Arc::clone(wanted);
-    Ok(rows.map(move |batch| fit_batch(&batch?, &wanted)).boxed())
+    Ok(rows.map(move |batch| fit_batch(&batch?, &wanted).map_err(|error| of_null(error, &wanted))).boxed())
 }
 
 impl Write {
@@ -121,9 +127,40 @@ impl Write {
         }
     }
 
+    /// The columns of the table that is made of rows of `given`.
+    pub(crate) fn declared(&self, given: Schema) -> Schema {
+        let Self::Create { is_declared, comments, .. } = self else { return given };
+        let field = |field: &FieldRef| {
+            let field = Field::clone(field).with_nullable(field.is_nullable() || !is_declared);
+            match comments.get(field.name()) {
+                Some(comment) => describe_field(field, Some(comment), None),
+                None => field,
+            }
+        };
+        Schema::new_with_metadata(given.fields().iter().map(field).collect::<Vec<_>>(), given.metadata().clone())
+    }
+
+    /// The columns of the table that takes the rows, unless it is made of them.
+    fn columns(&self) -> Option<SchemaRef> {
+        match self {
+            Self::Create { .. } => None,
+            Self::Append { columns, .. } => Some(Arc::clone(columns)),
+            Self::Rewrite { seen, .. } => Some(seen.schema()),
+        }
+    }
+
+    /// Rows in the columns of the table. The planner casts what it knows the type of, which a parameter may not have had.
+    pub(crate) fn fitted<'a>(&self, rows: Rows<'a>) -> Rows<'a> {
+        let Some(columns) = self.columns() else { return rows };
+        let fit = move |batch: Result<RecordBatch>| {
+            batch.and_then(|batch| fit_columns(&batch, &columns)).map_err(|error| of_null(error, &columns))
+        };
+        rows.map(fit).boxed()
+    }
+
     pub(crate) fn place(&self) -> &Place {
         match self {
-            Self::Create { place, .. } | Self::Append { place } | Self::Rewrite { place, .. } => place,
+            Self::Create { place, .. } | Self::Append { place, .. } | Self::Rewrite { place, .. } => place,
         }
     }
 }
@@ -143,27 +180,41 @@ impl Part {
 }
 
 /// Takes what writes off a plan: what it does, and the plans whose rows it takes, one after another.
-pub(crate) fn take(plan: &LogicalPlan, planner: &Planner<'_>, temporary: bool) -> Result<Option<(Write, Vec<Part>)>> {
+pub(crate) fn take(plan: &LogicalPlan, planner: &Planner<'_>, unplanned: Unplanned) -> Result<Option<(Write, Vec<Part>)>> {
     match plan {
-        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => created(create, planner, temporary).map(Some),
+        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => created(create, planner, unplanned).map(Some),
         LogicalPlan::Dml(change) => changed(change, planner).map(Some),
         _ => Ok(None),
     }
 }
 
-/// Takes TEMPORARY off a statement, which DataFusion doesn't plan.
-pub(crate) fn take_temporary(statement: &mut Statement) -> bool {
-    match statement {
-        Statement::Statement(statement) => match statement.as_mut() {
-            ast::Statement::CreateTable(table) => std::mem::take(&mut table.temporary),
-            _ => false,
-        },
-        _ => false,
+/// What CREATE TABLE says that DataFusion doesn't plan.
+#[derive(Debug, Default)]
+pub(crate) struct Unplanned {
+    temporary: bool,
+    /// The comments of columns, by their names.
+    comments: HashMap<String, String>,
+}
+
+impl Unplanned {
+    /// Takes it off a statement.
+    pub(crate) fn take(statement: &mut Statement) -> Self {
+        let Statement::Statement(statement) = statement else { return Self::default() };
+        let ast::Statement::CreateTable(table) = statement.as_mut() else { return Self::default() };
+        let mut comments = HashMap::new();
+        for column in &table.columns {
+            let name = if column.name.quote_style.is_some() { column.name.value.clone() } else { column.name.value.to_lowercase() };
+            comments.extend(column.options.iter().filter_map(|option| match &option.option {
+                ast::ColumnOption::Comment(text) => Some((name.clone(), text.clone())),
+                _ => None,
+            }));
+        }
+        Self { temporary: std::mem::take(&mut table.temporary), comments }
     }
 }
 
 /// DataFusion knows the columns of VALUES by numbers: a NULL among them says which columns of the table take none.
-pub(crate) fn of_null(error: Error, columns: &SchemaRef) -> Error {
+fn of_null(error: Error, columns: &SchemaRef) -> Error {
     if !error.message().contains("declared as non-nullable but contains null values") {
         return error;
     }
@@ -172,7 +223,7 @@ pub(crate) fn of_null(error: Error, columns: &SchemaRef) -> Error {
     Error::new(Kind::InvalidQuery, "NULL in a column that is NOT NULL").hint(format!("{} must have values", strict.join(", ")))
 }
 
-fn created(create: &CreateMemoryTable, planner: &Planner<'_>, temporary: bool) -> Result<(Write, Vec<Part>)> {
+fn created(create: &CreateMemoryTable, planner: &Planner<'_>, Unplanned { temporary, comments }: Unplanned) -> Result<(Write, Vec<Part>)> {
     if let Some((column, _)) = create.column_defaults.first() {
         return Err(unsupported("DEFAULT").with("column", column).hint("write the value in each INSERT"));
     }
@@ -187,7 +238,8 @@ fn created(create: &CreateMemoryTable, planner: &Planner<'_>, temporary: bool) -
         (false, false) => IfExists::Fail,
     };
     let place = planner.new_table(&create.name, temporary)?;
-    Ok((Write::Create { place, if_exists, unchecked }, vec![Part::written(create.input.as_ref().clone())]))
+    let is_declared = matches!(create.input.as_ref(), LogicalPlan::EmptyRelation(_));
+    Ok((Write::Create { place, if_exists, unchecked, is_declared, comments }, vec![Part::written(create.input.as_ref().clone())]))
 }
 
 fn changed(change: &DmlStatement, planner: &Planner<'_>) -> Result<(Write, Vec<Part>)> {
@@ -198,7 +250,7 @@ fn changed(change: &DmlStatement, planner: &Planner<'_>) -> Result<(Write, Vec<P
     };
     let all = || Part::written(input.clone());
     Ok(match &change.op {
-        WriteOp::Insert(InsertOp::Append) => (Write::Append { place }, vec![all()]),
+        WriteOp::Insert(InsertOp::Append) => (Write::Append { place, columns: change.target.schema() }, vec![all()]),
         WriteOp::Insert(InsertOp::Overwrite) => (rewrite(Counts::First, false)?, vec![all()]),
         WriteOp::Delete => {
             let others = Part::written(unmatched(input, &change.table_name)?);

@@ -14,6 +14,8 @@ pub(crate) struct Handles<T> {
     lifetime: Duration,
     most: usize,
     most_bytes: usize,
+    /// Whether what was not used for longest goes when there is no room; else what is new is refused.
+    makes_room: bool,
     entries: Mutex<HashMap<Bytes, Entry<T>>>,
 }
 
@@ -29,7 +31,12 @@ struct Entry<T> {
 impl<T> Handles<T> {
     /// Keeps at most `most` values of together at most `most_bytes`, each for `lifetime`; `what` names one in messages.
     pub(crate) fn new(what: &'static str, lifetime: Duration, most: usize, most_bytes: usize) -> Self {
-        Self { what, lifetime, most, most_bytes, entries: Mutex::default() }
+        Self { what, lifetime, most, most_bytes, makes_room: true, entries: Mutex::default() }
+    }
+
+    /// As it is, but what is new is refused when there is no room.
+    pub(crate) fn refusing(self) -> Self {
+        Self { makes_room: false, ..self }
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<Bytes, Entry<T>>> {
@@ -48,12 +55,17 @@ impl<T> Handles<T> {
         let now = Instant::now();
         let mut entries = self.entries();
         entries.retain(|_, entry| entry.expires > now);
+        let total = |entries: &HashMap<Bytes, Entry<T>>| entries.values().map(|entry| entry.bytes).sum::<usize>();
+        while self.makes_room && !entries.is_empty() && (entries.len() >= self.most || total(&entries) + bytes > self.most_bytes) {
+            let oldest = entries.iter().min_by_key(|(_, entry)| entry.expires).map(|(handle, _)| handle.clone());
+            oldest.map(|oldest| entries.remove(&oldest));
+        }
         if entries.len() >= self.most {
             return Err(Error::new(Kind::LimitExceeded, format!("{} {}s wait already", self.most, self.what))
                 .hint("fetch or close what was asked for, then try again")
                 .retryable(true));
         }
-        self.check_bytes(bytes, entries.values().map(|entry| entry.bytes).sum())?;
+        self.check_bytes(bytes, total(&entries))?;
         entries.insert(handle.clone(), Entry { expires: now + self.lifetime, principal: principal.clone(), bytes, value });
         Ok(handle)
     }
@@ -137,7 +149,7 @@ mod tests {
     #[test]
     fn a_value_is_taken_once_and_expires() -> Result<()> {
         let owner = Principal::owner();
-        let kept = Handles::new("result", Duration::from_secs(60), 1, 100);
+        let kept = Handles::new("result", Duration::from_secs(60), 1, 100).refusing();
         let handle = kept.keep(7, 10, &owner)?;
         assert_eq!(kept.with(&handle, &owner, |value| *value)?, 7);
         assert_eq!(kept.keep(8, 10, &owner).map_err(|error| error.kind()), Err(Kind::LimitExceeded));
@@ -150,9 +162,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_used_for_longest_makes_room() -> Result<()> {
+        let owner = Principal::owner();
+        let kept = Handles::new("result", Duration::from_secs(60), 2, 100);
+        let handles = (0..3).map(|value| kept.keep(value, 10, &owner)).collect::<Result<Vec<_>>>()?;
+        assert!(kept.with(&handles[0], &owner, |_| ()).is_err());
+        kept.with(&handles[1], &owner, |_| ())?;
+        let large = kept.keep(3, 90, &owner)?;
+        assert!(kept.with(&handles[2], &owner, |_| ()).is_err());
+        assert_eq!((kept.take(&handles[1], &owner)?, kept.take(&large, &owner)?), (1, 3));
+        assert!(kept.keep(4, 101, &owner).is_err());
+        Ok(())
+    }
+
+    #[test]
     fn what_is_kept_is_bounded_in_bytes() -> Result<()> {
         let owner = Principal::owner();
-        let kept = Handles::new("statement", Duration::from_secs(60), 10, 100);
+        let kept = Handles::new("statement", Duration::from_secs(60), 10, 100).refusing();
         assert!(kept.keep(0, 101, &owner).is_err_and(|error| !error.is_retryable()));
         let (first, second) = (kept.keep(1, 60, &owner)?, kept.keep(2, 40, &owner)?);
         assert!(kept.keep(3, 1, &owner).is_err_and(|error| error.is_retryable()));

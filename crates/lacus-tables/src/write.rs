@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::{StreamExt, TryStreamExt, stream};
-use lacus_core::{Error, Kind, Result, Rows, fit_column};
+use lacus_core::{Error, Kind, Result, Rows, fit_columns};
 use object_store::ObjectStore;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
@@ -134,16 +134,10 @@ fn in_files(stored: &Schema) -> Schema {
 
 /// A batch with the columns of the files, by position.
 fn fitted(batch: &RecordBatch, plain: &SchemaRef) -> Result<RecordBatch> {
-    if batch.num_columns() != plain.fields().len() {
-        let message = format!("{} columns were given, and the table has {}", batch.num_columns(), plain.fields().len());
-        return Err(Error::new(Kind::InvalidQuery, message));
-    }
-    let columns = batch.columns().iter().zip(plain.fields()).map(|(column, field)| {
-        let column = fit_column(column, field)?;
+    for (column, field) in batch.columns().iter().zip(plain.fields()) {
         if !field.is_nullable() && column.logical_null_count() > 0 {
             return Err(Error::new(Kind::InvalidQuery, "NULL in a column that is NOT NULL").with("column", field.name()));
         }
-        Ok(column)
-    });
-    Ok(RecordBatch::try_new(Arc::clone(plain), columns.collect::<Result<Vec<_>>>()?)?)
+    }
+    fit_columns(batch, plain)
 }

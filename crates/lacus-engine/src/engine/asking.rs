@@ -24,7 +24,7 @@ use crate::planner::Planner;
 use crate::query::{Deadline, Fallback, Query, Ready, RowsWork, Work};
 use crate::session::Scope;
 use crate::statement::{self, Own, Parsed};
-use crate::writes::{self, Part, Place, Write};
+use crate::writes::{self, Part, Place, Unplanned, Write};
 use crate::{copy, ddl, describe, explain, session, summarize};
 
 /// What to do with the rows of an ingest.
@@ -205,7 +205,11 @@ impl Engine {
             return Ok(done());
         }
         if let Some(keeping) = keeping {
-            let schema = Arc::new(told_schema(&analyzed(bind(&plans[0].plan, first)?, &state)?));
+            let schema = told_schema(&analyzed(bind(&plans[0].plan, first)?, &state)?);
+            let schema = Arc::new(match &keeping {
+                Keeping::Table(write) => write.declared(schema),
+                Keeping::Copy(_) => schema,
+            });
             match &keeping {
                 Keeping::Copy(target) => target.sink.check(&target.spec, &schema)?,
                 Keeping::Table(Write::Create { place: Place::Lake(_), .. }) => {
@@ -338,10 +342,11 @@ impl Engine {
         &self,
         write: &Write,
         schema: SchemaRef,
-        mut rows: Rows<'_>,
+        rows: Rows<'_>,
         (before, counted): (u64, &AtomicU64),
         session: &Session,
     ) -> Result<u64> {
+        let mut rows = write.fitted(rows);
         let name = match write.place() {
             Place::Lake(name) => name,
             Place::Temporary(name) => {
@@ -358,7 +363,7 @@ impl Engine {
         let tables = self.shared.catalog.place_for_tables()?;
         match write {
             Write::Create { if_exists, .. } => Ok(tables.create(name, schema, rows, *if_exists).await?.unwrap_or(0)),
-            Write::Append { .. } => tables.append(name, rows).await.map_err(|error| writes::of_null(error, &schema)),
+            Write::Append { .. } => tables.append(name, rows).await,
             Write::Rewrite { seen, counts, .. } => {
                 let after = tables.rewrite(name, seen, rows).await?;
                 Ok(counts.of(before, after, counted.load(Ordering::Relaxed)))
@@ -407,12 +412,12 @@ impl Engine {
         ddl::refuse_unknown(&parsed.statement)?;
         let parameters = parsed.parameters;
         let (mut statement, target) = copy::take(parsed.statement, &self.shared.sinks)?;
-        let temporary = writes::take_temporary(&mut statement);
+        let unplanned = Unplanned::take(&mut statement);
         let state = session::query_state(&self.shared.base.now(), &Arc::new(self.shared.stores.now()), scope, memory, session)?;
         let text = statement.to_string();
         let planner = self.planner(&state, session);
         let plan = planner.plan(statement).await?;
-        if let Some((write, plans)) = writes::take(&plan, &planner, temporary)? {
+        if let Some((write, plans)) = writes::take(&plan, &planner, unplanned)? {
             return Ok(Planned { plans, state, text, is_command: false, keeping: Some(Keeping::Table(write)) });
         }
         let is_command = ddl::is_command(&plan)?;
@@ -486,16 +491,18 @@ impl Engine {
         match there {
             Some((place, table)) => {
                 let rows = writes::by_name(rows, &schema, &table.schema(), name)?;
-                self.write(&Write::Append { place }, table.schema(), rows, (0, &counted), session).await
+                let columns = table.schema();
+                self.write(&Write::Append { place, columns: Arc::clone(&columns) }, columns, rows, (0, &counted), session).await
             }
-            None if how == Ingest::Append => Err(self.shared.catalog.unknown(&planner.resolve(name.clone()))),
+            None if how == Ingest::Append => Err(self.shared.catalog.unknown(&planner.resolve(name.clone())).await),
             None => {
                 let place = planner.new_table(name, how.is_temporary())?;
                 if matches!(place, Place::Lake(_)) {
                     self.shared.catalog.place_for_tables()?.check_schema(&schema)?;
                 }
-                self.write(&Write::Create { place, if_exists: how.if_exists(), unchecked: None }, schema, rows, (0, &counted), session)
-                    .await
+                let (if_exists, comments) = (how.if_exists(), HashMap::new());
+                let create = Write::Create { place, if_exists, unchecked: None, is_declared: true, comments };
+                self.write(&create, schema, rows, (0, &counted), session).await
             }
         }
     }
