@@ -7,17 +7,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::sql::metadata::{SqlInfoDataBuilder, XdbcTypeInfoData};
-use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
+use arrow_flight::sql::server::{DoPutError, FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
-    ActionBeginTransactionRequest, ActionBeginTransactionResult, ActionCancelQueryRequest, ActionCancelQueryResult,
-    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, Command, CommandGetCatalogs, CommandGetCrossReference,
-    CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes,
-    CommandGetTables, CommandGetXdbcTypeInfo, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest,
-    CommandStatementQuery, CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
+    ActionBeginSavepointRequest, ActionBeginSavepointResult, ActionBeginTransactionRequest, ActionBeginTransactionResult,
+    ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest, ActionCreatePreparedStatementResult,
+    ActionCreatePreparedSubstraitPlanRequest, ActionEndSavepointRequest, ActionEndTransactionRequest, Any, Command, CommandGetCatalogs,
+    CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys, CommandGetPrimaryKeys,
+    CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo, CommandPreparedStatementQuery,
+    CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery, CommandStatementSubstraitPlan, CommandStatementUpdate,
+    DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo,
-    IpcMessage, PollInfo, RenewFlightEndpointRequest, SchemaAsIpc, Ticket,
+    IpcMessage, PollInfo, PutResult, RenewFlightEndpointRequest, SchemaAsIpc, Ticket,
 };
 use arrow_ipc::writer::IpcWriteOptions;
 use bytes::Bytes;
@@ -81,6 +83,7 @@ const POLL: Duration = Duration::from_millis(500);
 const POLLED: &[u8] = b"lacus.poll.";
 
 type FlightStream = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
+type PutStream = Pin<Box<dyn Stream<Item = Result<PutResult, Status>> + Send>>;
 type ActionStream = Pin<Box<dyn Stream<Item = Result<arrow_flight::Result, Status>> + Send>>;
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -126,7 +129,7 @@ impl Service {
         let waiting = Handles::new("result", PLAN_LIFETIME, MOST_PLANS, MOST_PLAN_BYTES);
         let statements = Handles::new("prepared statement", PREPARED_LIFETIME, MOST_STATEMENTS, MOST_STATEMENT_BYTES);
         // They lie on disk, where each has its share.
-        let spools = Handles::new("result", SPOOL_LIFETIME, MOST_SPOOLS, usize::MAX);
+        let spools = Handles::new("result", SPOOL_LIFETIME, MOST_SPOOLS, usize::MAX).refusing();
         let access = Access::new(users, token);
         Ok(Self { engine, types, running: Running::default(), waiting, statements, spools, access })
     }
@@ -201,7 +204,10 @@ impl Service {
             Some(handle) => Bytes::copy_from_slice(handle),
             None => {
                 let (sql, rows) = match command(&descriptor.cmd)? {
-                    Command::CommandStatementQuery(query) => (query.query, vec![Vec::new()]),
+                    Command::CommandStatementQuery(query) => {
+                        check_transaction(query.transaction_id.as_ref())?;
+                        (query.query, vec![Vec::new()])
+                    }
                     Command::CommandPreparedStatementQuery(query) => self.statement(&query.prepared_statement_handle, principal)?,
                     other => {
                         return Err(Error::new(Kind::Unsupported, format!("PollFlightInfo does not know {}", other.type_url()))
@@ -383,8 +389,33 @@ impl Service {
 /// # Errors
 /// `InvalidQuery` when it is none.
 pub(crate) fn command(bytes: &Bytes) -> Result<Command> {
-    let any = Any::decode(&**bytes).map_err(|error| unreadable("command", &error))?;
-    Command::try_from(any).map_err(|error| unreadable("command", &error))
+    let unreadable = || {
+        let error = Error::new(Kind::InvalidQuery, "this is no command of Flight SQL, nor a ticket of this server");
+        error.hint("a command is a message such as CommandStatementQuery, packed into google.protobuf.Any")
+    };
+    let any = Any::decode(&**bytes).map_err(|error| unreadable().because(error))?;
+    Command::try_from(any).map_err(|error| unreadable().because(error))
+}
+
+/// Refuses a statement that is to belong to a transaction.
+pub(crate) fn check_transaction(id: Option<&Bytes>) -> Result<()> {
+    match id {
+        Some(id) if !id.is_empty() => Err(no_transactions()),
+        _ => Ok(()),
+    }
+}
+
+fn no_transactions() -> Error {
+    Error::new(Kind::Unsupported, "there are no transactions").hint("each statement is committed by itself, as a whole")
+}
+
+fn no_substrait() -> Status {
+    to_status(&Error::new(Kind::Unsupported, "plans of Substrait are not known").hint("send the SQL: CommandStatementQuery"))
+}
+
+fn unknown_command(call: &str, command: &str) -> Status {
+    let name = command.rsplit('.').next().unwrap_or(command);
+    to_status(&Error::new(Kind::Unsupported, format!("{call} does not know {name}")).hint("docs/flight-sql.md lists what each call knows"))
 }
 
 /// When what is kept in the background is let go, unless it is asked for again.
@@ -452,6 +483,7 @@ impl FlightSqlService for Service {
 
     async fn get_flight_info_statement(&self, query: CommandStatementQuery, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
         let session = Self::session(&request)?;
+        answered(check_transaction(query.transaction_id.as_ref()))?;
         answered(self.plan(&query.query, &[Vec::new()], &session, request).await)
     }
 
@@ -539,6 +571,7 @@ impl FlightSqlService for Service {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         let session = Self::session(&request)?;
+        answered(check_transaction(query.transaction_id.as_ref()))?;
         self.update(&query.query, &[Vec::new()], &session).await.map_err(|error| to_status(&error))
     }
 
@@ -548,6 +581,7 @@ impl FlightSqlService for Service {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         let session = Self::session(&request)?;
+        answered(check_transaction(command.transaction_id.as_ref()))?;
         let count = ingest::ingest(&self.engine, &command, request.into_inner(), &session).await.map_err(|error| to_status(&error))?;
         Ok(i64::try_from(count).unwrap_or(i64::MAX))
     }
@@ -661,8 +695,56 @@ impl FlightSqlService for Service {
         _: ActionBeginTransactionRequest,
         _: Request<Action>,
     ) -> Result<ActionBeginTransactionResult, Status> {
-        let error = Error::new(Kind::Unsupported, "there are no transactions");
-        Err(to_status(&error.hint("each statement is committed by itself, as a whole")))
+        Err(to_status(&no_transactions()))
+    }
+
+    async fn do_action_end_transaction(&self, _: ActionEndTransactionRequest, _: Request<Action>) -> Result<(), Status> {
+        Err(to_status(&no_transactions()))
+    }
+
+    async fn do_action_begin_savepoint(
+        &self,
+        _: ActionBeginSavepointRequest,
+        _: Request<Action>,
+    ) -> Result<ActionBeginSavepointResult, Status> {
+        Err(to_status(&no_transactions()))
+    }
+
+    async fn do_action_end_savepoint(&self, _: ActionEndSavepointRequest, _: Request<Action>) -> Result<(), Status> {
+        Err(to_status(&no_transactions()))
+    }
+
+    async fn do_action_create_prepared_substrait_plan(
+        &self,
+        _: ActionCreatePreparedSubstraitPlanRequest,
+        _: Request<Action>,
+    ) -> Result<ActionCreatePreparedStatementResult, Status> {
+        Err(no_substrait())
+    }
+
+    async fn get_flight_info_substrait_plan(&self, _: CommandStatementSubstraitPlan, _: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        Err(no_substrait())
+    }
+
+    async fn do_put_substrait_plan(&self, _: CommandStatementSubstraitPlan, _: Request<PeekableFlightDataStream>) -> Result<i64, Status> {
+        Err(no_substrait())
+    }
+
+    async fn get_flight_info_fallback(&self, command: Command, _: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        Err(unknown_command("GetFlightInfo", command.type_url()))
+    }
+
+    async fn do_get_fallback(&self, _: Request<Ticket>, message: Any) -> Answer<FlightStream> {
+        Err(unknown_command("DoGet", &message.type_url))
+    }
+
+    async fn do_put_fallback(&self, _: Request<PeekableFlightDataStream>, message: Any) -> Answer<PutStream> {
+        Err(unknown_command("DoPut", &message.type_url))
+    }
+
+    async fn do_put_error_callback(&self, _: Request<PeekableFlightDataStream>, _: DoPutError) -> Answer<PutStream> {
+        let error = Error::new(Kind::InvalidQuery, "what was put has no command");
+        Err(to_status(&error.hint("the first message carries a descriptor with a command, such as CommandStatementIngest")))
     }
 
     async fn do_action_cancel_query(

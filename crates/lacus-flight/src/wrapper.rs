@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
-use arrow_flight::sql::{ActionCreatePreparedStatementRequest, Any, ProstMessageExt};
+use arrow_flight::sql::{ActionCreatePreparedStatementRequest, Any, Command, ProstMessageExt};
 use arrow_flight::{
     Action, ActionType, BasicAuth, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
     PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
@@ -23,7 +24,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::User;
-use crate::service::{CANCEL_FLIGHT_INFO, RENEW, Service, command};
+use crate::service::{CANCEL_FLIGHT_INFO, RENEW, Service, check_transaction, command};
 use crate::session_options;
 use crate::sessions::Connection;
 use crate::status::{to_status, unreadable};
@@ -94,6 +95,7 @@ impl LacusFlight {
         let any = Any::decode(&*request.get_ref().body).map_err(|error| unreadable(&error))?;
         let asked: Option<ActionCreatePreparedStatementRequest> = any.unpack().map_err(|error| unreadable(&error))?;
         let asked = asked.ok_or_else(|| unreadable(&"it is no ActionCreatePreparedStatementRequest"))?;
+        check_transaction(asked.transaction_id.as_ref())?;
         let (created, is_update) = self.inner.create_statement(asked.query, wire, &session).await?;
         let type_url = created.as_any().type_url;
         let created = CreatedStatement {
@@ -109,10 +111,20 @@ impl LacusFlight {
     async fn schema(&self, request: Request<FlightDescriptor>) -> Result<SchemaResult> {
         let wire = Wire::of(request.metadata())?;
         let session = Service::session_of(&request)?;
-        let command = command(&request.get_ref().cmd)?;
+        let command = command_of(request.get_ref())?;
         let schema = self.inner.schema_of(command, wire, &session).await?;
         Ok(SchemaAsIpc::new(&schema, &arrow_ipc::writer::IpcWriteOptions::default()).try_into()?)
     }
+}
+
+/// The command of a descriptor.
+fn command_of(descriptor: &FlightDescriptor) -> Result<Command> {
+    if descriptor.r#type() == DescriptorType::Path {
+        return Err(
+            Error::new(Kind::InvalidQuery, "a path names nothing here").hint("ask for `SELECT * FROM table` by CommandStatementQuery")
+        );
+    }
+    command(&descriptor.cmd)
 }
 
 /// arrow-flight takes a message that it can't decode for a fault of the server, and says so in the words of its own types.
@@ -216,12 +228,14 @@ impl FlightService for LacusFlight {
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
-        let (request, _) = self.admit(request).await?;
-        self.inner.list_flights(request).await
+        self.admit(request).await?;
+        let error = Error::new(Kind::Unsupported, "flights are not listed");
+        Err(to_status(&error.hint("CommandGetTables lists the tables, and `system.queries` what was asked")))
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
         let (request, cookie) = self.admit(request).await?;
+        command_of(request.get_ref()).map_err(|error| to_status(&error))?;
         self.inner.get_flight_info(request).await.map(|response| with_cookie(response, cookie)).map_err(of_message)
     }
 
@@ -233,6 +247,7 @@ impl FlightService for LacusFlight {
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
         let patience = patience(request.metadata());
         let (request, _) = self.admit(request).await?;
+        command(&request.get_ref().ticket).map_err(|error| to_status(&error))?;
         let answer = self.inner.do_get(request).await.map_err(of_message)?;
         Ok(match patience {
             Some(patience) => answer.map(|messages| until(messages, patience)),
@@ -246,8 +261,9 @@ impl FlightService for LacusFlight {
     }
 
     async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
-        let (request, _) = self.admit(request).await?;
-        self.inner.do_exchange(request).await
+        self.admit(request).await?;
+        let error = Error::new(Kind::Unsupported, "there is nothing to exchange");
+        Err(to_status(&error.hint("send rows by DoPut, and fetch them by DoGet")))
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
