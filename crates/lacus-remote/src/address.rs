@@ -38,6 +38,11 @@ pub(crate) fn without_password(uri: &str) -> String {
 }
 
 impl Address {
+    /// Whether the port is left to the scheme, which knows none.
+    pub(crate) fn has_no_port(&self) -> bool {
+        matches!(&self.place, Place::Network { authority, .. } if authority.rsplit(':').next().is_none_or(|port| port.parse::<u16>().is_err()))
+    }
+
     pub(crate) fn parse(uri: &str) -> Result<Self> {
         let (scheme, rest) = uri.split_once("://").ok_or_else(|| wrong(uri, "it has no scheme"))?;
         let (rest, options) = rest.split_once('?').map_or((rest, None), |(rest, options)| (rest, Some(options)));
@@ -85,6 +90,8 @@ mod tests {
         assert_eq!(parsed.user, Some(("ada".to_owned(), Some("s3cr@t".to_owned()))));
         assert_eq!(parsed.ca, Some(PathBuf::from("/etc/lab.pem")));
         assert_eq!(Address::parse("grpc+unix:///run/lacus.sock")?.place, Place::Socket(PathBuf::from("/run/lacus.sock")));
+        assert!(Address::parse("grpc://lab")?.has_no_port() && Address::parse("grpc://[::1]")?.has_no_port());
+        assert!(!Address::parse("grpc://[::1]:5")?.has_no_port());
         assert!(Address::parse("http://x").is_err() && Address::parse("x").is_err() && Address::parse("grpc://x?y=1").is_err());
         let refused = Address::parse("grpc://ada:secret@x?y=1").err().map(|error| error.to_string()).unwrap_or_default();
         assert!(!refused.contains("secret"), "{refused}");

@@ -7,7 +7,9 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use arrow_flight::{FlightInfo, Ticket};
+use arrow_flight::{FlightInfo, HandshakeRequest, Ticket};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use datafusion_common::ScalarValue;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -15,7 +17,7 @@ use lacus_core::{Error, Kind, Result};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use crate::address::{Address, Place, without_password};
-use crate::status::from_flight;
+use crate::status::{from_flight, from_status};
 
 /// How long a server may take to be reached.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,7 +56,9 @@ impl Remote {
                 let password = password.or_else(|| of_environment(PASSWORD)).ok_or_else(|| {
                     Error::new(Kind::Unauthenticated, format!("the user `{user}` has no password")).hint(format!("set {PASSWORD}"))
                 })?;
-                client.handshake(&user, &password).await.map_err(from_flight)?;
+                if let Some(token) = handshake(&mut client, &user, &password).await? {
+                    client.set_token(token);
+                }
             }
             None => {
                 if let Some(token) = of_environment(TOKEN) {
@@ -95,6 +99,17 @@ impl Remote {
     }
 }
 
+/// The token that a server gives a user. The client of arrow-flight would tell only the text of what a server says against it.
+async fn handshake(client: &mut FlightSqlServiceClient<Channel>, user: &str, password: &str) -> Result<Option<String>> {
+    let mut request = tonic::Request::new(stream::iter([HandshakeRequest::default()]));
+    let wrong = || Error::new(Kind::InvalidConfiguration, format!("`{user}` can't be the name of a user"));
+    let header = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")));
+    request.metadata_mut().insert("authorization", header.parse().map_err(|_| wrong())?);
+    let answer = client.inner_mut().handshake(request).await.map_err(|status| from_status(&status))?;
+    let token = answer.metadata().get("authorization").and_then(|header| header.to_str().ok()?.strip_prefix("Bearer "));
+    Ok(token.map(str::to_owned))
+}
+
 /// Reaches a server.
 async fn channel(address: &Address, shown: &str) -> Result<Channel> {
     let wrong = |error: &dyn std::fmt::Display| Error::new(Kind::InvalidConfiguration, format!("`{shown}` can't be reached: {error}"));
@@ -132,10 +147,18 @@ async fn channel(address: &Address, shown: &str) -> Result<Channel> {
     };
     connected.map_err(|error| {
         let reason = std::iter::successors(std::error::Error::source(&error), |error| error.source()).last().map(ToString::to_string);
-        let refused = reason.filter(|reason| reason.contains("ertificate")).map(|reason| format!(": {reason}")).unwrap_or_default();
-        Error::new(Kind::Unavailable, format!("no server answers at {shown}{refused}"))
-            .hint("start one with `lacus serve`, or check the address")
-            .because(error)
+        let reason = reason.unwrap_or_default();
+        let hint = if reason.contains("UnknownIssuer") {
+            "name the certificate of the authority: ?ca=FILE"
+        } else if reason.contains("corrupt message") || reason.contains("InvalidContentType") {
+            "it may answer without TLS: write grpc://"
+        } else if address.has_no_port() {
+            "write the port: grpc://HOST:50051"
+        } else {
+            "start one with `lacus serve`, or check the address"
+        };
+        let refused = if reason.contains("ertificate") { format!(": {reason}") } else { String::new() };
+        Error::new(Kind::Unavailable, format!("no server answers at {shown}{refused}")).hint(hint).because(error)
     })
 }
 
