@@ -53,6 +53,9 @@ fn classify(error: &DataFusionError) -> Error {
             Error::new(Kind::InvalidQuery, format!("syntax error: {text}"))
         }
         DataFusionError::SchemaError(inner, _) => schema_error(inner),
+        DataFusionError::Plan(message) if message.contains("Internal error: ") => {
+            internal(message.split_once("Internal error: ").map_or(message.as_str(), |(_, said)| said))
+        }
         DataFusionError::Plan(message) | DataFusionError::Execution(message) => Error::new(Kind::InvalidQuery, message),
         DataFusionError::Configuration(message) => Error::new(Kind::InvalidConfiguration, message),
         DataFusionError::NotImplemented(message) => Error::new(Kind::Unsupported, message),

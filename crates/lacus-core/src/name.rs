@@ -78,9 +78,16 @@ impl fmt::Display for DatasetName {
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const CLOSE_ENOUGH: f64 = 0.8;
     let wanted = name.to_lowercase();
+    let likeness = |candidate: &str| {
+        let candidate = candidate.to_lowercase();
+        // One letter too many, too few, another, or two in the wrong order; of very short names that would be any.
+        let slip = wanted.len() > 2 && strsim::osa_distance(&wanted, &candidate) == 1;
+        let likeness = strsim::jaro_winkler(&wanted, &candidate);
+        if slip { likeness.max(CLOSE_ENOUGH) } else { likeness }
+    };
     candidates
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(&wanted, &candidate.to_lowercase()), candidate))
+        .map(|candidate| (likeness(candidate), candidate))
         .filter(|(likeness, _)| *likeness >= CLOSE_ENOUGH)
         .max_by(|(left, _), (right, _)| left.total_cmp(right))
         .map(|(_, candidate)| candidate)
@@ -105,6 +112,7 @@ mod tests {
     fn the_nearest_name_is_found_or_none() {
         assert_eq!(nearest("shot", ["shots", "weather"]), Some("shots"));
         assert_eq!(nearest("endpiont", ["url", "endpoint", "region"]), Some("endpoint"));
+        assert_eq!(nearest("tne", ["one", "ten"]), Some("ten"));
         assert_eq!(nearest("qqq", ["shots", "weather"]), None);
     }
 }
