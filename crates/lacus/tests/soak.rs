@@ -118,7 +118,8 @@ impl Load {
                 expect(asked(client, sql).await.is_err(), "a division by zero was answered")
             }
             6 => {
-                self.abandoned.lock().await.push(client.execute("SELECT 1".to_owned(), None).await?);
+                let info = client.execute("SELECT 1".to_owned(), None).await?;
+                self.abandoned.lock().await.push(info);
                 Ok(())
             }
             7 => {
