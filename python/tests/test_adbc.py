@@ -46,6 +46,7 @@ def ask(connection: flightsql.Connection, sql: str, parameters: tuple | None = N
         return cursor.fetchall()
 
 
+# Flight SQL: 8, 9
 def test_a_query_and_both_styles_of_parameters(connection: flightsql.Connection) -> None:
     assert ask(connection, "SELECT 1 AS one, 'x' AS word") == [(1, "x")]
     assert ask(connection, "SELECT ? + 1", (41,)) == [(42,)]
@@ -56,12 +57,14 @@ def test_a_query_and_both_styles_of_parameters(connection: flightsql.Connection)
         assert [column[0] for column in cursor.description] == ["one", "word"]
 
 
+# Flight SQL: 4
 def test_a_table_is_made_although_nobody_fetches(connection: flightsql.Connection) -> None:
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE made AS SELECT 1 AS id, 'first' AS word")
     assert ask(connection, "SELECT * FROM made") == [(1, "first")]
 
 
+# Flight SQL: 12, 13, 14, 15, 16
 def test_what_the_driver_asks_about_the_server(connection: flightsql.Connection) -> None:
     ask(connection, "CREATE TABLE made AS SELECT CAST(1 AS BIGINT) AS id, 'first' AS word")
     assert connection.adbc_get_info()["vendor_name"] == "Lacus"
@@ -74,6 +77,7 @@ def test_what_the_driver_asks_about_the_server(connection: flightsql.Connection)
     assert connection.adbc_current_db_schema == "main"
 
 
+# Flight SQL: 23
 def test_the_schema_of_a_session(connection: flightsql.Connection) -> None:
     ask(connection, "CREATE SCHEMA IF NOT EXISTS campaign")
     ask(connection, "CREATE OR REPLACE TABLE campaign.runs AS SELECT 7 AS run")
@@ -84,6 +88,7 @@ def test_the_schema_of_a_session(connection: flightsql.Connection) -> None:
         connection.adbc_current_db_schema = "nosuch"
 
 
+# Flight SQL: 23
 def test_a_session_is_that_of_its_connection(connection: flightsql.Connection, address: str) -> None:
     ask(connection, "CREATE TEMPORARY TABLE mine AS SELECT 1 AS i")
     assert ask(connection, "SELECT i FROM mine") == [(1,)]
@@ -91,6 +96,7 @@ def test_a_session_is_that_of_its_connection(connection: flightsql.Connection, a
         ask(other, "SELECT i FROM mine")
 
 
+# Flight SQL: 23
 def test_sessions_by_cookie_and_by_header(address: str) -> None:
     for options in ({"adbc.flight.sql.rpc.with_cookie_middleware": "true"}, {"adbc.flight.sql.rpc.call_header.x-session-id": "of-a-test"}):
         with flightsql.connect(address, db_kwargs=options, autocommit=True) as connection:
@@ -103,6 +109,7 @@ def test_sessions_by_cookie_and_by_header(address: str) -> None:
             assert ask(again, "SELECT i FROM kept") == [(5,)]
 
 
+# Flight SQL: 2, 3, 5, 7
 def test_partitions_schemas_and_preparing(connection: flightsql.Connection) -> None:
     with connection.cursor() as cursor:
         partitions, schema = cursor.adbc_execute_partitions("SELECT 3 AS three")
@@ -116,6 +123,7 @@ def test_partitions_schemas_and_preparing(connection: flightsql.Connection) -> N
         assert prepared is not None and len(prepared) == 1
 
 
+# Flight SQL: 21
 def test_a_result_is_polled_until_it_is_there(connection: flightsql.Connection) -> None:
     with connection.cursor() as cursor:
         cursor.adbc_statement.set_options(**{"adbc.statement.exec.incremental": "true"})
@@ -134,6 +142,7 @@ def test_a_result_is_polled_until_it_is_there(connection: flightsql.Connection) 
             assert cursor.fetchall() == [(3000000,)]
 
 
+# Flight SQL: 10
 def test_many_rows_are_inserted_at_once(connection: flightsql.Connection) -> None:
     ask(connection, "CREATE TABLE many (id BIGINT, word VARCHAR)")
     with connection.cursor() as cursor:
@@ -148,6 +157,7 @@ def test_many_rows_are_inserted_at_once(connection: flightsql.Connection) -> Non
     assert ask(connection, "SELECT count(*) FROM many") == [(98,)]
 
 
+# Flight SQL: 8, 10
 @pytest.mark.parametrize("temporary", ["", "TEMPORARY "])
 def test_parameters_become_what_their_columns_are(connection: flightsql.Connection, temporary: str) -> None:
     columns = "small INT, word TEXT, ratio REAL, level DECIMAL(10, 2), at TIMESTAMP, clock TIME, lasts INTERVAL, zoned TIMESTAMPTZ"
@@ -166,6 +176,7 @@ def test_parameters_become_what_their_columns_are(connection: flightsql.Connecti
         ask(connection, "INSERT INTO bound (small) VALUES (?)", (3_000_000_000,))
 
 
+# Flight SQL: 2
 def test_results_that_nobody_fetches_keep_nobody_out(connection: flightsql.Connection, address: str) -> None:
     for _ in range(1100):
         with connection.cursor() as cursor:
@@ -174,6 +185,7 @@ def test_results_that_nobody_fetches_keep_nobody_out(connection: flightsql.Conne
         assert ask(other, "SELECT 1") == [(1,)]
 
 
+# Flight SQL: 26
 def test_rows_are_poured_in(connection: flightsql.Connection) -> None:
     rows = pa.table({"id": pa.array([1, 2, 3], pa.int64()), "word": ["a", None, "c"], "level": pa.array([1, 2, 65535], pa.uint16())})
     with connection.cursor() as cursor:
@@ -202,6 +214,7 @@ def test_rows_are_poured_in(connection: flightsql.Connection) -> None:
         cursor.adbc_ingest("poured_away", rows, mode="append")
 
 
+# Flight SQL: 26
 def test_batches_larger_than_a_message_of_grpc(connection: flightsql.Connection) -> None:
     rows = pa.table({"id": pa.array(range(400_000), pa.int64()), "word": ["x" * 20] * 400_000})
     with connection.cursor() as cursor:
@@ -218,6 +231,7 @@ def test_mistakes_have_the_classes_of_the_driver(connection: flightsql.Connectio
         connection.adbc_get_statistics()  # type: ignore[attr-defined]
 
 
+# Flight SQL: 27
 def test_no_transactions_is_a_warning(address: str) -> None:
     with pytest.warns(Warning, match="autocommit"), flightsql.connect(address) as connection:
         assert ask(connection, "SELECT 1") == [(1,)]
@@ -226,6 +240,7 @@ def test_no_transactions_is_a_warning(address: str) -> None:
 KILLS = int(os.environ.get("LACUS_KILLS", "6"))
 
 
+# Flight SQL: 26
 def test_what_was_acknowledged_survives_a_killed_server(tmp_path: pathlib.Path) -> None:
     """Batches of rows are poured in while the server is killed; LACUS_KILLS says how often."""
     made_writable(tmp_path)

@@ -47,6 +47,7 @@ def test_parameters_in_both_styles(connection) -> None:
     assert ask(connection, "SELECT " + ", ".join(f"${n + 1} AS c{n}" for n in numbers), numbers) == [tuple(numbers)]
 
 
+# Flight SQL: 8, 9
 def test_several_rows_of_parameters_answer_in_order(connection) -> None:
     with connection.cursor() as cursor:
         cursor.adbc_statement.set_sql_query("SELECT name FROM ten WHERE id = ?")
@@ -56,6 +57,7 @@ def test_several_rows_of_parameters_answer_in_order(connection) -> None:
         assert pa.RecordBatchReader.from_stream(stream).read_all().column(0).to_pylist() == ["n7", "n2", "n5"]
 
 
+# Flight SQL: 4
 def test_ddl_runs_without_a_fetch(connection) -> None:
     with connection.cursor() as cursor:
         cursor.execute("CREATE OR REPLACE VIEW from_adbc AS SELECT 42 AS answer")
@@ -64,6 +66,7 @@ def test_ddl_runs_without_a_fetch(connection) -> None:
         cursor.execute("DROP VIEW from_adbc")
 
 
+# Flight SQL: 13, 14, 15, 16
 def test_metadata(connection) -> None:
     objects = connection.adbc_get_objects(depth="all").read_all().to_pylist()
     assert [catalog["catalog_name"] for catalog in objects] == ["fusion"]
@@ -84,6 +87,7 @@ def test_metadata(connection) -> None:
     assert info["vendor_name"] == "Lacus" and info["vendor_version"]
 
 
+# Flight SQL: 5
 def test_a_schema_without_running(connection) -> None:
     with connection.cursor() as cursor:
         schema = cursor.adbc_execute_schema("SELECT shot, te FROM shots")
@@ -137,6 +141,7 @@ def test_the_cells_of_a_notebook(server: str, tmp_path: pathlib.Path, monkeypatc
     assert re.findall(r"<td>(.*?)</td>", shown) == ["n8", "2.00", "n9", "2.25"]
 
 
+# Flight SQL: 20
 def test_a_client_that_goes_away_stops_its_query(server: str) -> None:
     endless = "SELECT count(*) FROM generate_series(1, 100000000) a(x), generate_series(1, 100000) b(y) WHERE x * y = 7"
     import threading

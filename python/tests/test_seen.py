@@ -156,6 +156,7 @@ def test_what_runs_and_waits(serve: Callable[..., Served], tmp_path: pathlib.Pat
     eventually(lambda: served.metric("lacus_memory_reserved_bytes") == 0, "memory is given back")
 
 
+# Flight SQL: 31, 32
 def test_health_and_readiness(serve: Callable[..., Served]) -> None:
     served = serve()
     assert served.get("/health")[::2] == (200, "alive\n")

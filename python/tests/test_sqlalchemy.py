@@ -27,31 +27,16 @@ from lacus.sqlalchemy._types import from_arrow
 
 HERE = pathlib.Path(__file__).parent
 
-VIEWS = "CREATE VIEW knows the schema `main` alone, and names that need no quotes"
 LENGTHS = "the length of a text isn't kept: Arrow has none"
 DECIMALS = "a literal of many digits is a float before it is a decimal, and the quotient of such decimals overflows"
-ZONES = "TIMESTAMP WITH TIME ZONE is a TIMESTAMP without one as long as the session has no time zone"
-TIMES = "a time of day that is a parameter is taken for nanoseconds, though it has microseconds"
 INTERVALS = "a duration that is a parameter is neither added to a timestamp nor kept as an interval"
 
 # What fails of SQLAlchemy's tests, and why.
 KNOWN = {
-    "HasTableTest::test_has_table_view_schema": VIEWS,
-    "ComponentReflectionTest::test_get_columns[True-True-*": VIEWS,
-    "ComponentReflectionTest::test_get_view_definition[True-*": VIEWS,
-    "ComponentReflectionTest::test_get_view_names[True-*": VIEWS,
-    "QuotedNameArgumentTest::*": VIEWS,
     "ComponentReflectionTest::test_reflect_table_temp_table": LENGTHS,
     "ComponentReflectionTestExtra::test_string_length_reflection*": LENGTHS,
     "RowFetchTest::test_row_with_dupe_names": "two columns of a query can't have one name",
-    "LikeFunctionsTest::test_*escape": "ESCAPE takes the backslash alone",
     "StringTest::test_concatenate_*": "the types of `? || ?` are not told by the values that are bound",
-    "DateTimeTZTest::test_literal": ZONES,
-    "DateTimeTZTest::test_round_trip*": ZONES,
-    "DateTimeTZHistoricTest::test_literal*": ZONES,
-    "DateTimeTZHistoricTest::test_round_trip*": ZONES,
-    "TimeTest::test_round_trip*": TIMES,
-    "TimeMicrosecondsTest::test_round_trip*": TIMES,
     "*IntervalTest::test_*literal*": INTERVALS,
     "TrueDivTest::test_truediv_divisor*numeric_many_decimals*": DECIMALS,
     "TrueDivTest::test_truediv_divisor*numeric_38_digit_divisor*": DECIMALS,
@@ -79,9 +64,8 @@ def patterns(name: str) -> set[str]:
 def test_the_tests_of_sqlalchemy(tmp_path: pathlib.Path) -> None:
     suite = tmp_path / "suite"
     suite.mkdir()
-    for name in ("select", "types", "results"):
+    for name in ("reflection", "results", "select", "types"):
         (suite / f"test_{name}.py").write_text(f"from sqlalchemy.testing.suite.test_{name} import *\n")
-    shutil.copy(HERE / "sqlalchemy_reflection.py", suite / "test_reflection.py")
     shutil.copy(HERE / "sqlalchemy_fixtures.py", suite / "conftest.py")
     shutil.copy(HERE / "sqlalchemy_requirements.py", suite)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", "--junitxml=report.xml", "."]
@@ -218,7 +202,6 @@ def test_views_and_temporary_tables(engine: sa.Engine) -> None:
         assert sa.inspect(other).get_temp_table_names() == []
 
 
-@pytest.mark.xfail(reason="a parameter of VALUES isn't cast to its column in a temporary table", strict=True)
 def test_rows_go_into_a_temporary_table(engine: sa.Engine) -> None:
     columns = [sa.Column("i", sa.Integer), sa.Column("word", sa.String)]
     mine = sa.Table("noted", sa.MetaData(), *columns, prefixes=["TEMPORARY"])

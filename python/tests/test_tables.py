@@ -71,6 +71,7 @@ def test_nanoseconds_and_names_that_delta_has_not(lab: pathlib.Path) -> None:
     assert sql(lab, 'SELECT at, "count(*)", t FROM odd') == "at,count(*),t\n2024-01-01T00:00:00.123456,1,12:00:00\n"
 
 
+# Flight SQL: 26
 def test_many_small_appends_are_merged(lab: pathlib.Path) -> None:
     sql(lab, "CREATE TABLE log (i BIGINT)")
     with serving(lab) as uri, flightsql.connect(uri, autocommit=True) as connection, connection.cursor() as cursor:
@@ -176,6 +177,7 @@ def options(ca: pathlib.Path, user: str | None = None, password: str | None = No
     return given
 
 
+# Flight SQL: 1
 def test_users_log_in_over_tls(guarded: tuple[str, pathlib.Path, pathlib.Path]) -> None:
     uri, ca, _ = guarded
     with flightsql.connect(uri, db_kwargs=options(ca, "ada", PASSWORD), autocommit=True) as connection, connection.cursor() as cursor:
@@ -191,6 +193,7 @@ def test_users_log_in_over_tls(guarded: tuple[str, pathlib.Path, pathlib.Path]) 
         nobody.cursor().execute("SELECT 1")
 
 
+# Flight SQL: 1
 def test_the_command_logs_in_too(guarded: tuple[str, pathlib.Path, pathlib.Path]) -> None:
     uri, ca, _ = guarded
     address = uri.replace("grpc+tls://", "grpc+tls://ada@") + f"?ca={ca}"
@@ -219,6 +222,7 @@ def test_nothing_listens_unsafely(lab: pathlib.Path) -> None:
     assert "no hash by Argon2id" in refused("--listen", "127.0.0.1:0")
 
 
+# Flight SQL: 1
 def test_a_socket_and_a_token(lab: pathlib.Path) -> None:
     socket = lab / "lacus.sock"
     with serving(lab, "--socket", str(socket)) as uri:

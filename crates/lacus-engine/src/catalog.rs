@@ -84,13 +84,16 @@ impl TableKind {
 pub(crate) struct Catalog {
     pub(crate) lake: String,
     sources: Vec<Arc<dyn Source>>,
+    /// The names of `main`.
     entries: RwLock<BTreeMap<String, Entry>>,
+    /// The views of schemas that SQL made, by schema and name: what CREATE VIEW said.
+    views: RwLock<BTreeMap<(String, String), String>>,
     written: Option<Arc<dyn Tables>>,
 }
 
 impl Catalog {
     pub(crate) fn new(lake: String, sources: Vec<Arc<dyn Source>>, written: Option<Arc<dyn Tables>>) -> Self {
-        Self { lake, sources, entries: RwLock::default(), written }
+        Self { lake, sources, entries: RwLock::default(), views: RwLock::default(), written }
     }
 
     /// The tables that SQL made.
@@ -122,7 +125,11 @@ impl Catalog {
 
     /// Adds an entry, or replaces what SQL or the program said before.
     pub(crate) fn add(&self, name: &str, entry: Entry, replace: bool) -> Result<()> {
-        DatasetName::new(name).map_err(|error| error.with("table", name))?;
+        match &entry {
+            // What is written like a place of files means these.
+            Entry::View { .. } if !name.is_empty() && !is_location(name) => {}
+            _ => drop(DatasetName::new(name).map_err(|error| error.with("table", name))?),
+        }
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         match entries.get(name) {
             Some(Entry::Dataset { origin: Origin::LakeFile, .. }) => {
@@ -137,6 +144,36 @@ impl Catalog {
             _ => entries.insert(name.to_owned(), entry),
         };
         Ok(())
+    }
+
+    /// The views of schemas that SQL made, by schema and name, with what CREATE VIEW said.
+    pub(crate) fn views_of_schemas(&self) -> BTreeMap<(String, String), String> {
+        self.views.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What CREATE VIEW said of a view in a schema that SQL made.
+    pub(crate) fn view(&self, schema: &str, name: &str) -> Option<String> {
+        self.views.read().unwrap_or_else(PoisonError::into_inner).get(&(schema.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// Adds a view to a schema that SQL made.
+    pub(crate) fn add_view(&self, schema: &str, name: &str, definition: String, replace: bool) -> Result<()> {
+        let key = (schema.to_owned(), name.to_owned());
+        let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
+        if views.contains_key(&key) && !replace {
+            return Err(Error::new(Kind::AlreadyExists, format!("`{name}` exists already in `{schema}`"))
+                .hint("choose another name, or CREATE OR REPLACE"));
+        }
+        views.insert(key, definition);
+        Ok(())
+    }
+
+    /// Takes views of a schema away: those for whose names `is_meant`; whether there were any.
+    pub(crate) fn remove_views(&self, schema: &str, is_meant: impl Fn(&str) -> bool) -> bool {
+        let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
+        let before = views.len();
+        views.retain(|(of, name), _| of != schema || !is_meant(name));
+        views.len() < before
     }
 
     /// Puts the datasets that the lake file says now in the place of those that it said before. Its names come before those of SQL.
@@ -266,8 +303,7 @@ impl Catalog {
 
     /// The dataset that a quoted location names: `FROM 's3://bucket/x.parquet'`.
     pub(crate) fn ad_hoc(name: &str) -> Option<Result<DatasetSpec>> {
-        let is_location = name.contains(['/', '.', ':']);
-        is_location.then(|| Ok(DatasetSpec::new(name, Location::parse(name)?)))
+        is_location(name).then(|| Ok(DatasetSpec::new(name, Location::parse(name)?)))
     }
 
     /// Opens a dataset with the source that knows its format.
@@ -302,6 +338,7 @@ impl Catalog {
         let entry = |schema: String, name: String, kind| TableEntry { catalog: self.lake.clone(), schema, name, kind, description: None };
         if let Some(written) = &self.written {
             all.extend(written.tables().await?.into_iter().map(|name| entry(name.schema, name.table, TableKind::Table)));
+            all.extend(self.views_of_schemas().into_keys().map(|(schema, name)| entry(schema, name, TableKind::View)));
             all.sort_by(|left, right| (&left.schema, &left.name).cmp(&(&right.schema, &right.name)));
         }
         all.extend(client.temporary_tables().into_iter().map(|name| entry(TEMPORARY.to_owned(), name, TableKind::Temporary)));
@@ -347,6 +384,10 @@ fn kind_of(entry: &Entry) -> TableKind {
         Entry::View { .. } => TableKind::View,
         Entry::Dataset { .. } | Entry::Table { .. } => TableKind::Table,
     }
+}
+
+fn is_location(name: &str) -> bool {
+    name.contains(['/', '.', ':'])
 }
 
 /// Refuses a schema that is not among those that there are.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::TableReference;
+use datafusion::common::{ResolvedTableReference, TableReference};
 use datafusion::logical_expr::{
     CreateExternalTable, CreateView, DdlStatement, DropCatalogSchema, LogicalPlan, Statement as PlannedStatement,
 };
@@ -103,7 +103,15 @@ pub(crate) async fn apply(plan: LogicalPlan, text: &str, planner: &Planner<'_>) 
         LogicalPlan::Ddl(DdlStatement::DropCatalogSchema(drop)) => drop_schema(&drop, catalog, session).await,
         LogicalPlan::Ddl(DdlStatement::DropTable(drop)) => drop_table(&drop.name, drop.if_exists, planner).await,
         LogicalPlan::Ddl(DdlStatement::DropView(drop)) => {
-            catalog.remove(&catalog.own_name(&planner.resolve(drop.name)).await?, TableKind::View, drop.if_exists)
+            let resolved = planner.resolve(drop.name);
+            if catalog.remove_views(&resolved.schema, |name| name == resolved.table.as_ref()) {
+                return Ok(());
+            }
+            match is_made(&resolved, catalog).await? {
+                true if drop.if_exists => Ok(()),
+                true => Err(catalog.unknown(&resolved).await),
+                false => catalog.remove(&catalog.own_name(&resolved).await?, TableKind::View, drop.if_exists),
+            }
         }
         LogicalPlan::Statement(PlannedStatement::SetVariable(set)) => set_variable(&set.variable, &set.value, catalog, session).await,
         LogicalPlan::Statement(PlannedStatement::ResetVariable(reset)) => session.set(&reset.variable, None),
@@ -137,12 +145,20 @@ async fn drop_schema(drop: &DropCatalogSchema, catalog: &Catalog, session: &Sess
     if catalog.schemas().iter().any(|schema| schema == name) {
         return Err(Error::new(Kind::InvalidQuery, format!("the schema `{name}` was not made by SQL, which can't drop it")));
     }
+    if !drop.cascade && catalog.views_of_schemas().keys().any(|(schema, _)| schema == name) {
+        return Err(
+            Error::new(Kind::InvalidQuery, format!("the schema `{name}` holds views")).hint("drop them first, or DROP SCHEMA ... CASCADE")
+        );
+    }
     let dropped = match catalog.written() {
         Some(written) => written.drop_schema(name, drop.cascade).await?,
         None => false,
     };
-    if dropped && session.schema() == name {
-        session.set_schema(MAIN)?;
+    if dropped {
+        catalog.remove_views(name, |_| true);
+        if session.schema() == name {
+            session.set_schema(MAIN)?;
+        }
     }
     match dropped || drop.if_exists {
         true => Ok(()),
@@ -168,9 +184,19 @@ async fn drop_table(name: &TableReference, if_exists: bool, planner: &Planner<'_
     catalog.remove(&catalog.own_name(&resolved).await?, TableKind::Table, if_exists)
 }
 
+/// Whether a name stands in a schema of this lake that SQL made.
+async fn is_made(resolved: &ResolvedTableReference, catalog: &Catalog) -> Result<bool> {
+    match catalog.written() {
+        Some(written) if resolved.catalog.as_ref() == catalog.lake && resolved.schema.as_ref() != MAIN => {
+            Ok(written.schemas().await?.iter().any(|schema| schema == resolved.schema.as_ref()))
+        }
+        _ => Ok(false),
+    }
+}
+
 /// Refuses a name that a table has which SQL made: it would be hidden.
-async fn check_new(name: &str, catalog: &Catalog) -> Result<()> {
-    let (Some(written), Ok(table)) = (catalog.written(), TableName::new(MAIN, name)) else { return Ok(()) };
+async fn check_new(schema: &str, name: &str, catalog: &Catalog) -> Result<()> {
+    let (Some(written), Ok(table)) = (catalog.written(), TableName::new(schema, name)) else { return Ok(()) };
     match written.tables().await?.contains(&table) {
         true => Err(Error::new(Kind::AlreadyExists, format!("the table `{name}` exists already")).hint("choose another name, or drop it")),
         false => Ok(()),
@@ -179,8 +205,13 @@ async fn check_new(name: &str, catalog: &Catalog) -> Result<()> {
 
 async fn create_view(view: &CreateView, text: &str, planner: &Planner<'_>) -> Result<()> {
     let catalog = planner.catalog;
-    let name = catalog.own_name(&planner.resolve(view.name.clone())).await?;
-    check_new(&name, catalog).await?;
+    let resolved = planner.resolve(view.name.clone());
+    if is_made(&resolved, catalog).await? {
+        check_new(&resolved.schema, &resolved.table, catalog).await?;
+        return catalog.add_view(&resolved.schema, &resolved.table, text.to_owned(), view.or_replace);
+    }
+    let name = catalog.own_name(&resolved).await?;
+    check_new(MAIN, &name, catalog).await?;
     catalog.add(&name, Entry::View { definition: text.to_owned() }, view.or_replace)
 }
 
@@ -190,7 +221,7 @@ async fn create_table(table: &CreateExternalTable, planner: &Planner<'_>) -> Res
     if table.if_not_exists && catalog.entry(&name).is_some() {
         return Ok(());
     }
-    check_new(&name, catalog).await?;
+    check_new(MAIN, &name, catalog).await?;
     let spec = spec(&name, table)?;
     catalog.source_of(&spec)?.check(&spec)?;
     // A table that can't be opened is a mistake in the statement: say so now, not at the first query.

@@ -108,11 +108,12 @@ fn views(catalog: &Catalog) -> Result<RecordBatch> {
         Entry::View { definition } => Some(definition),
         Entry::Dataset { .. } | Entry::Table { .. } => None,
     };
-    let all: Vec<(String, String)> = catalog.entries().into_iter().filter_map(|(name, entry)| Some((name, definition(entry)?))).collect();
+    let of_main = catalog.entries().into_iter().filter_map(|(name, entry)| Some(((MAIN.to_owned(), name), definition(entry)?)));
+    let all: Vec<((String, String), String)> = of_main.chain(catalog.views_of_schemas()).collect();
     let columns = vec![
         text(all.iter().map(|_| Some(&catalog.lake))),
-        text(all.iter().map(|_| Some(MAIN))),
-        text(all.iter().map(|(name, _)| Some(name))),
+        text(all.iter().map(|((schema, _), _)| Some(schema))),
+        text(all.iter().map(|((_, name), _)| Some(name))),
         text(all.iter().map(|(_, definition)| Some(definition))),
     ];
     Ok(RecordBatch::try_new(schema, columns)?)

@@ -77,7 +77,7 @@ impl Planner<'_> {
         }
         let resolved = reference.clone().resolve(&self.catalog.lake, &self.session.schema());
         self.check_written(&resolved)?;
-        if resolved.schema.as_ref() == MAIN && self.catalog.entry(&resolved.table).is_some() {
+        if self.is_no_table(&resolved) {
             return Err(Error::new(Kind::AlreadyExists, format!("`{}` exists already, and is no table that SQL made", resolved.table))
                 .hint("choose another name"));
         }
@@ -90,12 +90,20 @@ impl Planner<'_> {
         if resolved.schema.as_ref() == TEMPORARY {
             return Ok(Place::Temporary(resolved.table.to_string()));
         }
-        if resolved.schema.as_ref() == MAIN && self.catalog.entry(&resolved.table).is_some() {
+        if self.is_no_table(&resolved) {
             return Err(Error::new(Kind::Unsupported, format!("`{}` can be read, not written", resolved.table))
                 .hint("tables that CREATE TABLE made can be written"));
         }
         self.check_written(&resolved)?;
         Ok(Place::Lake(TableName::new(&resolved.schema, &resolved.table)?))
+    }
+
+    /// Whether a name means something that SQL can't write.
+    fn is_no_table(&self, resolved: &ResolvedTableReference) -> bool {
+        match resolved.schema.as_ref() {
+            MAIN => self.catalog.entry(&resolved.table).is_some(),
+            schema => self.catalog.view(schema, &resolved.table).is_some(),
+        }
     }
 
     /// Refuses schemas in which nothing can be made.
@@ -198,6 +206,9 @@ impl Planner<'_> {
         }
         if resolved.schema.as_ref() == SYSTEM {
             return self.system_table(name).await;
+        }
+        if let Some(definition) = self.catalog.view(&resolved.schema, name) {
+            return self.view(name, definition, depth).await.map(Some);
         }
         if resolved.schema.as_ref() != MAIN {
             let Some((spec, source)) = self.catalog.dataset_schema(&resolved.schema) else { return self.lake_table(resolved).await };

@@ -394,6 +394,9 @@ pub(crate) fn command(bytes: &Bytes) -> Result<Command> {
         error.hint("a command is a message such as CommandStatementQuery, packed into google.protobuf.Any")
     };
     let any = Any::decode(&**bytes).map_err(|error| unreadable().because(error))?;
+    if any.type_url.is_empty() {
+        return Err(unreadable());
+    }
     Command::try_from(any).map_err(|error| unreadable().because(error))
 }
 

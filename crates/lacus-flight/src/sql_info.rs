@@ -80,8 +80,7 @@ fn grammar(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::SqlSupportsOrderByUnrelated, true);
     // By columns that are not selected, and by more than those.
     info.append(SqlInfo::SqlSupportedGroupBy, bits([0, 1]));
-    // The backslash escapes, and nothing else can be chosen.
-    info.append(SqlInfo::SqlSupportsLikeEscapeClause, false);
+    info.append(SqlInfo::SqlSupportsLikeEscapeClause, true);
     info.append(SqlInfo::SqlSupportsNonNullableColumns, true);
     // Minimum and core.
     info.append(SqlInfo::SqlSupportedGrammar, bits([0, 1]));

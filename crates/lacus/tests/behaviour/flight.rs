@@ -114,6 +114,7 @@ pub(crate) fn told(batch: &RecordBatch) -> Result<Told> {
     Ok((0..batch.num_rows()).map(|row| (names.value(row), (values.type_id(row), values.value(row)))).collect())
 }
 
+/// Flight SQL: 12
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_about_the_server_is_told_in_the_types_of_drivers() -> TestResult {
     let mut client = Client::of(engine(Vec::new())?).await?;
@@ -138,6 +139,8 @@ async fn everything_about_the_server_is_told_in_the_types_of_drivers() -> TestRe
 }
 
 /// What is told of the grammar is so.
+///
+/// Flight SQL: 12
 #[tokio::test(flavor = "multi_thread")]
 async fn the_grammar_is_as_it_is_told() -> TestResult {
     let engine = engine(Vec::new())?;
@@ -146,6 +149,7 @@ async fn the_grammar_is_as_it_is_told() -> TestResult {
         ("SELECT a FROM (VALUES (1, 2), (2, 1)) AS t(a, b) ORDER BY b", "2\n1"),
         ("SELECT a FROM (VALUES (2), (1)) AS t(a) ORDER BY -a", "2\n1"),
         (r"SELECT 'a_b' LIKE 'a\_b', 'axb' LIKE 'a\_b'", "true,false"),
+        ("SELECT 'a_b' LIKE 'a/_b' ESCAPE '/', 'axb' LIKE 'a/_b' ESCAPE '/'", "true,false"),
         ("SELECT 'a' || NULL IS NULL", "true"),
         ("SELECT count(*) FROM (VALUES (1)) AS a(x) FULL OUTER JOIN (VALUES (2)) AS b(x) ON a.x = b.x", "2"),
         ("SELECT a FROM (VALUES (1), (2)) AS t(a) WHERE EXISTS (SELECT 1 FROM (SELECT 1 AS b) AS u WHERE u.b = t.a)", "1"),
@@ -159,6 +163,7 @@ async fn the_grammar_is_as_it_is_told() -> TestResult {
     Ok(())
 }
 
+/// Flight SQL: 18
 #[tokio::test(flavor = "multi_thread")]
 async fn the_types_of_columns_are_those_of_odbc() -> TestResult {
     let mut client = Client::of(engine(Vec::new())?).await?;
@@ -212,6 +217,7 @@ fn texts(batch: &RecordBatch, columns: &[usize]) -> Vec<String> {
     (0..batch.num_rows()).map(|row| columns.iter().map(|place| column(row, place)).collect::<Vec<_>>().join(".")).collect()
 }
 
+/// Flight SQL: 17
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_those_that_the_lake_declares() -> TestResult {
     let mut client = Client::of(with_keys()?).await?;
@@ -252,6 +258,7 @@ struct Created {
     is_update: Option<bool>,
 }
 
+/// Flight SQL: 7
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prepared_statement_tells_whether_it_is_an_update() -> TestResult {
     let mut client = Client::of(engine(Vec::new())?).await?;
@@ -286,6 +293,7 @@ async fn cancel(client: &mut Client, info: FlightInfo) -> Result<CancelStatus, S
     Ok(answer.status())
 }
 
+/// Flight SQL: 3, 19, 25
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_is_cancelled_while_it_waits_and_while_it_runs() -> TestResult {
     let engine = engine(Vec::new())?;
@@ -331,6 +339,8 @@ async fn a_query_is_cancelled_while_it_waits_and_while_it_runs() -> TestResult {
 }
 
 /// What is advertised, prepared and streamed is the same, in both choices of types.
+///
+/// Flight SQL: 2, 5
 #[tokio::test(flavor = "multi_thread")]
 async fn types_travel_as_the_client_chooses() -> TestResult {
     let mut client = Client::of(engine(Vec::new())?).await?;
@@ -356,6 +366,7 @@ async fn types_travel_as_the_client_chooses() -> TestResult {
     Ok(())
 }
 
+/// Flight SQL: 30
 #[tokio::test(flavor = "multi_thread")]
 async fn the_list_of_actions_is_true() -> TestResult {
     let mut client = Client::of(engine(Vec::new())?).await?;
@@ -392,6 +403,8 @@ async fn keys_that_lead_nowhere_are_errors_of_the_lake_file() -> TestResult {
 }
 
 /// Proxies close streams on which nothing flows: while a query is silent, empty batches do.
+///
+/// Flight SQL: 3
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_query_sends_empty_batches() -> TestResult {
     let mut client = Client::of(engine(Vec::new())?).await?;
@@ -408,6 +421,7 @@ async fn a_silent_query_sends_empty_batches() -> TestResult {
     Ok(())
 }
 
+/// Flight SQL: 3
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_are_compressed_on_request() -> TestResult {
     let mut client = Client::of(engine(Vec::new())?).await?;
@@ -433,6 +447,7 @@ async fn bodies_are_compressed_on_request() -> TestResult {
     Ok(())
 }
 
+/// Flight SQL: 31
 #[tokio::test(flavor = "multi_thread")]
 async fn health_is_told_by_grpc() -> TestResult {
     let server = Server::bind("127.0.0.1:0").await?;
@@ -450,6 +465,7 @@ async fn health_is_told_by_grpc() -> TestResult {
     Ok(())
 }
 
+/// Flight SQL: 21, 22
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_is_computed_while_it_is_polled_and_kept() -> TestResult {
     let mut client = Client::of(engine(Vec::new())?).await?;
@@ -486,6 +502,7 @@ async fn a_result_is_computed_while_it_is_polled_and_kept() -> TestResult {
     Ok(())
 }
 
+/// Flight SQL: 19, 21
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_polled_is_cancelled_and_its_mistakes_are_told() -> TestResult {
     let engine = engine(Vec::new())?;
@@ -507,6 +524,8 @@ async fn what_is_polled_is_cancelled_and_its_mistakes_are_told() -> TestResult {
 }
 
 /// A result that is large on disk comes in several endpoints, in their order, some of which can be fetched while the rest is computed.
+///
+/// Flight SQL: 21, 24
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_result_is_polled_in_parts_that_keep_its_order() -> TestResult {
     let mut client = Client::of(engine(Vec::new())?).await?;
@@ -563,6 +582,8 @@ fn parquet_of(folder: &std::path::Path, files: i64) -> TestResult {
 }
 
 /// A client that says that it reads several endpoints gets as many as can be read apart, and one whose order counts.
+///
+/// Flight SQL: 24, 25
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scan_is_fetched_by_several_calls_that_are_one_query() -> TestResult {
     let folder = tempfile::tempdir()?;
@@ -612,6 +633,8 @@ async fn a_scan_is_fetched_by_several_calls_that_are_one_query() -> TestResult {
 }
 
 /// The time that a client gives a call ends what it began, whether an answer has begun or not.
+///
+/// Flight SQL: 20
 #[tokio::test(flavor = "multi_thread")]
 async fn the_deadline_of_a_call_ends_its_query() -> TestResult {
     let engine = engine(Vec::new())?;
@@ -636,6 +659,7 @@ fn option(name: &str, value: &str) -> Vec<u8> {
     field(1, &[field(1, name.as_bytes()), field(2, &value)].concat())
 }
 
+/// Flight SQL: 23
 #[tokio::test(flavor = "multi_thread")]
 async fn options_of_a_session_are_set_told_and_forgotten() -> TestResult {
     let mut client = Client::of(engine(Vec::new())?).await?;
@@ -709,6 +733,7 @@ async fn mutated_messages_never_end_the_server() -> TestResult {
     Ok(())
 }
 
+/// Flight SQL: 8
 #[tokio::test(flavor = "multi_thread")]
 async fn names_of_parameters_are_bound_by_name() -> TestResult {
     let mut client = Client::of(engine(Vec::new())?).await?;
@@ -725,6 +750,8 @@ async fn names_of_parameters_are_bound_by_name() -> TestResult {
 }
 
 /// What is planned for one principal is not another's.
+///
+/// Flight SQL: 3
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ticket_that_nobody_gave_finds_nothing() -> TestResult {
     let mut client = Client::of(engine(Vec::new())?).await?;
@@ -732,5 +759,94 @@ async fn a_ticket_that_nobody_gave_finds_nothing() -> TestResult {
     let forged = arrow_flight::sql::TicketStatementQuery { statement_handle: vec![7; 16].into() };
     let fetched = client.calls.do_get(Ticket::new(forged.as_any().encode_to_vec())).await;
     assert_eq!(fetched.map(|_| ()).map_err(|status| status.code()), Err(Code::NotFound));
+    Ok(())
+}
+
+/// What there is not is refused in words that say what there is instead; nothing of it is taken for something else.
+///
+/// Flight SQL: 6, 27, 28, 29
+#[tokio::test(flavor = "multi_thread")]
+async fn what_there_is_not_is_refused_in_words() -> TestResult {
+    use arrow_flight::sql::{ActionBeginSavepointRequest, ActionBeginTransactionRequest, ActionEndTransactionRequest};
+    let mut client = Client::of(engine(Vec::new())?).await?;
+    let said =
+        |status: Option<Status>| status.map(|status| (status.code(), status.message().to_owned())).unwrap_or((Code::Ok, String::new()));
+    let begin = ActionBeginTransactionRequest {}.as_any().encode_to_vec();
+    let end = ActionEndTransactionRequest { transaction_id: vec![1].into(), action: 1 }.as_any().encode_to_vec();
+    let savepoint = ActionBeginSavepointRequest { transaction_id: vec![1].into(), name: "s".to_owned() }.as_any().encode_to_vec();
+    for (name, body) in [("BeginTransaction", begin), ("EndTransaction", end), ("BeginSavepoint", savepoint)] {
+        let (code, words) = said(client.act(name, body).await.err());
+        assert!(code == Code::Unimplemented && words.contains("committed by itself"), "{name}: {words}");
+    }
+    let in_transaction = CommandStatementQuery { query: "SELECT 1".to_owned(), transaction_id: Some(vec![1].into()) };
+    let update =
+        arrow_flight::sql::CommandStatementUpdate { query: "CREATE VIEW v AS SELECT 1".to_owned(), transaction_id: Some(vec![1].into()) };
+    let (code, words) = said(client.info(&in_transaction).await.err());
+    assert!(code == Code::Unimplemented && words.contains("no transactions"), "{words}");
+    let put = |command: Vec<u8>| {
+        let message = FlightData { flight_descriptor: Some(FlightDescriptor::new_cmd(command)), ..Default::default() };
+        futures::stream::iter([message])
+    };
+    let (code, words) = said(client.calls.do_put(put(update.as_any().encode_to_vec())).await.err());
+    assert!(code == Code::Unimplemented && words.contains("no transactions"), "{words}");
+    let counted = arrow_flight::sql::CommandStatementUpdate { transaction_id: None, ..update };
+    let answers: Vec<_> = client.calls.do_put(put(counted.as_any().encode_to_vec())).await?.into_inner().try_collect().await?;
+    let counted = arrow_flight::sql::DoPutUpdateResult::decode(&*answers[0].app_metadata)?;
+    assert_eq!(counted.record_count, 0);
+    let substrait = arrow_flight::sql::CommandStatementSubstraitPlan { plan: None, transaction_id: None };
+    let (code, words) = said(client.info(&substrait).await.err());
+    assert!(code == Code::Unimplemented && words.contains("send the SQL"), "{words}");
+    let (code, words) = said(client.calls.list_flights(arrow_flight::Criteria::default()).await.err());
+    assert!(code == Code::Unimplemented && words.contains("CommandGetTables"), "{words}");
+    let (code, words) = said(client.calls.do_exchange(futures::stream::iter([FlightData::default()])).await.err());
+    assert!(code == Code::Unimplemented && words.contains("DoPut"), "{words}");
+    // Texts and bytes that are no commands.
+    for bytes in [b"SELECT 1".to_vec(), vec![0xff; 9], Vec::new()] {
+        for (code, words) in [
+            said(client.calls.get_flight_info(FlightDescriptor::new_cmd(bytes.clone())).await.err()),
+            said(client.calls.do_get(Ticket::new(bytes.clone())).await.err()),
+        ] {
+            assert!(code == Code::InvalidArgument && words.contains("packed into google.protobuf.Any"), "{words}");
+        }
+    }
+    let (code, words) = said(client.calls.get_flight_info(FlightDescriptor::new_path(vec!["shots".to_owned()])).await.err());
+    assert!(code == Code::InvalidArgument && words.contains("a path names nothing"), "{words}");
+    let (code, words) = said(client.calls.do_put(futures::stream::iter([FlightData::default()])).await.err());
+    assert!(code == Code::InvalidArgument && words.contains("has no command"), "{words}");
+    Ok(())
+}
+
+/// A client that goes away while a store answers late ends what was asked of the store, too.
+///
+/// Flight SQL: 20
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_ends_reads_of_a_slow_store() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    parquet_of(folder.path(), 64)?;
+    let server = lacus_testbed::S3Server::start().await?;
+    server.make_bucket("data")?;
+    server.put_folder("data", "many/", folder.path()).await?;
+    let engine = crate::engine(vec![crate::bucket("data", &server, "data")?])?;
+    let mut client = Client::of(engine.clone()).await?;
+    // Planning reads the first footers at once, and the rest waits.
+    let info = client.info(&query("SELECT sum(x) FROM 'data:many/*.parquet'")).await?;
+    server.faults().set_delay(std::time::Duration::from_millis(600));
+    let fetching = client.calls.do_get(info.endpoint[0].ticket.clone().ok_or("no ticket")?).await?;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    drop(fetching);
+    let id = String::from_utf8(info.app_metadata.to_vec())?;
+    let state = format!("SELECT state FROM system.queries WHERE id = '{id}'");
+    for _ in 0..200 {
+        if ask(&engine, &state).await? == "cancelled" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(ask(&engine, &state).await?, "cancelled");
+    // What was under way is answered in time; nothing is asked after it.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let before = server.faults().requests();
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(server.faults().requests(), before);
     Ok(())
 }
