@@ -79,7 +79,8 @@ bench: setup ## Measure beside DuckDB, Polars and plain DataFusion; writes bench
 corpus: wheel ## Compare arrays with h5py, netCDF4, zarr and xarray; of public packages, writes benches/results/corpus.md (FILES="PATH ...")
 	$(PYTHON) testdata/corpus/compare.py $(if $(FILES),$(FILES) --list,--corpus $(CACHE)/corpus --out benches/results/corpus.md)
 
-soak: build wheel ## Ten minutes of mixed load on a server, which must end as it began (SECONDS=600), and 200 killed writers (KILLS=200)
+soak: build wheel ## 10,000 requests of 64 connections and ten minutes of load (SECONDS=600), after which a server is as it was; 200 killed writers (KILLS=200)
+	LACUS_SOAK_REQUESTS=10000,64 LACUS_SOAK_WAITS=1 cargo test --workspace --locked --quiet --test soak -- --nocapture
 	LACUS_KILLS=$(or $(KILLS),200) LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed \
 	  $(VENV)/bin/pytest -q -p no:cacheprovider python/tests/test_adbc.py -k killed
 	LACUS_BIN=$(BIN)/lacus $(PYTHON) benches/soak.py --seconds $(or $(SECONDS),600)
