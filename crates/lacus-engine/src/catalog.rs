@@ -22,7 +22,7 @@ pub(crate) enum Entry {
     /// A dataset that a source opens.
     Dataset { spec: Arc<DatasetSpec>, origin: Origin },
     /// A view: the text of its `CREATE VIEW`, planned by every query that uses it.
-    View { definition: String },
+    View(View),
     /// A table that the embedding program brought.
     Table { provider: Arc<dyn TableProvider> },
 }
@@ -79,6 +79,14 @@ impl TableKind {
     }
 }
 
+/// What CREATE VIEW said.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) definition: String,
+    /// The schema in which its names were looked for that have none: they mean the same to whoever asks.
+    pub(crate) schema: String,
+}
+
 /// The names of one lake, shared by all of its queries.
 #[derive(Debug)]
 pub(crate) struct Catalog {
@@ -86,8 +94,8 @@ pub(crate) struct Catalog {
     sources: Vec<Arc<dyn Source>>,
     /// The names of `main`.
     entries: RwLock<BTreeMap<String, Entry>>,
-    /// The views of schemas that SQL made, by schema and name: what CREATE VIEW said.
-    views: RwLock<BTreeMap<(String, String), String>>,
+    /// The views of schemas that SQL made, by schema and name.
+    views: RwLock<BTreeMap<(String, String), View>>,
     written: Option<Arc<dyn Tables>>,
 }
 
@@ -127,7 +135,7 @@ impl Catalog {
     pub(crate) fn add(&self, name: &str, entry: Entry, replace: bool) -> Result<()> {
         match &entry {
             // What is written like a place of files means these.
-            Entry::View { .. } if !name.is_empty() && !is_location(name) => {}
+            Entry::View(_) if !name.is_empty() && !is_location(name) => {}
             _ => drop(DatasetName::new(name).map_err(|error| error.with("table", name))?),
         }
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
@@ -146,25 +154,25 @@ impl Catalog {
         Ok(())
     }
 
-    /// The views of schemas that SQL made, by schema and name, with what CREATE VIEW said.
-    pub(crate) fn views_of_schemas(&self) -> BTreeMap<(String, String), String> {
+    /// The views of schemas that SQL made, by schema and name.
+    pub(crate) fn views_of_schemas(&self) -> BTreeMap<(String, String), View> {
         self.views.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What CREATE VIEW said of a view in a schema that SQL made.
-    pub(crate) fn view(&self, schema: &str, name: &str) -> Option<String> {
+    /// A view in a schema that SQL made.
+    pub(crate) fn view(&self, schema: &str, name: &str) -> Option<View> {
         self.views.read().unwrap_or_else(PoisonError::into_inner).get(&(schema.to_owned(), name.to_owned())).cloned()
     }
 
     /// Adds a view to a schema that SQL made.
-    pub(crate) fn add_view(&self, schema: &str, name: &str, definition: String, replace: bool) -> Result<()> {
+    pub(crate) fn add_view(&self, schema: &str, name: &str, view: View, replace: bool) -> Result<()> {
         let key = (schema.to_owned(), name.to_owned());
         let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
         if views.contains_key(&key) && !replace {
             return Err(Error::new(Kind::AlreadyExists, format!("`{name}` exists already in `{schema}`"))
                 .hint("choose another name, or CREATE OR REPLACE"));
         }
-        views.insert(key, definition);
+        views.insert(key, view);
         Ok(())
     }
 
@@ -247,7 +255,7 @@ impl Catalog {
     pub(crate) fn datasets_of(&self, source: &Arc<dyn Source>) -> Vec<Arc<DatasetSpec>> {
         let spec = |entry: Entry| match entry {
             Entry::Dataset { spec, .. } => self.source_of(&spec).is_ok_and(|known| Arc::ptr_eq(known, source)).then_some(spec),
-            Entry::View { .. } | Entry::Table { .. } => None,
+            Entry::View(_) | Entry::Table { .. } => None,
         };
         self.entries().into_values().filter_map(spec).collect()
     }
@@ -372,7 +380,7 @@ impl Catalog {
             kind: kind_of(&entry),
             description: match entry {
                 Entry::Dataset { spec, .. } => spec.description.clone(),
-                Entry::View { .. } | Entry::Table { .. } => None,
+                Entry::View(_) | Entry::Table { .. } => None,
             },
         };
         self.entries().into_iter().map(listed).collect()
@@ -381,7 +389,7 @@ impl Catalog {
 
 fn kind_of(entry: &Entry) -> TableKind {
     match entry {
-        Entry::View { .. } => TableKind::View,
+        Entry::View(_) => TableKind::View,
         Entry::Dataset { .. } | Entry::Table { .. } => TableKind::Table,
     }
 }

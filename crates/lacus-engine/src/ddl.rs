@@ -10,7 +10,7 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, ObjectType};
 use lacus_core::{DatasetSpec, Error, Kind, Location, OptionValue, Result, TableName};
 
-use crate::catalog::{Catalog, Entry, Origin, TableKind, check_among};
+use crate::catalog::{Catalog, Entry, Origin, TableKind, View, check_among};
 use crate::client::{Session, TEMPORARY};
 use crate::planner::Planner;
 use crate::settings::MAIN;
@@ -104,11 +104,8 @@ pub(crate) async fn apply(plan: LogicalPlan, text: &str, planner: &Planner<'_>) 
         LogicalPlan::Ddl(DdlStatement::DropTable(drop)) => drop_table(&drop.name, drop.if_exists, planner).await,
         LogicalPlan::Ddl(DdlStatement::DropView(drop)) => {
             let resolved = planner.resolve(drop.name);
-            if catalog.remove_views(&resolved.schema, |name| name == resolved.table.as_ref()) {
-                return Ok(());
-            }
             match is_made(&resolved, catalog).await? {
-                true if drop.if_exists => Ok(()),
+                true if catalog.remove_views(&resolved.schema, |name| name == resolved.table.as_ref()) || drop.if_exists => Ok(()),
                 true => Err(catalog.unknown(&resolved).await),
                 false => catalog.remove(&catalog.own_name(&resolved).await?, TableKind::View, drop.if_exists),
             }
@@ -206,13 +203,20 @@ async fn check_new(schema: &str, name: &str, catalog: &Catalog) -> Result<()> {
 async fn create_view(view: &CreateView, text: &str, planner: &Planner<'_>) -> Result<()> {
     let catalog = planner.catalog;
     let resolved = planner.resolve(view.name.clone());
+    let made = View { definition: text.to_owned(), schema: planner.session.schema() };
+    // What only this session sees is nothing to others.
+    let checked = planner.view(&resolved.table, made.clone(), 0).await;
+    checked.map_err(|error| match planner.session.temporary_tables().is_empty() {
+        true => error,
+        false => Error::new(Kind::InvalidQuery, "a view can't use temporary tables").with("view", &resolved.table).because(error),
+    })?;
     if is_made(&resolved, catalog).await? {
         check_new(&resolved.schema, &resolved.table, catalog).await?;
-        return catalog.add_view(&resolved.schema, &resolved.table, text.to_owned(), view.or_replace);
+        return catalog.add_view(&resolved.schema, &resolved.table, made, view.or_replace);
     }
     let name = catalog.own_name(&resolved).await?;
     check_new(MAIN, &name, catalog).await?;
-    catalog.add(&name, Entry::View { definition: text.to_owned() }, view.or_replace)
+    catalog.add(&name, Entry::View(made), view.or_replace)
 }
 
 async fn create_table(table: &CreateExternalTable, planner: &Planner<'_>) -> Result<()> {

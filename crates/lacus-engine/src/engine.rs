@@ -491,7 +491,7 @@ impl Engine {
     pub fn datasets(&self) -> BTreeMap<String, Arc<DatasetSpec>> {
         let datasets = self.shared.catalog.entries().into_iter().filter_map(|(name, entry)| match entry {
             Entry::Dataset { spec, .. } => Some((name, spec)),
-            Entry::View { .. } | Entry::Table { .. } => None,
+            Entry::View(_) | Entry::Table { .. } => None,
         });
         datasets.collect()
     }

@@ -19,7 +19,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use futures::{StreamExt, stream};
 use lacus_core::{Error, Kind, Result, description_of, nearest, unit_of};
 
-use crate::catalog::{Catalog, Entry, TableEntry, TableKind};
+use crate::catalog::{Catalog, Entry, TableEntry, TableKind, View};
 use crate::planner::Planner;
 use crate::settings::MAIN;
 
@@ -104,17 +104,17 @@ fn schemata(catalog: &Catalog, schemas: &[String]) -> Result<RecordBatch> {
 
 fn views(catalog: &Catalog) -> Result<RecordBatch> {
     let schema = texts(&[("table_catalog", false), ("table_schema", false), ("table_name", false), ("definition", true)]);
-    let definition = |entry: Entry| match entry {
-        Entry::View { definition } => Some(definition),
+    let view = |entry: Entry| match entry {
+        Entry::View(view) => Some(view),
         Entry::Dataset { .. } | Entry::Table { .. } => None,
     };
-    let of_main = catalog.entries().into_iter().filter_map(|(name, entry)| Some(((MAIN.to_owned(), name), definition(entry)?)));
-    let all: Vec<((String, String), String)> = of_main.chain(catalog.views_of_schemas()).collect();
+    let of_main = catalog.entries().into_iter().filter_map(|(name, entry)| Some(((MAIN.to_owned(), name), view(entry)?)));
+    let all: Vec<((String, String), View)> = of_main.chain(catalog.views_of_schemas()).collect();
     let columns = vec![
         text(all.iter().map(|_| Some(&catalog.lake))),
         text(all.iter().map(|((schema, _), _)| Some(schema))),
         text(all.iter().map(|((_, name), _)| Some(name))),
-        text(all.iter().map(|(_, definition)| Some(definition))),
+        text(all.iter().map(|(_, view)| Some(&view.definition))),
     ];
     Ok(RecordBatch::try_new(schema, columns)?)
 }

@@ -25,7 +25,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use lacus_core::{Error, Kind, Result, TableName};
 
 use crate::activity::Activity;
-use crate::catalog::{Catalog, Entry};
+use crate::catalog::{Catalog, Entry, View};
 use crate::client::{Session, TEMPORARY, unknown_setting};
 use crate::information_schema::{self, INFORMATION_SCHEMA};
 use crate::settings::{MAIN, SYSTEM};
@@ -207,8 +207,8 @@ impl Planner<'_> {
         if resolved.schema.as_ref() == SYSTEM {
             return self.system_table(name).await;
         }
-        if let Some(definition) = self.catalog.view(&resolved.schema, name) {
-            return self.view(name, definition, depth).await.map(Some);
+        if let Some(view) = self.catalog.view(&resolved.schema, name) {
+            return self.view(name, view, depth).await.map(Some);
         }
         if resolved.schema.as_ref() != MAIN {
             let Some((spec, source)) = self.catalog.dataset_schema(&resolved.schema) else { return self.lake_table(resolved).await };
@@ -218,7 +218,7 @@ impl Planner<'_> {
         match self.catalog.entry(name) {
             Some(Entry::Dataset { spec, .. }) => self.catalog.open(&spec, self.state).await.map(Some),
             Some(Entry::Table { provider }) => Ok(Some(provider)),
-            Some(Entry::View { definition }) => self.view(name, definition, depth).await.map(Some),
+            Some(Entry::View(view)) => self.view(name, view, depth).await.map(Some),
             None => match Catalog::ad_hoc(name) {
                 Some(spec) => self.catalog.open(&spec?, self.state).await.map(Some),
                 None => self.lake_table(resolved).await,
@@ -244,14 +244,17 @@ impl Planner<'_> {
     }
 
     /// A view is planned anew by every query, so it sees its datasets as they are now.
-    async fn view(&self, name: &str, definition: String, depth: usize) -> Result<Arc<dyn TableProvider>> {
+    pub(crate) async fn view(&self, name: &str, view: View, depth: usize) -> Result<Arc<dyn TableProvider>> {
         if depth >= VIEW_DEPTH {
             return Err(
                 Error::new(Kind::InvalidQuery, format!("views stand on one another more than {VIEW_DEPTH} deep")).with("view", name)
             );
         }
+        let View { definition, schema } = view;
         let parsed = statement::parse(&definition)?;
-        let planned = self.plan_at(parsed.statement, depth + 1).await.map_err(|error| error.with("view", name))?;
+        let session = self.session.of_view(schema);
+        let planner = Planner { state: self.state, catalog: self.catalog, session: &session };
+        let planned = planner.plan_at(parsed.statement, depth + 1).await.map_err(|error| error.with("view", name))?;
         match planned {
             LogicalPlan::Ddl(DdlStatement::CreateView(view)) => Ok(Arc::new(ViewTable::new(view.input.as_ref().clone(), Some(definition)))),
             _ => Err(Error::new(Kind::Internal, "a view's definition is not CREATE VIEW").with("view", name)),
