@@ -54,45 +54,63 @@ impl<T> Handles<T> {
         let handle = Bytes::copy_from_slice(&rand::random::<u128>().to_be_bytes());
         let now = Instant::now();
         let mut entries = self.entries();
-        entries.retain(|_, entry| entry.expires > now);
-        let total = |entries: &HashMap<Bytes, Entry<T>>| entries.values().map(|entry| entry.bytes).sum::<usize>();
-        while self.makes_room && !entries.is_empty() && (entries.len() >= self.most || total(&entries) + bytes > self.most_bytes) {
-            let oldest = entries.iter().min_by_key(|(_, entry)| entry.expires).map(|(handle, _)| handle.clone());
-            oldest.map(|oldest| entries.remove(&oldest));
-        }
-        if entries.len() >= self.most {
-            return Err(Error::new(Kind::LimitExceeded, format!("{} {}s wait already", self.most, self.what))
-                .hint("fetch or close what was asked for, then try again")
-                .retryable(true));
-        }
-        self.check_bytes(bytes, total(&entries))?;
+        self.make_room(&mut entries, bytes)?;
         entries.insert(handle.clone(), Entry { expires: now + self.lifetime, principal: principal.clone(), bytes, value });
         Ok(handle)
     }
 
-    fn check_bytes(&self, bytes: usize, others: usize) -> Result<()> {
-        if bytes + others <= self.most_bytes {
-            return Ok(());
+    /// Lets go of what has expired, and of what was not used for longest, until one more of `bytes` has room.
+    fn make_room(&self, entries: &mut HashMap<Bytes, Entry<T>>, bytes: usize) -> Result<()> {
+        let too_much = |others: usize| {
+            let (wanted, others, most) = (bytes.div_ceil(1 << 20), others >> 20, self.most_bytes >> 20);
+            let taken = format!("this {} takes {wanted} MiB, others {others} MiB, and {most} MiB may be kept", self.what);
+            Error::new(Kind::LimitExceeded, taken)
+        };
+        // What never has room must not cost the others theirs.
+        if bytes > self.most_bytes {
+            return Err(too_much(0).hint("bind fewer rows of parameters at once"));
         }
-        let (wanted, others, most) = (bytes.div_ceil(1 << 20), others >> 20, self.most_bytes >> 20);
-        let error = Error::new(
-            Kind::LimitExceeded,
-            format!("this {} takes {wanted} MiB, others {others} MiB, and {most} MiB may be kept", self.what),
-        );
-        Err(match bytes > self.most_bytes {
-            true => error.hint("bind fewer rows of parameters at once"),
-            false => error.hint("fetch or close what was asked for, then try again").retryable(true),
-        })
+        let now = Instant::now();
+        entries.retain(|_, entry| entry.expires > now);
+        loop {
+            let others: usize = entries.values().map(|entry| entry.bytes).sum();
+            let is_full = entries.len() >= self.most;
+            if !is_full && others + bytes <= self.most_bytes {
+                return Ok(());
+            }
+            let hint = "fetch or close what was asked for, then try again";
+            if !self.makes_room && is_full {
+                let error = Error::new(Kind::LimitExceeded, format!("{} {}s wait already", self.most, self.what));
+                return Err(error.hint(hint).retryable(true));
+            }
+            if !self.makes_room {
+                return Err(too_much(others).hint(hint).retryable(true));
+            }
+            let oldest = entries.iter().min_by_key(|(_, entry)| entry.expires).map(|(handle, _)| handle.clone());
+            oldest.map(|oldest| entries.remove(&oldest));
+        }
     }
 
     /// Changes the value, which takes so many bytes then.
     pub(crate) fn change<R>(&self, handle: &Bytes, principal: &Principal, bytes: usize, visit: impl FnOnce(&mut T) -> R) -> Result<R> {
-        let others = self.entries().iter().filter(|(other, _)| *other != handle).map(|(_, entry)| entry.bytes).sum();
-        self.check_bytes(bytes, others)?;
-        self.visit(handle, principal, |entry| {
-            entry.bytes = bytes;
-            visit(&mut entry.value)
-        })
+        let mut entries = self.entries();
+        match entries.remove(handle) {
+            Some(mut entry) if entry.principal == *principal && entry.expires > Instant::now() => {
+                if let Err(error) = self.make_room(&mut entries, bytes) {
+                    entries.insert(handle.clone(), entry);
+                    return Err(error);
+                }
+                (entry.bytes, entry.expires) = (bytes, Instant::now() + self.lifetime);
+                let visited = visit(&mut entry.value);
+                entries.insert(handle.clone(), entry);
+                Ok(visited)
+            }
+            Some(other) => {
+                entries.insert(handle.clone(), other);
+                Err(self.unknown())
+            }
+            None => Err(self.unknown()),
+        }
     }
 
     /// Takes the value out: a second call finds nothing.
@@ -107,15 +125,11 @@ impl<T> Handles<T> {
 
     /// Looks at the value, which then lives on for its lifetime.
     pub(crate) fn with<R>(&self, handle: &Bytes, principal: &Principal, visit: impl FnOnce(&T) -> R) -> Result<R> {
-        self.visit(handle, principal, |entry| visit(&entry.value))
-    }
-
-    fn visit<R>(&self, handle: &Bytes, principal: &Principal, visit: impl FnOnce(&mut Entry<T>) -> R) -> Result<R> {
         let now = Instant::now();
         match self.entries().get_mut(handle) {
             Some(entry) if entry.principal == *principal && entry.expires > now => {
                 entry.expires = now + self.lifetime;
-                Ok(visit(entry))
+                Ok(visit(&entry.value))
             }
             _ => Err(self.unknown()),
         }
@@ -171,7 +185,13 @@ mod tests {
         let large = kept.keep(3, 90, &owner)?;
         assert!(kept.with(&handles[2], &owner, |_| ()).is_err());
         assert_eq!((kept.take(&handles[1], &owner)?, kept.take(&large, &owner)?), (1, 3));
-        assert!(kept.keep(4, 101, &owner).is_err());
+        let stays = kept.keep(4, 10, &owner)?;
+        assert!(kept.keep(5, 101, &owner).is_err());
+        assert!(kept.change(&stays, &owner, 101, |_| ()).is_err());
+        let other = kept.keep(6, 10, &owner)?;
+        kept.change(&stays, &owner, 95, |_| ())?;
+        assert!(kept.with(&other, &owner, |_| ()).is_err());
+        assert_eq!(kept.take(&stays, &owner)?, 4);
         Ok(())
     }
 

@@ -56,6 +56,8 @@ const PLAN_LIFETIME: Duration = Duration::from_secs(300);
 const MOST_PLANS: usize = 1000;
 /// About what a plan takes, which holds the state that it was planned in.
 const PLAN_BYTES: usize = 200 << 10;
+/// About what is left of a query that wrote.
+const COUNT_BYTES: usize = 2 << 10;
 /// What all plans may take; one that is bound to many rows of parameters is many.
 const MOST_PLAN_BYTES: usize = 256 << 20;
 /// The header by which a client says how many endpoints it reads.
@@ -170,7 +172,7 @@ impl Service {
             return Ok(info);
         }
         if first.rows_written().is_some() {
-            info = info.with_total_records(1);
+            info = info.with_total_records(i64::try_from(queries.len()).unwrap_or(-1));
         }
         info = info.with_ordered(first.is_ordered());
         let parts = match (queries.pop(), queries.is_empty()) {
@@ -180,18 +182,15 @@ impl Service {
                 vec![queries]
             }
         };
-        // The parts of a query share its plan.
-        let bytes = PLAN_BYTES / parts.len().max(1);
+        let count = parts.len().max(1);
         for queries in parts {
-            info = info.with_endpoint(endpoint(self.wait(Arc::clone(&schema), queries, bytes, session)?));
+            // The parts of a query share its plan; of what was written there is a number left.
+            let of_query = |query: &Query| if query.rows_written().is_some() { COUNT_BYTES } else { PLAN_BYTES / count };
+            let bytes = queries.iter().map(of_query).sum();
+            let waiting = Waiting { schema: Arc::clone(&schema), queries };
+            info = info.with_endpoint(endpoint(self.waiting.keep(waiting, bytes, session.principal())?));
         }
         Ok(info)
-    }
-
-    /// Keeps what a client may fetch.
-    fn wait(&self, schema: SchemaRef, queries: Vec<Query>, bytes: usize, session: &Session) -> Result<Bytes> {
-        let bytes = bytes * queries.len();
-        self.waiting.keep(Waiting { schema, queries }, bytes, session.principal())
     }
 
     /// Computes a result in the background, and tells how far it is: what `PollFlightInfo` asks.
@@ -267,8 +266,7 @@ impl Service {
             Ok((waiting, ids))
         };
         let (Waiting { schema, queries }, guard) = self.running.take(ticket, principal, take)?;
-        let batches = stream::iter(queries.into_iter().map(Query::stream)).try_flatten();
-        Ok(Box::pin(guard.around(encode::messages(schema, options, batches)?)))
+        Ok(Box::pin(guard.around(encode::messages(schema, options, one_after_another(queries))?)))
     }
 
     /// Cancels what a `FlightInfo` leads to: what waits, and what is being fetched.
@@ -353,6 +351,11 @@ impl Service {
                         .hint("bind one value for each `?` or `$n`, in order"));
                 }
             };
+            // Each row of what gives rows is a plan; they are counted before they are made.
+            if !statement.prepared.is_command && rows.len() > MOST_PLAN_BYTES / PLAN_BYTES {
+                let message = format!("{} rows of parameters, and {} are answered at once", rows.len(), MOST_PLAN_BYTES / PLAN_BYTES);
+                return Err(Error::new(Kind::LimitExceeded, message).hint("bind fewer, or join with a table of them"));
+            }
             Ok((statement.sql.clone(), rows))
         })?
     }
@@ -425,6 +428,11 @@ fn unknown_command(call: &str, command: &str) -> Status {
 fn expiration() -> Timestamp {
     let at = (SystemTime::now() + SPOOL_LIFETIME).duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp { seconds: i64::try_from(at.as_secs()).unwrap_or(i64::MAX), nanos: 0 }
+}
+
+/// The rows of queries, one after another.
+fn one_after_another(queries: Vec<Query>) -> impl Stream<Item = Result<RecordBatch>> + Send {
+    stream::iter(queries.into_iter().map(Query::stream)).try_flatten()
 }
 
 /// How many endpoints a client takes: one, unless it says that it reads several. Many read the first one alone, and would miss rows.
@@ -543,8 +551,7 @@ impl FlightSqlService for Service {
             let queries = self.engine.query_rows(&sql, &rows, &session).await?;
             let first = queries.first().ok_or_else(|| Error::new(Kind::Internal, "a statement gave nothing"))?;
             let schema = wire.schema(&first.schema());
-            let handle = self.wait(schema, queries, PLAN_BYTES, &session)?;
-            self.run(&handle, session.principal(), options)
+            Ok(encode::messages(schema, options, one_after_another(queries))? as FlightStream)
         };
         answered(run.await)
     }
