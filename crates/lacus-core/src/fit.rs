@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_schema::{Field, SchemaRef};
-use datafusion_common::arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use datafusion_common::arrow::array::{Array as _, ArrayRef, RecordBatch, new_null_array};
 use datafusion_common::arrow::compute::{CastOptions, cast_with_options};
 
 use crate::{Error, Kind, Result};
@@ -24,6 +24,14 @@ pub fn fit_column(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
         .map_err(|error| Error::new(Kind::InvalidQuery, format!("a value doesn't fit the column: {error}")).with("column", field.name()))
 }
 
+/// Refuses NULL in a column that takes none, also one that only a dictionary knows of.
+fn checked(column: ArrayRef, field: &Field) -> Result<ArrayRef> {
+    if !field.is_nullable() && column.logical_null_count() > 0 {
+        return Err(Error::new(Kind::InvalidQuery, "NULL in a column that is NOT NULL").with("column", field.name()));
+    }
+    Ok(column)
+}
+
 /// The columns of `schema`, in the order of those of the batch, and fitted.
 ///
 /// # Errors
@@ -33,7 +41,7 @@ pub fn fit_columns(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatc
         let message = format!("{} columns were given, and the table has {}", batch.num_columns(), schema.fields().len());
         return Err(Error::new(Kind::InvalidQuery, message));
     }
-    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| fit_column(column, field));
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| checked(fit_column(column, field)?, field));
     Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<Vec<_>>>()?)?)
 }
 
@@ -43,8 +51,8 @@ pub fn fit_columns(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatc
 /// As [`fit_column`].
 pub fn fit_batch(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
-        Some(column) => fit_column(column, field),
-        None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+        Some(column) => checked(fit_column(column, field)?, field),
+        None => checked(new_null_array(field.data_type(), batch.num_rows()), field),
     });
     Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<Vec<_>>>()?)?)
 }

@@ -89,10 +89,22 @@ impl Room {
     }
 
     fn take(self: &Arc<Self>, bytes: usize) -> Result<Taken> {
-        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
-        let taken = Taken { room: Arc::clone(self), bytes };
-        check(before + bytes, self.most, "all sessions together may hold")?;
+        let mut taken = Taken { room: Arc::clone(self), bytes: 0 };
+        taken.resize(bytes)?;
         Ok(taken)
+    }
+}
+
+impl Taken {
+    /// Takes so many bytes in the place of what was taken; as it was when there is no room for them.
+    fn resize(&mut self, bytes: usize) -> Result<()> {
+        let after = |taken: usize| taken - self.bytes + bytes;
+        let fits = |taken: usize| Some(after(taken)).filter(|after| *after <= self.room.most);
+        if let Err(taken) = self.room.taken.try_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
+            check(after(taken), self.room.most, "all sessions together may hold")?;
+        }
+        self.bytes = bytes;
+        Ok(())
     }
 }
 
@@ -125,6 +137,12 @@ impl Session {
     /// A session that lasts for as long as a clone of it.
     pub fn new(principal: &Principal) -> Self {
         Self { inner: Arc::new(Inner { principal: principal.clone(), lasts: true, kept: Mutex::default() }) }
+    }
+
+    /// The session in which the text of a view is planned: names mean what they meant where it was made, and nobody's temporary tables.
+    pub(crate) fn of_view(&self, schema: String) -> Self {
+        let kept = Kept { schema: Some(schema), settings: self.settings(), tables: BTreeMap::new() };
+        Self { inner: Arc::new(Inner { principal: self.principal().clone(), lasts: false, kept: Mutex::new(kept) }) }
     }
 
     /// On whose behalf its queries run.
@@ -230,8 +248,16 @@ impl Session {
         let bytes = bytes_of(&batches);
         let others: usize = held.tables.iter().filter(|(other, _)| *other != name).map(|(_, table)| table.room.bytes).sum();
         room.check_session(others + bytes)?;
-        let room = room.take(bytes)?;
-        held.tables.insert(name.to_owned(), Temporary { schema, batches, room });
+        match held.tables.get_mut(name) {
+            Some(table) => {
+                table.room.resize(bytes)?;
+                (table.schema, table.batches) = (schema, batches);
+            }
+            None => {
+                let room = room.take(bytes)?;
+                held.tables.insert(name.to_owned(), Temporary { schema, batches, room });
+            }
+        }
         Ok(true)
     }
 
@@ -242,12 +268,12 @@ impl Session {
         let table = held.tables.get_mut(name).ok_or_else(|| Error::new(Kind::NotFound, format!("the temporary table `{name}` is gone")))?;
         let bytes = bytes_of(&batches);
         room.check_session(if replace { all - table.room.bytes + bytes } else { all + bytes })?;
-        let mut taken = room.take(bytes)?;
         if replace {
-            (table.batches, table.room) = (batches, taken);
+            table.room.resize(bytes)?;
+            table.batches = batches;
         } else {
+            table.room.resize(table.room.bytes + bytes)?;
             table.batches.extend(batches);
-            table.room.bytes += std::mem::take(&mut taken.bytes);
         }
         Ok(())
     }

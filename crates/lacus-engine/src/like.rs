@@ -57,29 +57,61 @@ fn rewritten(pattern: &Expr, escape: &Value) -> Result<Expr> {
     if escape == '\\' {
         return Ok(pattern.clone());
     }
-    // The escape of itself goes first, so that the rest of a pattern is read from the left: of `//%` the first two are a pair.
+    if let Expr::Value(value) = pattern
+        && let Some(text) = value.value.clone().into_string()
+    {
+        return Ok(Expr::value(Value::SingleQuotedString(written(&text, escape))));
+    }
+    // The escape of itself goes first, so that the rest of a pattern is read from the left: of `//%` the first two are a pair. Last, what
+    // escapes anything else is taken away.
     let steps = [
         ("\\".to_owned(), "\\\\".to_owned()),
         (format!("{escape}{escape}"), DOUBLED.to_string()),
         (format!("{escape}%"), "\\%".to_owned()),
         (format!("{escape}_"), "\\_".to_owned()),
-        (DOUBLED.to_string(), escape_of(escape)),
+        (escape.to_string(), String::new()),
+        (DOUBLED.to_string(), literally(escape)),
     ];
-    if let Expr::Value(value) = pattern
-        && let Some(text) = value.value.clone().into_string()
-    {
-        let text = steps.iter().fold(text, |text, (from, to)| text.replace(from, to));
-        return Ok(Expr::value(Value::SingleQuotedString(text)));
-    }
-    let quoted = |text: &str| Value::SingleQuotedString(text.to_owned()).to_string();
-    let calls = steps.iter().fold(pattern.to_string(), |inner, (from, to)| format!("replace({inner}, {}, {})", quoted(from), quoted(to)));
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let calls = steps.iter().fold(PATTERN.to_owned(), |inner, (from, to)| format!("replace({inner}, {}, {})", quoted(from), quoted(to)));
     let parsed = Parser::new(&GenericDialect {}).try_with_sql(&calls).and_then(|mut parser| parser.parse_expr());
-    parsed.map_err(|error| DataFusionError::from(error).into())
+    let mut parsed = parsed.map_err(DataFusionError::from)?;
+    let _: ControlFlow<()> = parsed.visit(&mut Put(pattern));
+    Ok(parsed)
 }
 
-/// What an escaped escape is: itself, which may be a wildcard.
-fn escape_of(escape: char) -> String {
-    if ['%', '_'].contains(&escape) { format!("\\{escape}") } else { escape.to_string() }
+/// The name in whose place a pattern is put that is no literal.
+const PATTERN: &str = "lacus_pattern";
+
+struct Put<'a>(&'a Expr);
+
+impl VisitorMut for Put<'_> {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if matches!(expr, Expr::Identifier(name) if name.value == PATTERN) {
+            *expr = self.0.clone();
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// A pattern that is a literal.
+fn written(text: &str, escape: char) -> String {
+    let (mut anew, mut letters) = (String::new(), text.chars());
+    while let Some(letter) = letters.next() {
+        match letter {
+            letter if letter == escape => letters.next().into_iter().for_each(|next| anew += &literally(next)),
+            '\\' => anew += "\\\\",
+            letter => anew.push(letter),
+        }
+    }
+    anew
+}
+
+/// A character that is itself, whatever it means in patterns.
+fn literally(letter: char) -> String {
+    if ['%', '_', '\\'].contains(&letter) { format!("\\{letter}") } else { letter.to_string() }
 }
 
 #[cfg(test)]
@@ -95,7 +127,7 @@ mod tests {
 
     #[test]
     fn patterns_are_written_with_backslashes() -> Result<()> {
-        for (pattern, expected) in [("a/%b", r"a\%b"), ("a///%%", r"a/\%%"), (r"\/_", r"\\\_"), ("/x", "/x")] {
+        for (pattern, expected) in [("a/%b", r"a\%b"), ("a///%%", r"a/\%%"), (r"\/_", r"\\\_"), ("/x//y", "x/y"), (r"/\", r"\\")] {
             assert_eq!(unescaped(&format!("SELECT x LIKE '{pattern}' ESCAPE '/'"))?, format!("SELECT x LIKE '{expected}'"));
         }
         assert_eq!(unescaped("SELECT x LIKE '%%a%_' ESCAPE '%'")?, r"SELECT x LIKE '\%a\_'");

@@ -210,8 +210,8 @@ impl Query {
     /// The query in at most `most` parts that can be read at once or one after another, each by another reader: together they have all
     /// rows, in no order. It is one part when the rows are ordered, or are computed together.
     ///
-    /// The parts are one query in all records, run in one turn, and share its memory and its deadline. A part that is never read cancels
-    /// the query when it is dropped.
+    /// The parts are one query in all records, and share its memory and its deadline; those that run at once share a turn. A part that is
+    /// never read cancels the query when it is dropped.
     pub fn into_parts(self, most: usize) -> Vec<Self> {
         let Self { schema, work, deadline, recorded } = self;
         let (Work::Rows(rows), true) = (&work, most > 1) else { return vec![Self { schema, work, deadline, recorded }] };

@@ -1,6 +1,6 @@
 //! Statements that make and change tables: what they do, and the plans whose rows they take.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
@@ -41,8 +41,8 @@ pub(crate) enum Write {
         if_exists: IfExists,
         /// What the statement says of its rows that nobody checks.
         unchecked: Option<&'static str>,
-        /// Whether the statement declares the columns; else they are those of a query, and take NULL whatever the query gives.
-        is_declared: bool,
+        /// The columns that take no NULL, where the rows are those of a query; the others do, whatever the query gives.
+        strict: Option<HashSet<String>>,
         /// What the statement says of its columns.
         comments: HashMap<String, String>,
     },
@@ -129,9 +129,10 @@ impl Write {
 
     /// The columns of the table that is made of rows of `given`.
     pub(crate) fn declared(&self, given: Schema) -> Schema {
-        let Self::Create { is_declared, comments, .. } = self else { return given };
+        let Self::Create { strict, comments, .. } = self else { return given };
         let field = |field: &FieldRef| {
-            let field = Field::clone(field).with_nullable(field.is_nullable() || !is_declared);
+            let nullable = strict.as_ref().map_or(field.is_nullable(), |strict| !strict.contains(field.name()));
+            let field = Field::clone(field).with_nullable(nullable);
             match comments.get(field.name()) {
                 Some(comment) => describe_field(field, Some(comment), None),
                 None => field,
@@ -194,6 +195,8 @@ pub(crate) struct Unplanned {
     temporary: bool,
     /// The comments of columns, by their names.
     comments: HashMap<String, String>,
+    /// The columns that are NOT NULL.
+    strict: HashSet<String>,
 }
 
 impl Unplanned {
@@ -201,15 +204,18 @@ impl Unplanned {
     pub(crate) fn take(statement: &mut Statement) -> Self {
         let Statement::Statement(statement) = statement else { return Self::default() };
         let ast::Statement::CreateTable(table) = statement.as_mut() else { return Self::default() };
-        let mut comments = HashMap::new();
+        let (mut comments, mut strict) = (HashMap::new(), HashSet::new());
         for column in &table.columns {
             let name = if column.name.quote_style.is_some() { column.name.value.clone() } else { column.name.value.to_lowercase() };
             comments.extend(column.options.iter().filter_map(|option| match &option.option {
                 ast::ColumnOption::Comment(text) => Some((name.clone(), text.clone())),
                 _ => None,
             }));
+            if column.options.iter().any(|option| option.option == ast::ColumnOption::NotNull) {
+                strict.insert(name);
+            }
         }
-        Self { temporary: std::mem::take(&mut table.temporary), comments }
+        Self { temporary: std::mem::take(&mut table.temporary), comments, strict }
     }
 }
 
@@ -223,7 +229,11 @@ fn of_null(error: Error, columns: &SchemaRef) -> Error {
     Error::new(Kind::InvalidQuery, "NULL in a column that is NOT NULL").hint(format!("{} must have values", strict.join(", ")))
 }
 
-fn created(create: &CreateMemoryTable, planner: &Planner<'_>, Unplanned { temporary, comments }: Unplanned) -> Result<(Write, Vec<Part>)> {
+fn created(
+    create: &CreateMemoryTable,
+    planner: &Planner<'_>,
+    Unplanned { temporary, comments, strict }: Unplanned,
+) -> Result<(Write, Vec<Part>)> {
     if let Some((column, _)) = create.column_defaults.first() {
         return Err(unsupported("DEFAULT").with("column", column).hint("write the value in each INSERT"));
     }
@@ -239,7 +249,8 @@ fn created(create: &CreateMemoryTable, planner: &Planner<'_>, Unplanned { tempor
     };
     let place = planner.new_table(&create.name, temporary)?;
     let is_declared = matches!(create.input.as_ref(), LogicalPlan::EmptyRelation(_));
-    Ok((Write::Create { place, if_exists, unchecked, is_declared, comments }, vec![Part::written(create.input.as_ref().clone())]))
+    let strict = Some(strict).filter(|_| !is_declared);
+    Ok((Write::Create { place, if_exists, unchecked, strict, comments }, vec![Part::written(create.input.as_ref().clone())]))
 }
 
 fn changed(change: &DmlStatement, planner: &Planner<'_>) -> Result<(Write, Vec<Part>)> {

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::{StreamExt, TryStreamExt, stream};
-use lacus_core::{Error, Kind, Result, Rows, fit_columns};
+use lacus_core::{Kind, Result, Rows, fit_columns};
 use object_store::ObjectStore;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
@@ -82,7 +81,7 @@ pub(crate) async fn write(store: &Arc<dyn ObjectStore>, folder: &Path, stored: &
         if batch.num_rows() == 0 {
             continue;
         }
-        let batch = fitted(&batch, &plain)?;
+        let batch = fit_columns(&batch, &plain)?;
         let (_, writer, count) = match &mut open {
             Some(open) => open,
             None => {
@@ -130,14 +129,4 @@ fn in_files(stored: &Schema) -> Schema {
         Field::new(field.name(), kept, field.is_nullable())
     };
     Schema::new(stored.fields().iter().map(field).collect::<Vec<_>>())
-}
-
-/// A batch with the columns of the files, by position.
-fn fitted(batch: &RecordBatch, plain: &SchemaRef) -> Result<RecordBatch> {
-    for (column, field) in batch.columns().iter().zip(plain.fields()) {
-        if !field.is_nullable() && column.logical_null_count() > 0 {
-            return Err(Error::new(Kind::InvalidQuery, "NULL in a column that is NOT NULL").with("column", field.name()));
-        }
-    }
-    fit_columns(batch, plain)
 }

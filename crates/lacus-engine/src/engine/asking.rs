@@ -12,7 +12,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, future, stream};
-use lacus_core::{Error, IfExists, Kind, Result, Rows};
+use lacus_core::{Error, IfExists, Kind, Result, Rows, fit_columns};
 use tracing::Instrument;
 
 use super::{Engine, Prepared};
@@ -382,6 +382,8 @@ impl Engine {
         let count = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         match write {
             Write::Create { if_exists, .. } => {
+                // What a query says of its columns may be other than what the table says.
+                let batches = batches.iter().map(|batch| fit_columns(batch, &schema)).collect::<Result<Vec<_>>>()?;
                 session.create(name, schema, batches, *if_exists, room).map(|made| if made { count } else { 0 })
             }
             Write::Append { .. } => session.fill(name, batches, false, room).map(|()| count),
@@ -501,7 +503,7 @@ impl Engine {
                     self.shared.catalog.place_for_tables()?.check_schema(&schema)?;
                 }
                 let (if_exists, comments) = (how.if_exists(), HashMap::new());
-                let create = Write::Create { place, if_exists, unchecked: None, is_declared: true, comments };
+                let create = Write::Create { place, if_exists, unchecked: None, strict: None, comments };
                 self.write(&create, schema, rows, (0, &counted), session).await
             }
         }
