@@ -100,7 +100,7 @@ impl Taken {
     fn resize(&mut self, bytes: usize) -> Result<()> {
         let after = |taken: usize| taken - self.bytes + bytes;
         let fits = |taken: usize| Some(after(taken)).filter(|after| *after <= self.room.most);
-        if let Err(taken) = self.room.taken.try_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
+        if let Err(taken) = self.room.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
             check(after(taken), self.room.most, "all sessions together may hold")?;
         }
         self.bytes = bytes;

@@ -14,6 +14,7 @@
 
 mod access;
 mod bind;
+mod command;
 mod encode;
 mod handles;
 mod ingest;

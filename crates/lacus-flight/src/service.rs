@@ -35,6 +35,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Access, Caller, User};
+use crate::command::{check_transaction, command, no_substrait, no_transactions, unknown_command};
 use crate::handles::Handles;
 use crate::keys::Named;
 use crate::running::Running;
@@ -228,7 +229,7 @@ impl Service {
                 self.spools.keep(Arc::new(spool), 0, principal)?
             }
         };
-        let spool = self.spools.with(&handle, principal, |spool| Arc::clone(spool))?;
+        let spool = self.spools.with(&handle, principal, Arc::clone)?;
         let told = spool.wait(POLL).await.inspect_err(|_| self.spools.forget(&handle, principal))?;
         let info = FlightInfo::new().try_with_schema(&spool.schema)?.with_app_metadata(spool.query.clone()).with_ordered(true);
         let info = (0..told.segments).fold(info, |info, segment| info.with_endpoint(spooled(&segment_ticket(&handle, segment))));
@@ -242,7 +243,7 @@ impl Service {
     /// The result in the background of which a ticket stands for a segment.
     fn spool_of(&self, ticket: &Bytes, principal: &Principal) -> Result<(Arc<Spool>, usize)> {
         let (handle, segment) = ticket.split_at_checked(ticket.len().saturating_sub(1)).unwrap_or_default();
-        let spool = self.spools.with(&ticket.slice_ref(handle), principal, |spool| Arc::clone(spool))?;
+        let spool = self.spools.with(&ticket.slice_ref(handle), principal, Arc::clone)?;
         Ok((spool, segment.first().copied().unwrap_or_default().into()))
     }
 
@@ -385,43 +386,6 @@ impl Service {
         }
         Ok(count)
     }
-}
-
-/// The command that a descriptor or a ticket holds.
-///
-/// # Errors
-/// `InvalidQuery` when it is none.
-pub(crate) fn command(bytes: &Bytes) -> Result<Command> {
-    let unreadable = || {
-        let error = Error::new(Kind::InvalidQuery, "this is no command of Flight SQL, nor a ticket of this server");
-        error.hint("a command is a message such as CommandStatementQuery, packed into google.protobuf.Any")
-    };
-    let any = Any::decode(&**bytes).map_err(|error| unreadable().because(error))?;
-    if any.type_url.is_empty() {
-        return Err(unreadable());
-    }
-    Command::try_from(any).map_err(|error| unreadable().because(error))
-}
-
-/// Refuses a statement that is to belong to a transaction.
-pub(crate) fn check_transaction(id: Option<&Bytes>) -> Result<()> {
-    match id {
-        Some(id) if !id.is_empty() => Err(no_transactions()),
-        _ => Ok(()),
-    }
-}
-
-fn no_transactions() -> Error {
-    Error::new(Kind::Unsupported, "there are no transactions").hint("each statement is committed by itself, as a whole")
-}
-
-fn no_substrait() -> Status {
-    to_status(&Error::new(Kind::Unsupported, "plans of Substrait are not known").hint("send the SQL: CommandStatementQuery"))
-}
-
-fn unknown_command(call: &str, command: &str) -> Status {
-    let name = command.rsplit('.').next().unwrap_or(command);
-    to_status(&Error::new(Kind::Unsupported, format!("{call} does not know {name}")).hint("docs/flight-sql.md lists what each call knows"))
 }
 
 /// When what is kept in the background is let go, unless it is asked for again.

@@ -24,7 +24,8 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::User;
-use crate::service::{CANCEL_FLIGHT_INFO, RENEW, Service, check_transaction, command};
+use crate::command::{check_transaction, command};
+use crate::service::{CANCEL_FLIGHT_INFO, RENEW, Service};
 use crate::session_options;
 use crate::sessions::Connection;
 use crate::status::{to_status, unreadable};

@@ -26,6 +26,8 @@ mod parquet_file;
 mod queries;
 #[path = "behaviour/replays.rs"]
 mod replays;
+#[path = "behaviour/results.rs"]
+mod results;
 #[path = "behaviour/rules.rs"]
 mod rules;
 #[path = "behaviour/values.rs"]

@@ -2,7 +2,6 @@
 //!
 //! `LACUS_SOAK_REQUESTS` says how many requests from how many connections, such as `10000,64`. What was planned and never fetched is cancelled
 //! before anything is measured; with `LACUS_SOAK_WAITS` it is not, but waited for until it is let go.
-#![expect(clippy::print_stdout, reason = "what was measured is the result")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -162,7 +161,7 @@ impl Load {
                 let mut chance = rand::rngs::StdRng::seed_from_u64(seed + place as u64);
                 // Each connection asks one of each kind before it asks by chance, so that its buffers are as large as they get.
                 let mut first = (0..self.kinds.len()).cycle().skip(place).take(self.kinds.len());
-                while left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+                while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
                     let kind = first.next().unwrap_or_else(|| chance.random_range(0..self.kinds.len()));
                     self.one(client, kind).await?;
                 }
