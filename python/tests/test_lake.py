@@ -47,7 +47,7 @@ def test_units_and_descriptions_reach_arrow(lake: lacus.Lake) -> None:
         (b"\x00\xff", "Binary"),
         (datetime.date(1969, 7, 20), "Date32"),
         (datetime.datetime(2024, 2, 29, 12, 30, 15, 250000), "Timestamp(µs)"),
-        (datetime.time(1, 2, 3, 4), "Time64(µs)"),
+        (datetime.time(1, 2, 3, 4), "Time64(ns)"),
         (datetime.timedelta(days=-1, microseconds=5), "Duration(µs)"),
         (decimal.Decimal("-12.340"), "Decimal128(38, 3)"),
     ],

@@ -1,10 +1,7 @@
 //! Parameters from a client: by position, one value each in a row.
 
-use std::sync::Arc;
-
 use arrow::array::RecordBatch;
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::server::PeekableFlightDataStream;
@@ -50,14 +47,8 @@ pub(crate) async fn rows(stream: PeekableFlightDataStream, count: usize, names: 
     Ok(rows)
 }
 
-/// The values as the client sent them: the engine coerces them as it does values from any other door. Times of day alone are brought into
-/// the unit of SQL's own, which the engine doesn't compare with others.
+/// The values as the client sent them: the engine coerces them as it does values from any other door.
 fn values(batch: &RecordBatch) -> Result<Vec<Vec<ScalarValue>>> {
-    let columns = batch.columns().iter().map(|column| match column.data_type() {
-        DataType::Time32(_) | DataType::Time64(TimeUnit::Microsecond) => cast(column, &DataType::Time64(TimeUnit::Nanosecond)),
-        _ => Ok(Arc::clone(column)),
-    });
-    let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
-    let row = |row| columns.iter().map(|column| Ok(ScalarValue::try_from_array(column, row)?)).collect::<Result<Vec<_>>>();
+    let row = |row| batch.columns().iter().map(|column| Ok(ScalarValue::try_from_array(column, row)?)).collect::<Result<Vec<_>>>();
     (0..batch.num_rows()).map(row).collect()
 }

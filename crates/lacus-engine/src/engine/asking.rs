@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, ScalarValue, TableReference};
 use datafusion::execution::SessionState;
@@ -539,8 +539,13 @@ fn told_schema(plan: &LogicalPlan) -> Schema {
     }
 }
 
-/// A plan with the values of its parameters.
+/// A plan with the values of its parameters. Times of day are brought into the unit of SQL's own, which isn't compared with others.
 fn bind(plan: &LogicalPlan, parameters: &[ScalarValue]) -> Result<LogicalPlan> {
     let plan = plan.clone();
-    Ok(if parameters.is_empty() { plan } else { plan.with_param_values(ParamValues::from(parameters.to_vec()))? })
+    let values = parameters.iter().map(|value| match value.data_type() {
+        DataType::Time32(_) | DataType::Time64(TimeUnit::Microsecond) => value.cast_to(&DataType::Time64(TimeUnit::Nanosecond)),
+        _ => Ok(value.clone()),
+    });
+    let values = values.collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(if values.is_empty() { plan } else { plan.with_param_values(ParamValues::from(values))? })
 }
