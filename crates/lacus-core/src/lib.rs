@@ -9,7 +9,7 @@
 //! * [`Source`]: the trait that turns a specification into a table;
 //! * [`Sink`]: the trait that keeps a result;
 //! * [`Tables`]: the trait of a place for tables that SQL makes;
-//! * [`fit_batch`]: rows in the columns of the table that takes them;
+//! * [`fit_columns`], [`fit_batch`]: rows in the columns of the table that takes them;
 //! * [`Principal`]: on whose behalf a query runs;
 //! * [`Notices`]: what a query wants its reader to know beside the rows.
 //!
@@ -32,7 +32,7 @@ mod tables;
 mod types;
 
 pub use error::{Error, Kind, Result};
-pub use fit::{fit_batch, fit_column, fit_columns};
+pub use fit::{fit_batch, fit_columns};
 pub use location::{Location, RESERVED_STORE_NAMES};
 pub use metadata::{DESCRIPTION_KEY, UNIT_KEY, describe_field, description_of, unit_of};
 pub use name::{DatasetName, StoreName, nearest};
