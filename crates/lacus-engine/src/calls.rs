@@ -7,9 +7,11 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut,
+    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, TableFactor, UnaryOperator, Value, VisitorMut,
 };
 use lacus_core::{DatasetSpec, Error, Kind, Location, OptionValue, Result, nearest};
+
+use crate::statement::visit;
 
 const PREFIX: &str = "read_";
 
@@ -25,14 +27,6 @@ pub(crate) fn replace(statement: &mut Statement, formats: &[&str]) -> Result<Vec
     match visit(statement, &mut replacer) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(replacer.calls),
-    }
-}
-
-fn visit(statement: &mut Statement, replacer: &mut Replacer<'_>) -> ControlFlow<Error> {
-    match statement {
-        Statement::Statement(statement) => statement.visit(replacer),
-        Statement::Explain(explain) => visit(&mut explain.statement, replacer),
-        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => ControlFlow::Continue(()),
     }
 }
 

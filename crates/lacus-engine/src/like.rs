@@ -9,6 +9,8 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use lacus_core::{Error, Kind, Result};
 
+use crate::statement::visit;
+
 /// Stands for the escape that escapes itself while a pattern is written anew: no text of SQL has it.
 const DOUBLED: char = '\u{10FFFF}';
 
@@ -17,13 +19,9 @@ const DOUBLED: char = '\u{10FFFF}';
 /// # Errors
 /// `InvalidQuery` for an escape that is not one character.
 pub(crate) fn unescape(statement: &mut Statement) -> Result<()> {
-    match statement {
-        Statement::Statement(statement) => match statement.visit(&mut Patterns) {
-            ControlFlow::Break(error) => Err(error),
-            ControlFlow::Continue(()) => Ok(()),
-        },
-        Statement::Explain(explain) => unescape(&mut explain.statement),
-        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => Ok(()),
+    match visit(statement, &mut Patterns) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
     }
 }
 

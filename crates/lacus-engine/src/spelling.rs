@@ -6,7 +6,9 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, SelectItem, SetExpr, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, SelectItem, SetExpr, VisitorMut};
+
+use crate::statement::visit;
 
 /// Quotes the names in `statement` that mean one of `columns` in another spelling.
 pub(crate) fn quote(statement: &mut Statement, columns: &BTreeSet<String>) {
@@ -14,18 +16,8 @@ pub(crate) fn quote(statement: &mut Statement, columns: &BTreeSet<String>) {
         return;
     }
     let mut aliases = Aliases(HashSet::new());
-    visit(statement, &mut aliases);
-    visit(statement, &mut Spelling { columns, aliases: aliases.0 });
-}
-
-fn visit(statement: &mut Statement, visitor: &mut impl VisitorMut<Break = ()>) {
-    match statement {
-        Statement::Statement(statement) => {
-            let _: ControlFlow<()> = statement.visit(visitor);
-        }
-        Statement::Explain(explain) => visit(&mut explain.statement, visitor),
-        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => {}
-    }
+    let _: ControlFlow<()> = visit(statement, &mut aliases);
+    let _: ControlFlow<()> = visit(statement, &mut Spelling { columns, aliases: aliases.0 });
 }
 
 /// The names that the statement gives itself.

@@ -1,7 +1,10 @@
 //! Text to one statement.
 
+use std::ops::ControlFlow;
+
 use datafusion::common::ScalarValue;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::{VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
@@ -35,6 +38,15 @@ pub(crate) fn parse_as(sql: &str, dialect: &dyn Dialect) -> Result<Parsed> {
         (Some(_), more) => {
             Err(Error::new(Kind::InvalidQuery, format!("{} statements where one is expected", more + 1)).hint("send them one by one"))
         }
+    }
+}
+
+/// Shows the SQL of a statement to `visitor`, also that of one that is explained.
+pub(crate) fn visit<V: VisitorMut>(statement: &mut Statement, visitor: &mut V) -> ControlFlow<V::Break> {
+    match statement {
+        Statement::Statement(statement) => statement.visit(visitor),
+        Statement::Explain(explain) => visit(&mut explain.statement, visitor),
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => ControlFlow::Continue(()),
     }
 }
 
