@@ -333,7 +333,7 @@ struct Parts {
 
 impl Recorded {
     /// The same record for what ends before the query does.
-    pub(crate) fn part(&self) -> Self {
+    pub(crate) fn within(&self) -> Self {
         Self { activity: Arc::clone(&self.activity), record: Arc::clone(&self.record), extent: Extent::Within }
     }
 

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::stats::Precision;
@@ -110,7 +109,7 @@ pub(crate) fn by_name<'a>(rows: Rows<'a>, given: &SchemaRef, wanted: &SchemaRef,
         }
     }
     let wanted = Arc::clone(wanted);
-    Ok(rows.map(move |batch| fit_batch(&batch?, &wanted).map_err(|error| of_null(error, &wanted))).boxed())
+    Ok(rows.map(move |batch| fit_batch(&batch?, &wanted)).boxed())
 }
 
 impl Write {
@@ -153,10 +152,7 @@ impl Write {
     /// Rows in the columns of the table. The planner casts what it knows the type of, which a parameter may not have had.
     pub(crate) fn fitted<'a>(&self, rows: Rows<'a>) -> Rows<'a> {
         let Some(columns) = self.columns() else { return rows };
-        let fit = move |batch: Result<RecordBatch>| {
-            batch.and_then(|batch| fit_columns(&batch, &columns)).map_err(|error| of_null(error, &columns))
-        };
-        rows.map(fit).boxed()
+        rows.map(move |batch| fit_columns(&batch.map_err(|error| of_null(error, &columns))?, &columns)).boxed()
     }
 
     pub(crate) fn place(&self) -> &Place {

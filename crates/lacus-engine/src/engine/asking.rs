@@ -298,7 +298,7 @@ impl Engine {
         let RunningParts { state, scope, recorded, deadline, counted, told } = running;
         async move {
             let ready = self.ready(bind(&part.plan, &row)?, state, scope).await?;
-            let rows = ready.into_query(deadline, recorded.part()).stream()?;
+            let rows = ready.into_query(deadline, recorded.within()).stream()?;
             let rows = rows.inspect_ok(move |batch| {
                 // Only the rows of the first plan are those that the statement is about.
                 let count = batch.num_rows() as u64;
@@ -329,7 +329,7 @@ impl Engine {
         }
         // Another program wrote files whose rows the log doesn't tell.
         let ready = self.ready(writes::counting(seen)?, state, &recorded.record.scope).await?;
-        let batches: Vec<RecordBatch> = ready.into_query(deadline, recorded.part()).stream()?.try_collect().await?;
+        let batches: Vec<RecordBatch> = ready.into_query(deadline, recorded.within()).stream()?.try_collect().await?;
         let mut count = batches.iter().filter(|batch| batch.num_rows() > 0).map(|batch| ScalarValue::try_from_array(batch.column(0), 0));
         match count.next().transpose()? {
             Some(ScalarValue::Int64(Some(rows))) => Ok(u64::try_from(rows).ok()),
