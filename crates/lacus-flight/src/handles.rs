@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use lacus_core::{Error, Kind, Principal, Result};
 
+use crate::sessions::forget_oldest;
+
 /// Values under random handles, each bound to the principal that made it.
 #[derive(Debug)]
 pub(crate) struct Handles<T> {
@@ -26,6 +28,12 @@ struct Entry<T> {
     /// What it takes of the memory, as far as that is known.
     bytes: usize,
     value: T,
+}
+
+impl<T> Entry<T> {
+    fn serves(&self, principal: &Principal) -> bool {
+        self.principal == *principal && self.expires > Instant::now()
+    }
 }
 
 impl<T> Handles<T> {
@@ -52,10 +60,9 @@ impl<T> Handles<T> {
     /// Keeps `value`, which takes so many bytes, and gives its handle.
     pub(crate) fn keep(&self, value: T, bytes: usize, principal: &Principal) -> Result<Bytes> {
         let handle = Bytes::copy_from_slice(&rand::random::<u128>().to_be_bytes());
-        let now = Instant::now();
         let mut entries = self.entries();
         self.make_room(&mut entries, bytes)?;
-        entries.insert(handle.clone(), Entry { expires: now + self.lifetime, principal: principal.clone(), bytes, value });
+        entries.insert(handle.clone(), Entry { expires: Instant::now() + self.lifetime, principal: principal.clone(), bytes, value });
         Ok(handle)
     }
 
@@ -86,38 +93,29 @@ impl<T> Handles<T> {
             if !self.makes_room {
                 return Err(too_much(others).hint(hint).retryable(true));
             }
-            let oldest = entries.iter().min_by_key(|(_, entry)| entry.expires).map(|(handle, _)| handle.clone());
-            oldest.map(|oldest| entries.remove(&oldest));
+            forget_oldest(entries, |entry| entry.expires);
         }
     }
 
-    /// Changes the value, which takes so many bytes then.
-    pub(crate) fn change<R>(&self, handle: &Bytes, principal: &Principal, bytes: usize, visit: impl FnOnce(&mut T) -> R) -> Result<R> {
+    /// Puts a value, which takes so many bytes, in the place of another.
+    pub(crate) fn replace(&self, handle: &Bytes, principal: &Principal, value: T, bytes: usize) -> Result<()> {
         let mut entries = self.entries();
-        match entries.remove(handle) {
-            Some(mut entry) if entry.principal == *principal && entry.expires > Instant::now() => {
-                if let Err(error) = self.make_room(&mut entries, bytes) {
-                    entries.insert(handle.clone(), entry);
-                    return Err(error);
-                }
-                (entry.bytes, entry.expires) = (bytes, Instant::now() + self.lifetime);
-                let visited = visit(&mut entry.value);
-                entries.insert(handle.clone(), entry);
-                Ok(visited)
-            }
-            Some(other) => {
-                entries.insert(handle.clone(), other);
-                Err(self.unknown())
-            }
-            None => Err(self.unknown()),
-        }
+        // Its own place is room for it.
+        let Some(before) = entries.remove(handle) else { return Err(self.unknown()) };
+        let replaced = if before.serves(principal) { self.make_room(&mut entries, bytes) } else { Err(self.unknown()) };
+        let after = match replaced {
+            Ok(()) => Entry { expires: Instant::now() + self.lifetime, principal: before.principal, bytes, value },
+            Err(_) => before,
+        };
+        entries.insert(handle.clone(), after);
+        replaced
     }
 
     /// Takes the value out: a second call finds nothing.
     pub(crate) fn take(&self, handle: &Bytes, principal: &Principal) -> Result<T> {
         let mut entries = self.entries();
         match entries.get(handle) {
-            Some(entry) if entry.principal == *principal && entry.expires > Instant::now() => {}
+            Some(entry) if entry.serves(principal) => {}
             _ => return Err(self.unknown()),
         }
         entries.remove(handle).map(|entry| entry.value).ok_or_else(|| self.unknown())
@@ -125,10 +123,9 @@ impl<T> Handles<T> {
 
     /// Looks at the value, which then lives on for its lifetime.
     pub(crate) fn with<R>(&self, handle: &Bytes, principal: &Principal, visit: impl FnOnce(&T) -> R) -> Result<R> {
-        let now = Instant::now();
         match self.entries().get_mut(handle) {
-            Some(entry) if entry.principal == *principal && entry.expires > now => {
-                entry.expires = now + self.lifetime;
+            Some(entry) if entry.serves(principal) => {
+                entry.expires = Instant::now() + self.lifetime;
                 Ok(visit(&entry.value))
             }
             _ => Err(self.unknown()),
@@ -187,9 +184,9 @@ mod tests {
         assert_eq!((kept.take(&handles[1], &owner)?, kept.take(&large, &owner)?), (1, 3));
         let stays = kept.keep(4, 10, &owner)?;
         assert!(kept.keep(5, 101, &owner).is_err());
-        assert!(kept.change(&stays, &owner, 101, |_| ()).is_err());
+        assert!(kept.replace(&stays, &owner, 4, 101).is_err());
         let other = kept.keep(6, 10, &owner)?;
-        kept.change(&stays, &owner, 95, |_| ())?;
+        kept.replace(&stays, &owner, 4, 95)?;
         assert!(kept.with(&other, &owner, |_| ()).is_err());
         assert_eq!(kept.take(&stays, &owner)?, 4);
         Ok(())
@@ -202,9 +199,9 @@ mod tests {
         assert!(kept.keep(0, 101, &owner).is_err_and(|error| !error.is_retryable()));
         let (first, second) = (kept.keep(1, 60, &owner)?, kept.keep(2, 40, &owner)?);
         assert!(kept.keep(3, 1, &owner).is_err_and(|error| error.is_retryable()));
-        assert!(kept.change(&first, &owner, 61, |value| *value = 9).is_err());
+        assert!(kept.replace(&first, &owner, 9, 61).is_err());
         kept.forget(&second, &owner);
-        kept.change(&first, &owner, 100, |value| *value = 9)?;
+        kept.replace(&first, &owner, 9, 100)?;
         assert_eq!(kept.take(&first, &owner)?, 9);
         kept.keep(4, 100, &owner).map(drop)
     }

@@ -164,7 +164,7 @@ impl Service {
     ) -> Result<FlightInfo> {
         let wire = Wire::of(request.metadata())?;
         let most = endpoints(request.metadata())?;
-        let mut queries = self.engine.query_rows(sql, rows, session).await?;
+        let queries = self.engine.query_rows(sql, rows, session).await?;
         let Some(first) = queries.first() else { return Err(Error::new(Kind::Internal, "a statement gave nothing")) };
         let schema = wire.schema(&first.schema());
         let mut info =
@@ -176,12 +176,9 @@ impl Service {
             info = info.with_total_records(i64::try_from(queries.len()).unwrap_or(-1));
         }
         info = info.with_ordered(first.is_ordered());
-        let parts = match (queries.pop(), queries.is_empty()) {
-            (Some(query), true) => query.into_parts(most).into_iter().map(|part| vec![part]).collect(),
-            (last, _) => {
-                queries.extend(last);
-                vec![queries]
-            }
+        let parts: Vec<Vec<Query>> = match queries.len() {
+            1 => queries.into_iter().flat_map(|query| query.into_parts(most)).map(|part| vec![part]).collect(),
+            _ => vec![queries],
         };
         let count = parts.len().max(1);
         for queries in parts {
@@ -479,7 +476,8 @@ impl FlightSqlService for Service {
         let bound = async {
             let mut statement = self.statements.with(&handle, principal, Statement::clone)?;
             statement.rows = Some(bind::rows(request.into_inner(), statement.prepared.parameters.len(), &statement.names).await?);
-            self.statements.change(&handle, principal, statement.bytes(), |kept| *kept = statement)
+            let bytes = statement.bytes();
+            self.statements.replace(&handle, principal, statement, bytes)
         };
         bound.await.map_err(|error| to_status(&error))?;
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) })

@@ -53,9 +53,14 @@ pub(crate) fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Lets go of what was not used for longest when there are `most` already.
 pub(crate) fn make_room<K: Clone + Eq + Hash, V>(all: &mut HashMap<K, V>, most: usize, used: impl Fn(&V) -> Instant) {
     if all.len() >= most {
-        let oldest = all.iter().min_by_key(|(_, value)| used(value)).map(|(key, _)| key.clone());
-        oldest.map(|oldest| all.remove(&oldest));
+        forget_oldest(all, used);
     }
+}
+
+/// Lets go of what was not used for longest.
+pub(crate) fn forget_oldest<K: Clone + Eq + Hash, V>(all: &mut HashMap<K, V>, used: impl Fn(&V) -> Instant) {
+    let oldest = all.iter().min_by_key(|(_, value)| used(value)).map(|(key, _)| key.clone());
+    oldest.map(|oldest| all.remove(&oldest));
 }
 
 /// The sessions that outlive a connection.
