@@ -30,21 +30,17 @@ class LacusCompiler(compiler.SQLCompiler):
         return f"DISTINCT ON ({', '.join(self.process(column, **kw) for column in select._distinct_on)}) "
 
     def limit_clause(self, select: Any, **kw: Any) -> str:
-        text = ""
-        if select._limit_clause is not None:
-            text += "\n LIMIT " + self.process(select._limit_clause, **kw)
-        if select._offset_clause is not None:
-            text += "\n OFFSET " + self.process(select._offset_clause, **kw)
-        return text
+        return self._rows(select._limit_clause, select._offset_clause, **kw)
 
     def fetch_clause(self, select: Any, *args: Any, **kw: Any) -> str:
         options = select._fetch_clause_options
         if options["percent"] or options["with_ties"]:
             raise exc.CompileError("FETCH takes a number of rows here: neither PERCENT nor WITH TIES")
-        text = "\n LIMIT " + self.process(select._fetch_clause, **kw)
-        if select._offset_clause is not None:
-            text += "\n OFFSET " + self.process(select._offset_clause, **kw)
-        return text
+        return self._rows(select._fetch_clause, select._offset_clause, **kw)
+
+    def _rows(self, limit: Any, offset: Any, **kw: Any) -> str:
+        bounds = (("LIMIT", limit), ("OFFSET", offset))
+        return "".join(f"\n {word} {self.process(bound, **kw)}" for word, bound in bounds if bound is not None)
 
     def for_update_clause(self, select: Any, **kw: Any) -> str:
         # Nothing is locked: each statement is a step of its own.
@@ -62,20 +58,20 @@ class LacusCompiler(compiler.SQLCompiler):
         return text if escape is None else f"{text} ESCAPE {self.render_literal_value(escape, types.STRINGTYPE)}"
 
     def visit_regexp_match_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
-        arguments = [self.process(binary.left, **kw), self.process(binary.right, **kw)]
-        if binary.modifiers["flags"] is not None:
-            arguments.append(self.render_literal_value(binary.modifiers["flags"], types.STRINGTYPE))
-        return f"regexp_like({', '.join(arguments)})"
+        return self._regexp("regexp_like", binary, **kw)
 
     def visit_not_regexp_match_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
-        return "NOT " + self.visit_regexp_match_op_binary(binary, operator, **kw)
+        return "NOT " + self._regexp("regexp_like", binary, **kw)
 
     def visit_regexp_replace_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
         # The right side is the pattern and what replaces it, with a comma between.
+        return self._regexp("regexp_replace", binary, **kw)
+
+    def _regexp(self, function: str, binary: Any, **kw: Any) -> str:
         arguments = [self.process(binary.left, **kw), self.process(binary.right, **kw)]
         if binary.modifiers["flags"] is not None:
             arguments.append(self.render_literal_value(binary.modifiers["flags"], types.STRINGTYPE))
-        return f"regexp_replace({', '.join(arguments)})"
+        return f"{function}({', '.join(arguments)})"
 
     def visit_truediv_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
         exact = (types.Numeric, types.Float)
@@ -133,9 +129,6 @@ class LacusTypeCompiler(compiler.GenericTypeCompiler):
         # FLOAT has 32 bits here, and a float of Python has 64.
         return "REAL" if type_.precision is not None and type_.precision <= 24 else "DOUBLE"
 
-    def visit_double(self, type_: Any, **kw: Any) -> str:
-        return "DOUBLE"
-
     def visit_DOUBLE(self, type_: Any, **kw: Any) -> str:
         return "DOUBLE"
 
@@ -151,9 +144,6 @@ class LacusTypeCompiler(compiler.GenericTypeCompiler):
     def visit_CLOB(self, type_: Any, **kw: Any) -> str:
         return "TEXT"
 
-    def visit_large_binary(self, type_: Any, **kw: Any) -> str:
-        return "BYTEA"
-
     def visit_BLOB(self, type_: Any, **kw: Any) -> str:
         return "BYTEA"
 
@@ -168,9 +158,6 @@ class LacusTypeCompiler(compiler.GenericTypeCompiler):
         return "TIMESTAMP(6) WITH TIME ZONE" if type_.timezone else "TIMESTAMP(6)"
 
     def visit_DATETIME(self, type_: Any, **kw: Any) -> str:
-        return self.visit_TIMESTAMP(type_, **kw)
-
-    def visit_datetime(self, type_: Any, **kw: Any) -> str:
         return self.visit_TIMESTAMP(type_, **kw)
 
     def visit_TIME(self, type_: Any, **kw: Any) -> str:
