@@ -101,13 +101,7 @@ impl Load {
                 Ok(statement.close().await?)
             }
             3 => {
-                let command = CommandGetTables {
-                    catalog: None,
-                    db_schema_filter_pattern: None,
-                    table_name_filter_pattern: None,
-                    table_types: Vec::new(),
-                    include_schema: true,
-                };
+                let command = CommandGetTables { include_schema: true, ..CommandGetTables::default() };
                 let info = client.get_tables(command).await?;
                 fetched(client, info).await?;
                 let info = client.get_sql_info(vec![SqlInfo::FlightSqlServerName]).await?;

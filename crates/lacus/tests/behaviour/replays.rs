@@ -242,8 +242,8 @@ async fn odbc_reads_what_it_casts_without_looking() -> TestResult {
         catalog: Some("lake".to_owned()),
         db_schema_filter_pattern: Some("main".to_owned()),
         table_name_filter_pattern: Some("readings".to_owned()),
-        table_types: Vec::new(),
         include_schema: true,
+        ..CommandGetTables::default()
     };
     let found = client.rows(&columns).await?;
     assert_eq!((found.schema(), found.num_rows()), (tables_schema(true), 1));
@@ -258,13 +258,8 @@ async fn odbc_reads_what_it_casts_without_looking() -> TestResult {
 async fn power_bi_finds_the_names_of_types() -> TestResult {
     let mut client = lake().await?;
     // GetObjects down to the columns: the driver names no catalog, and matches it itself.
-    let asked = CommandGetTables {
-        catalog: None,
-        db_schema_filter_pattern: None,
-        table_name_filter_pattern: Some("readings".to_owned()),
-        table_types: Vec::new(),
-        include_schema: true,
-    };
+    let asked =
+        CommandGetTables { table_name_filter_pattern: Some("readings".to_owned()), include_schema: true, ..CommandGetTables::default() };
     let found = client.rows(&asked).await?;
     let columns = Schema::try_from(IpcMessage(found.column(4).as_binary::<i32>().value(0).to_vec().into()))?;
     let names = |key: &str| {
@@ -287,13 +282,7 @@ async fn grafana_reads_the_first_endpoint_alone() -> TestResult {
     let rows = client.fetch(info.endpoint[0].ticket.clone().ok_or("no ticket")?).await?;
     assert!(matches!(rows.schema().field(0).data_type(), DataType::Timestamp(_, _)) && rows.num_rows() == 1);
     // The lists of its editor.
-    let all = CommandGetTables {
-        catalog: None,
-        db_schema_filter_pattern: None,
-        table_name_filter_pattern: None,
-        table_types: Vec::new(),
-        include_schema: false,
-    };
+    let all = CommandGetTables::default();
     assert_eq!(client.rows(&all).await?.schema(), tables_schema(false));
     Ok(())
 }
@@ -305,9 +294,8 @@ async fn duckdb_scans_by_four_columns_and_by_prepared_statements() -> TestResult
     let asked = CommandGetTables {
         catalog: Some("lake".to_owned()),
         db_schema_filter_pattern: Some("main".to_owned()),
-        table_name_filter_pattern: None,
         table_types: vec!["TABLE".to_owned(), "VIEW".to_owned()],
-        include_schema: false,
+        ..CommandGetTables::default()
     };
     // It refuses a fifth column.
     let found = client.rows(&asked).await?;
