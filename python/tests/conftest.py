@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,14 @@ def made_writable(folder: pathlib.Path) -> pathlib.Path:
     (folder / "store").mkdir()
     (folder / "lacus.toml").write_text(WRITABLE)
     return folder
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def started(command: list[str], sign: str, environment: dict[str, str] | None = None) -> tuple[subprocess.Popen, str]:

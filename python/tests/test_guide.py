@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 import trustme
-from conftest import BIN, ROOT, TESTBED, TESTDATA
+from conftest import BIN, ROOT, TESTBED, TESTDATA, free_port
 
 import lacus
 
@@ -24,13 +24,6 @@ EXAMPLE = (ROOT / "crates" / "lacus" / "examples" / "embed.rs").read_text()
 def blocks(page: str) -> list[tuple[str, str]]:
     """The blocks of a page: each kind with its text."""
     return re.findall(r"^```(\S*)\n(.*?)^```$", (DOCS / f"{page}.md").read_text(), re.M | re.S)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Reader:

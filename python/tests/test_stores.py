@@ -24,6 +24,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import trustme
+from conftest import free_port
 
 import lacus
 
@@ -31,13 +32,6 @@ NPM = pathlib.Path(os.environ.get("LACUS_NPM", pathlib.Path.home() / ".cache/lac
 ACCOUNT, ACCOUNT_KEY = "devstoreaccount1", "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 QUESTION = "SELECT year, count(*) AS n, sum(x) AS x FROM d GROUP BY year ORDER BY year"
 ANSWER = [{"year": 2023, "n": 3, "x": 3}, {"year": 2024, "n": 4, "x": 6}]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager
