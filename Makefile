@@ -17,7 +17,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 CORPUS := $(CACHE)/corpus-sql/test_files
 ALTERTABLE := $(CACHE)/altertable
 
-.PHONY: help setup demo test conformance bench soak fuzz sql fmt wheel build dist tpch-answers docs screenshots
+.PHONY: help setup demo test conformance bench soak fuzz fuzz-guided sql fmt wheel build dist tpch-answers docs screenshots
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -85,5 +85,12 @@ soak: build wheel ## 10,000 requests of 64 connections and ten minutes of load (
 	  $(VENV)/bin/pytest -q -p no:cacheprovider python/tests/test_adbc.py -k killed
 	LACUS_BIN=$(BIN)/lacus $(PYTHON) benches/soak.py --seconds $(or $(SECONDS),600)
 
-fuzz: setup ## Mutated SQL, locations and lake files, a million rounds (ROUNDS=1000000)
-	LACUS_FUZZ_ROUNDS=$(or $(ROUNDS),1000000) cargo test --workspace --locked --test fuzz --test behaviour -- never mutated
+fuzz: setup ## Mutated messages, SQL, locations and lake files, a million rounds (ROUNDS=1000000)
+	LACUS_FUZZ_ROUNDS=$(or $(ROUNDS),1000000) cargo test --workspace --locked --test fuzz --test behaviour --test messages -- never mutated
+
+# The fuzzer of the compiler is for nightly toolchains, unless a stable one is told that it is one.
+fuzz-guided: setup ## Messages of clients that coverage guides, by cargo-fuzz (RUNS=1000000)
+	[ -x $(CACHE)/tools/bin/cargo-fuzz ] || cargo install --quiet cargo-fuzz --version 0.13.1 --locked --root $(CACHE)/tools
+	cargo run --locked --quiet -p lacus-fuzz --bin messages -- $(CACHE)/fuzz/messages
+	RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/fuzz $(CACHE)/tools/bin/cargo-fuzz run --dev --sanitizer none \
+	  --fuzz-dir crates/lacus-fuzz messages $(CACHE)/fuzz/messages -- -runs=$(or $(RUNS),1000000) -max_len=4096 -timeout=60

@@ -2,14 +2,12 @@
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema};
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::error::FlightError;
 use arrow_flight::sql::server::PeekableFlightDataStream;
 use datafusion_common::ScalarValue;
 use futures::TryStreamExt;
 use lacus_core::{Error, Kind, Result};
 
-use crate::status::unreadable;
+use crate::incoming;
 
 /// How many rows of parameters one binding may have: each is a query.
 const MOST_ROWS: usize = 10_000;
@@ -26,10 +24,11 @@ pub(crate) fn schema(types: &[Option<DataType>], names: &[String]) -> Schema {
 /// The rows that a client binds. Where the text names its parameters, and the client sends columns of all of these names, they are bound by
 /// name; else by position.
 pub(crate) async fn rows(stream: PeekableFlightDataStream, count: usize, names: &[String]) -> Result<Vec<Vec<ScalarValue>>> {
-    let messages = stream.into_peekable().map_err(|status| FlightError::Tonic(Box::new(status)));
-    let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
+    let mut payloads = incoming::payloads(stream, "parameters");
+    incoming::schema(&mut payloads).await?;
+    let mut batches = incoming::batches(payloads);
     let mut rows = Vec::new();
-    while let Some(batch) = batches.try_next().await.map_err(|error| unreadable("parameters", &error))? {
+    while let Some(batch) = batches.try_next().await? {
         if batch.num_columns() != count {
             let message = format!("the query has {count} parameters, {} were given", batch.num_columns());
             return Err(Error::new(Kind::InvalidQuery, message).hint("give one value for each `?` or `$n`, in order"));

@@ -1,7 +1,5 @@
 //! Bulk ingest: the rows of a client into a table, as one commit.
 
-use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
-use arrow_flight::error::FlightError;
 use arrow_flight::sql::CommandStatementIngest;
 use arrow_flight::sql::server::PeekableFlightDataStream;
 use arrow_flight::sql::{TableExistsOption, TableNotExistOption};
@@ -10,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, future, stream};
 use lacus_core::{Error, Kind, Result, Rows};
 use lacus_engine::{Engine, Ingest, Session};
 
-use crate::status::unreadable;
+use crate::incoming;
 
 /// Writes what a client sends, and gives the number of rows.
 ///
@@ -30,26 +28,9 @@ pub(crate) async fn ingest(
     }
     let how = how(command)?;
     let name = name(command)?;
-    let messages = stream.into_peekable().map_err(|status| FlightError::Tonic(Box::new(status)));
-    let mut decoded = FlightDataDecoder::new(messages);
-    let unread = |error: FlightError| unreadable("rows", &error);
-    let schema = loop {
-        match decoded.try_next().await.map_err(unread)? {
-            None => return Err(Error::new(Kind::InvalidQuery, "the rows have no schema").hint("send one before them")),
-            Some(data) => match data.payload {
-                DecodedPayload::Schema(schema) => break schema,
-                DecodedPayload::None => {}
-                DecodedPayload::RecordBatch(_) => return Err(Error::new(Kind::InvalidQuery, "rows came before their schema")),
-            },
-        }
-    };
-    let rows = decoded.map_err(unread).try_filter_map(|data| {
-        future::ready(match data.payload {
-            DecodedPayload::RecordBatch(batch) => Ok(Some(batch)),
-            DecodedPayload::None => Ok(None),
-            DecodedPayload::Schema(_) => Err(Error::new(Kind::InvalidQuery, "the rows have a second schema")),
-        })
-    });
+    let mut payloads = incoming::payloads(stream, "rows");
+    let schema = incoming::schema(&mut payloads).await?;
+    let rows = incoming::batches(payloads);
     // A client that gives up looks like one that has sent all: its reset is seen by who waits once more, before anything is committed.
     let waited = stream::once(async {
         tokio::task::yield_now().await;

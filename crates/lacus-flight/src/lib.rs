@@ -17,6 +17,7 @@ mod bind;
 mod command;
 mod encode;
 mod handles;
+mod incoming;
 mod ingest;
 mod keys;
 mod metadata;

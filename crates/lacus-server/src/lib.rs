@@ -200,6 +200,7 @@ impl Server {
         };
         let serving = tonic::transport::Server::builder()
             .trace_fn(|request| traces::call(request.headers()))
+            .layer(tower::util::MapResponseLayer::new(dated))
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW * 2)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
@@ -298,4 +299,15 @@ fn bind_socket(path: PathBuf) -> Result<(tokio::net::UnixListener, SocketFile)> 
 
 fn local_address(listener: &TcpListener) -> Result<SocketAddr> {
     listener.local_addr().map_err(|error| Error::new(Kind::Internal, error.to_string()))
+}
+
+/// Dates an answer by a value that HPACK doesn't index, before hyper does by one that it does: a new date each second would fill the table of
+/// every connection, of which the slots alone are 10 kB.
+fn dated<B>(mut answer: hyper::Response<B>) -> hyper::Response<B> {
+    use hyper::header::{DATE, HeaderValue};
+    if let Ok(mut date) = HeaderValue::from_str(&httpdate::fmt_http_date(std::time::SystemTime::now())) {
+        date.set_sensitive(true);
+        answer.headers_mut().insert(DATE, date);
+    }
+    answer
 }

@@ -1,8 +1,10 @@
 //! Many requests of all kinds from many connections, after which a server holds what it held before: no memory, no task.
 //!
-//! `LACUS_SOAK_REQUESTS` says how many requests from how many connections, such as `10000,64`. What was planned and never fetched is cancelled
-//! before anything is measured; with `LACUS_SOAK_WAITS` it is not, but waited for until it is let go.
+//! The clients are another process, so that the heap that is measured is the server's alone. `LACUS_SOAK_REQUESTS` says how many requests from
+//! how many connections, such as `10000,64`. What was planned and never fetched is cancelled before anything is measured; with
+//! `LACUS_SOAK_WAITS` it is not, but waited for until it is let go.
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,6 +19,8 @@ use lacus_server::Server;
 use peak_alloc::PeakAlloc;
 use prost::Message;
 use rand::{Rng, SeedableRng};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
 use tonic::transport::Channel;
 
@@ -29,8 +33,8 @@ static HEAP: PeakAlloc = PeakAlloc;
 const FORGOTTEN: Duration = Duration::from_secs(300 + 15 + 5);
 /// A query that ends only when it is cancelled.
 const LONG: &str = "SELECT count(*) FROM generate_series(1, 1000000000000) AS a(x) WHERE x % 7 = 9";
-/// After so many the server has everything that it keeps, and the buffers of all connections, on both of their ends, are as large as they get.
-const WARM: usize = 4000;
+/// After so many the server has everything that it keeps.
+const WARM: usize = 1000;
 /// How long what was cancelled may take to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the heap is told on the way.
@@ -166,17 +170,88 @@ impl Load {
         Ok(())
     }
 
+    async fn cancel_abandoned(&self, client: &mut Client) -> Result<()> {
+        for info in std::mem::take(&mut *self.abandoned.lock().await) {
+            let action = Action::new("CancelFlightInfo", CancelFlightInfoRequest::new(info).encode_to_vec());
+            client.inner_mut().do_action(action).await?.into_inner().try_collect::<Vec<_>>().await?;
+        }
+        Ok(())
+    }
+}
+
+/// What the process of the clients is told by a line each, which it answers by a line when it is done.
+const ASK: &str = "ask";
+const CANCEL: &str = "cancel";
+const TELL: &str = "tell";
+/// Where the clients find the server, and how many connections they make.
+const CLIENTS: &str = "LACUS_SOAK_CLIENTS_OF";
+
+/// The clients, when the test has started itself for them; otherwise it has nothing to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients() -> Result<()> {
+    let Ok(of) = std::env::var(CLIENTS) else { return Ok(()) };
+    let (connections, uri) = of.split_once(' ').ok_or("the clients are told CONNECTIONS and a URI")?;
+    let load = Load { uri: uri.to_owned(), abandoned: Mutex::default(), kinds: Default::default() };
+    let connect = || async { Ok::<_, Box<dyn std::error::Error + Send + Sync>>(Channel::from_shared(uri.to_owned())?.connect().await?) };
+    let channels = try_join_all((0..connections.parse()?).map(|_| connect())).await?;
+    let mut clients: Vec<Client> = channels.into_iter().map(FlightSqlServiceClient::new).collect();
+    // It is this test's own thread that waits for a line: the connections live on others.
+    for line in std::io::stdin().lines() {
+        let line = line?;
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            [ASK, requests, seed] => load.many(&mut clients, requests.parse()?, seed.parse()?).await?,
+            [CANCEL] => load.cancel_abandoned(&mut clients[0]).await?,
+            [TELL] => {
+                for (kind, counted) in load.kinds.iter().enumerate() {
+                    let (count, milliseconds) = (counted.requests.load(Ordering::Relaxed), counted.milliseconds.load(Ordering::Relaxed));
+                    let each = milliseconds.checked_div(count).ok_or("there was no request of a kind")?;
+                    println!("kind {kind}: {count} requests, {each} ms each");
+                }
+            }
+            _ => return Err(line.into()),
+        }
+        println!("{DONE}");
+    }
+    Ok(())
+}
+
+/// What the clients answer.
+const DONE: &str = "done";
+
+struct Clients {
+    lines: Lines<BufReader<ChildStdout>>,
+    told: ChildStdin,
+    /// What they tell of each kind of request.
+    heard: Vec<String>,
+    _process: Child,
+}
+
+impl Clients {
+    fn of(uri: &str, connections: usize) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["clients", "--exact", "--nocapture"]).env(CLIENTS, format!("{connections} {uri}"));
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let (told, said) = (process.stdin.take().ok_or("no input")?, process.stdout.take().ok_or("no output")?);
+        Ok(Self { lines: BufReader::new(said).lines(), told, heard: Vec::new(), _process: process })
+    }
+
+    async fn told(&mut self, what: &str) -> Result<()> {
+        self.told.write_all(format!("{what}\n").as_bytes()).await?;
+        loop {
+            let line = self.lines.next_line().await?.ok_or("the clients ended: their errors are above")?;
+            if line == DONE {
+                return Ok(());
+            }
+            self.heard.extend(line.starts_with("kind").then_some(line));
+        }
+    }
+
     /// Waits until nothing runs and nothing waits to be fetched.
-    async fn quiet(&self, engine: &Engine, client: &mut Client, waits: bool) -> Result<()> {
-        let abandoned = std::mem::take(&mut *self.abandoned.lock().await);
+    async fn quiet(&mut self, engine: &Engine, waits: bool) -> Result<()> {
         if waits {
-            drop(abandoned);
             tokio::time::sleep(FORGOTTEN).await;
         } else {
-            for info in abandoned {
-                let action = Action::new("CancelFlightInfo", CancelFlightInfoRequest::new(info).encode_to_vec());
-                client.inner_mut().do_action(action).await?.into_inner().try_collect::<Vec<_>>().await?;
-            }
+            self.told(CANCEL).await?;
         }
         let begun = tokio::time::Instant::now();
         while engine.memory_held() > 0 {
@@ -203,31 +278,26 @@ async fn a_server_ends_as_it_began() -> Result<()> {
     let serving = tokio::spawn(server.serve(engine.clone(), async move {
         let _ = stopped.await;
     }));
-    let load = Load { uri: uri.clone(), abandoned: Mutex::default(), kinds: Default::default() };
-    let connect = || async {
-        Ok::<_, tonic::transport::Error>(FlightSqlServiceClient::new(
-            Channel::from_shared(uri.clone()).unwrap_or_else(|_| unreachable!("it is an address")).connect().await?,
-        ))
-    };
-    let mut clients = try_join_all((0..connections).map(|_| connect())).await?;
+    let mut clients = Clients::of(&uri, connections)?;
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
 
-    load.many(&mut clients, warm, 1).await?;
-    load.quiet(&engine, &mut clients[0], waits).await?;
+    clients.told(&format!("{ASK} {warm} 1")).await?;
+    clients.quiet(&engine, waits).await?;
     let (heap, alive) = (HEAP.current_usage(), tasks());
     let step = ((requests - warm) / STEPS).max(1);
     for (number, start) in (warm..requests).step_by(step).enumerate() {
-        load.many(&mut clients, step.min(requests - start), 1_000_000 * (number as u64 + 1)).await?;
+        clients.told(&format!("{ASK} {} {}", step.min(requests - start), 1_000_000 * (number + 1))).await?;
+        if !waits {
+            clients.quiet(&engine, waits).await?;
+        }
         println!("heap: {} bytes after {}, and {} tasks", HEAP.current_usage(), requests.min(start + step), tasks());
     }
-    load.quiet(&engine, &mut clients[0], waits).await?;
+    clients.quiet(&engine, waits).await?;
     let (heap_after, alive_after) = (HEAP.current_usage(), tasks());
 
     println!("{requests} requests from {connections} connections");
-    for (kind, counted) in load.kinds.iter().enumerate() {
-        let (count, milliseconds) = (counted.requests.load(Ordering::Relaxed), counted.milliseconds.load(Ordering::Relaxed));
-        println!("kind {kind}: {count} requests, {} ms each", milliseconds.checked_div(count).ok_or("there was no request of a kind")?);
-    }
+    clients.told(TELL).await?;
+    println!("{}", clients.heard.join("\n"));
     println!("heap: {heap} bytes after {warm}, {heap_after} at the end ({:+.1}%)", 100. * (heap_after as f64 / heap as f64 - 1.));
     println!("tasks: {alive} after {warm}, {alive_after} at the end");
     assert!(alive_after <= alive, "{alive_after} tasks are left, {alive} were there");
@@ -237,12 +307,13 @@ async fn a_server_ends_as_it_began() -> Result<()> {
     assert!(heap_after < most, "{heap_after} bytes are left, {heap} were there");
 
     // A stop drains: what runs ends as it would.
-    let info = clients[0].execute("SELECT count(*) FROM generate_series(1, 3000000) AS a(x) WHERE x % 3 = 0".to_owned(), None).await?;
+    let mut client = FlightSqlServiceClient::new(Channel::from_shared(uri)?.connect().await?);
+    let info = client.execute("SELECT count(*) FROM generate_series(1, 3000000) AS a(x) WHERE x % 3 = 0".to_owned(), None).await?;
     let ticket = info.endpoint.into_iter().next().and_then(|endpoint| endpoint.ticket).ok_or("no ticket")?;
-    let draining = clients[0].do_get(ticket).await?;
+    let draining = client.do_get(ticket).await?;
     let _ = stop.send(());
     assert_eq!(draining.try_collect::<Vec<_>>().await?.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
-    drop(clients);
+    drop((client, clients));
     tokio::time::timeout(PATIENCE, serving).await???;
     Ok(())
 }
