@@ -86,11 +86,11 @@ soak: build wheel ## 10,000 requests of 64 connections and ten minutes of load (
 	LACUS_BIN=$(BIN)/lacus $(PYTHON) benches/soak.py --seconds $(or $(SECONDS),600)
 
 fuzz: setup ## Mutated messages, SQL, locations and lake files, a million rounds (ROUNDS=1000000)
-	LACUS_FUZZ_ROUNDS=$(or $(ROUNDS),1000000) cargo test --workspace --locked --test fuzz --test behaviour --test messages -- never mutated
+	LACUS_FUZZ_ROUNDS=$(or $(ROUNDS),1000000) cargo test --workspace --locked --test fuzz --test behaviour --test mutated -- never mutated
 
 # The fuzzer of the compiler is for nightly toolchains, unless a stable one is told that it is one.
 fuzz-guided: setup ## Messages of clients that coverage guides, by cargo-fuzz (RUNS=1000000)
-	[ -x $(CACHE)/tools/bin/cargo-fuzz ] || cargo install --quiet cargo-fuzz --version 0.13.1 --locked --root $(CACHE)/tools
+	[ -x $(CACHE)/tools/bin/cargo-fuzz ] || cargo install --quiet cargo-fuzz --version 0.13.2 --locked --root $(CACHE)/tools
 	cargo run --locked --quiet -p lacus-fuzz --bin messages -- $(CACHE)/fuzz/messages
 	RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/fuzz $(CACHE)/tools/bin/cargo-fuzz run --dev --sanitizer none \
 	  --fuzz-dir crates/lacus-fuzz messages $(CACHE)/fuzz/messages -- -runs=$(or $(RUNS),1000000) -max_len=4096 -timeout=60

@@ -17,7 +17,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::{StreamExt, stream};
-use lacus_core::{Error, Kind, Result, description_of, nearest, unit_of};
+use lacus_core::{Error, Kind, Result, description_of, nearest, text_length, unit_of};
 
 use crate::catalog::{Catalog, Entry, TableEntry, TableKind, View};
 use crate::planner::Planner;
@@ -132,6 +132,8 @@ struct Column {
     position: u64,
     name: String,
     data_type: String,
+    /// The word of SQL and the length that CREATE TABLE gave a text.
+    text: Option<(String, u64)>,
     nullable: bool,
     unit: Option<String>,
     comment: Option<String>,
@@ -148,6 +150,8 @@ impl Columns {
             Field::new("ordinal_position", DataType::UInt64, false),
             text("is_nullable", false),
             text("data_type", false),
+            Field::new("character_maximum_length", DataType::UInt64, true),
+            text("column_type", true),
             text("unit", true),
             text("column_comment", true),
         ]))
@@ -161,6 +165,7 @@ impl Columns {
             position: position as u64 + 1,
             name: field.name().clone(),
             data_type: field.data_type().to_string(),
+            text: text_length(field).map(|(word, length)| (word.to_owned(), length)),
             nullable: field.is_nullable(),
             unit: unit_of(field).map(str::to_owned),
             comment: description_of(field).map(str::to_owned),
@@ -171,6 +176,7 @@ impl Columns {
                 position: 0,
                 name: String::new(),
                 data_type: String::new(),
+                text: None,
                 nullable: true,
                 unit: None,
                 comment: Some(format!("cannot be opened: {error}")),
@@ -221,6 +227,8 @@ impl TableProvider for Columns {
             Arc::new(rows.iter().map(|row| Some(row.position)).collect::<UInt64Array>()),
             text(rows.iter().map(|row| Some(if row.nullable { "YES" } else { "NO" }))),
             text(rows.iter().map(|row| Some(&row.data_type))),
+            Arc::new(rows.iter().map(|row| row.text.as_ref().map(|(_, length)| *length)).collect::<UInt64Array>()),
+            text(rows.iter().map(|row| row.text.as_ref().map(|(word, length)| format!("{word}({length})")))),
             text(rows.iter().map(|row| row.unit.as_ref())),
             text(rows.iter().map(|row| row.comment.as_ref())),
         ];

@@ -1,6 +1,6 @@
 //! A statement to a logical plan, over the tables that it names.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
@@ -30,7 +30,7 @@ use crate::client::{Session, TEMPORARY, unknown_setting};
 use crate::information_schema::{self, INFORMATION_SCHEMA};
 use crate::settings::{MAIN, SYSTEM};
 use crate::writes::Place;
-use crate::{calls, like, spelling, statement, system};
+use crate::{calls, like, literals, repeated, spelling, statement, system};
 
 /// How many tables of a statement are opened at once.
 const OPENED_AT_ONCE: usize = 8;
@@ -142,6 +142,7 @@ impl Planner<'_> {
     fn plan_at(&self, mut statement: Statement, depth: usize) -> BoxFuture<'_, Result<LogicalPlan>> {
         async move {
             like::unescape(&mut statement)?;
+            literals::keep_digits(&mut statement);
             let formats: Vec<&str> = self.catalog.sources().iter().flat_map(|source| source.formats()).copied().collect();
             // Each may wait for a store, so they are opened side by side; the first that fails in the order of the statement is the error.
             let calls = calls::replace(&mut statement, &formats)?;
@@ -160,9 +161,12 @@ impl Planner<'_> {
             });
             let opened: Vec<Option<_>> = stream::iter(opened.collect::<Vec<_>>()).buffered(OPENED_AT_ONCE).try_collect().await?;
             tables.extend(opened.into_iter().flatten());
-            let columns =
-                tables.values().flat_map(|table| table.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>());
-            spelling::quote(&mut statement, &columns.collect());
+            let columns: BTreeSet<String> =
+                tables.values().flat_map(|table| table.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>()).collect();
+            spelling::quote(&mut statement, &columns);
+            if depth == 0 {
+                repeated::mark(&mut statement, &columns);
+            }
             let context = Context { planner: self, tables, missing: Mutex::default() };
             let planned = SqlToRel::new_with_options(&context, parser_options(self.state)).statement_to_plan(statement);
             let missing = context.missing.into_inner().unwrap_or_else(PoisonError::into_inner);

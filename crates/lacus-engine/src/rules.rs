@@ -9,12 +9,13 @@ mod join_order;
 mod keys_into_aggregate;
 mod semi_join_below;
 mod shared_subplans;
+mod wide_division;
 
 use std::sync::Arc;
 
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::optimizer::OptimizerRule;
+use datafusion::optimizer::{AnalyzerRule, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_planner::ExtensionPlanner;
@@ -31,6 +32,11 @@ pub(crate) fn logical(off: &[String]) -> Vec<Arc<dyn OptimizerRule + Send + Sync
     let all: [Arc<dyn OptimizerRule + Send + Sync>; 2] =
         [Arc::new(semi_join_below::SemiJoinBelow), Arc::new(keys_into_aggregate::KeysIntoAggregate)];
     all.into_iter().filter(|rule| is_on(off, rule.name())).collect()
+}
+
+/// What plans need to have an answer at all, behind DataFusion's coercion of types.
+pub(crate) fn analyzers() -> [Arc<dyn AnalyzerRule + Send + Sync>; 1] {
+    [Arc::new(wide_division::WideDivision)]
 }
 
 /// All rules on physical plans: DataFusion's among ours, without those that are switched off.

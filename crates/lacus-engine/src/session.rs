@@ -56,6 +56,7 @@ pub(crate) fn base_state(
     let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
     let builder = builder.with_query_planner(Arc::new(Planner));
     let builder = builder.with_physical_optimizer_rules(rules::physical(off));
+    let builder = rules::analyzers().into_iter().fold(builder, SessionStateBuilder::with_analyzer_rule);
     let builder = rules::logical(off).into_iter().fold(builder, SessionStateBuilder::with_optimizer_rule);
     Ok(physical_rules.into_iter().fold(builder, SessionStateBuilder::with_physical_optimizer_rule).build())
 }

@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
-use lacus_core::{Error, IfExists, Kind, Result, Rows, TableName, describe_field, fit_batch, fit_columns, nearest};
+use lacus_core::{Error, IfExists, Kind, Result, Rows, TableName, describe_field, fit_batch, fit_columns, nearest, with_text_length};
 
 use crate::planner::Planner;
 
@@ -43,7 +43,7 @@ pub(crate) enum Write {
         /// The columns that take no NULL, where the rows are those of a query; the others do, whatever the query gives.
         strict: Option<HashSet<String>>,
         /// What the statement says of its columns.
-        comments: HashMap<String, String>,
+        notes: HashMap<String, ColumnNotes>,
     },
     /// They are added, as these columns.
     Append { place: Place, columns: SchemaRef },
@@ -128,14 +128,11 @@ impl Write {
 
     /// The columns of the table that is made of rows of `given`.
     pub(crate) fn declared(&self, given: Schema) -> Schema {
-        let Self::Create { strict, comments, .. } = self else { return given };
+        let Self::Create { strict, notes, .. } = self else { return given };
         let field = |field: &FieldRef| {
             let nullable = strict.as_ref().map_or(field.is_nullable(), |strict| !strict.contains(field.name()));
             let field = Field::clone(field).with_nullable(nullable);
-            match comments.get(field.name()) {
-                Some(comment) => describe_field(field, Some(comment), None),
-                None => field,
-            }
+            notes.get(field.name()).map(|notes| notes.on(field.clone())).unwrap_or(field)
         };
         Schema::new_with_metadata(given.fields().iter().map(field).collect::<Vec<_>>(), given.metadata().clone())
     }
@@ -185,12 +182,50 @@ pub(crate) fn take(plan: &LogicalPlan, planner: &Planner<'_>, unplanned: Unplann
     }
 }
 
+/// What CREATE TABLE says of a column that is no part of its type in Arrow.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ColumnNotes {
+    comment: Option<String>,
+    /// The word of SQL for its texts, and how many characters they may have.
+    length: Option<(&'static str, u64)>,
+}
+
+impl ColumnNotes {
+    fn of(column: &ast::ColumnDef) -> Self {
+        use ast::DataType::{Char, CharVarying, Character, CharacterVarying, Nvarchar, Varchar};
+        let comment = column.options.iter().find_map(|option| match &option.option {
+            ast::ColumnOption::Comment(text) => Some(text.clone()),
+            _ => None,
+        });
+        let length = match &column.data_type {
+            Char(Some(length)) | Character(Some(length)) => Some(("char", length)),
+            Varchar(Some(length)) | CharVarying(Some(length)) | CharacterVarying(Some(length)) | Nvarchar(Some(length)) => {
+                Some(("varchar", length))
+            }
+            _ => None,
+        };
+        let length = length.and_then(|(word, length)| match length {
+            ast::CharacterLength::IntegerLength { length, .. } => Some((word, *length)),
+            ast::CharacterLength::Max => None,
+        });
+        Self { comment, length }
+    }
+
+    fn on(&self, field: Field) -> Field {
+        let field = self.length.iter().fold(field, |field, (word, length)| with_text_length(field, word, *length));
+        match &self.comment {
+            Some(comment) => describe_field(field, Some(comment), None),
+            None => field,
+        }
+    }
+}
+
 /// What CREATE TABLE says that DataFusion doesn't plan.
 #[derive(Debug, Default)]
 pub(crate) struct Unplanned {
     temporary: bool,
-    /// The comments of columns, by their names.
-    comments: HashMap<String, String>,
+    /// What is kept of columns beside their types, by their names.
+    notes: HashMap<String, ColumnNotes>,
     /// The columns that are NOT NULL.
     strict: HashSet<String>,
 }
@@ -200,18 +235,15 @@ impl Unplanned {
     pub(crate) fn take(statement: &mut Statement) -> Self {
         let Statement::Statement(statement) = statement else { return Self::default() };
         let ast::Statement::CreateTable(table) = statement.as_mut() else { return Self::default() };
-        let (mut comments, mut strict) = (HashMap::new(), HashSet::new());
+        let (mut notes, mut strict) = (HashMap::new(), HashSet::new());
         for column in &table.columns {
             let name = if column.name.quote_style.is_some() { column.name.value.clone() } else { column.name.value.to_lowercase() };
-            comments.extend(column.options.iter().filter_map(|option| match &option.option {
-                ast::ColumnOption::Comment(text) => Some((name.clone(), text.clone())),
-                _ => None,
-            }));
+            notes.insert(name.clone(), ColumnNotes::of(column));
             if column.options.iter().any(|option| option.option == ast::ColumnOption::NotNull) {
                 strict.insert(name);
             }
         }
-        Self { temporary: std::mem::take(&mut table.temporary), comments, strict }
+        Self { temporary: std::mem::take(&mut table.temporary), notes, strict }
     }
 }
 
@@ -228,7 +260,7 @@ fn of_null(error: Error, columns: &SchemaRef) -> Error {
 fn created(
     create: &CreateMemoryTable,
     planner: &Planner<'_>,
-    Unplanned { temporary, comments, strict }: Unplanned,
+    Unplanned { temporary, notes, strict }: Unplanned,
 ) -> Result<(Write, Vec<Part>)> {
     if let Some((column, _)) = create.column_defaults.first() {
         return Err(unsupported("DEFAULT").with("column", column).hint("write the value in each INSERT"));
@@ -246,7 +278,7 @@ fn created(
     let place = planner.new_table(&create.name, temporary)?;
     let is_declared = matches!(create.input.as_ref(), LogicalPlan::EmptyRelation(_));
     let strict = Some(strict).filter(|_| !is_declared);
-    Ok((Write::Create { place, if_exists, unchecked, strict, comments }, vec![Part::written(create.input.as_ref().clone())]))
+    Ok((Write::Create { place, if_exists, unchecked, strict, notes }, vec![Part::written(create.input.as_ref().clone())]))
 }
 
 fn changed(change: &DmlStatement, planner: &Planner<'_>) -> Result<(Write, Vec<Part>)> {

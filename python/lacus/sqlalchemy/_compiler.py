@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import exc, types
-from sqlalchemy.sql import compiler
+from sqlalchemy.sql import compiler, elements
 
 from lacus.sqlalchemy._types import STRUCT, UNSIGNED
 
@@ -28,6 +28,21 @@ class LacusCompiler(compiler.SQLCompiler):
         if not select._distinct_on:
             return super().get_select_precolumns(select, **kw)
         return f"DISTINCT ON ({', '.join(self.process(column, **kw) for column in select._distinct_on)}) "
+
+    def render_bind_cast(self, type_: Any, dbapi_type: Any, sqltext: str) -> str:
+        return f"CAST({sqltext} AS {self.dialect.type_compiler_instance.process(dbapi_type)})"
+
+    def visit_concat_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        return self._joined([binary.left, binary.right], **kw)
+
+    def visit_concat_op_expression_clauselist(self, clauselist: Any, operator: Any, **kw: Any) -> str:
+        return self._joined(clauselist.clauses, **kw)
+
+    def _joined(self, parts: Any, **kw: Any) -> str:
+        """Texts one behind another. Of `? || ?` the server can't tell what it joins, since arrays are joined by it, too."""
+        texts = [self.process(part, **kw) for part in parts]
+        is_text = [isinstance(part, elements.BindParameter) and part.type._type_affinity is types.String for part in parts]
+        return " || ".join(f"CAST({text} AS VARCHAR)" if bound else text for text, bound in zip(texts, is_text, strict=True))
 
     def limit_clause(self, select: Any, **kw: Any) -> str:
         return self._rows(select._limit_clause, select._offset_clause, **kw)
@@ -179,7 +194,7 @@ class LacusTypeCompiler(compiler.GenericTypeCompiler):
         raise exc.CompileError("CREATE TABLE and CAST have no word for a map")
 
     def visit_DURATION(self, type_: Any, **kw: Any) -> str:
-        raise exc.CompileError("CREATE TABLE and CAST have no word for a duration; Interval keeps one as a timestamp")
+        raise exc.CompileError("CREATE TABLE and CAST have no word for a duration; Interval keeps one")
 
     def visit_JSON(self, type_: Any, **kw: Any) -> str:
         raise exc.CompileError("there is no type for JSON; keep it as Text")

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import exc
 from sqlalchemy.engine import URL, Connection, default
-from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor, DBAPIModule, IsolationLevel
+from sqlalchemy.engine.interfaces import BindTyping, DBAPIConnection, DBAPICursor, DBAPIModule, IsolationLevel
 
 from lacus.sqlalchemy import _compiler, _types
 from lacus.sqlalchemy._reflection import LacusReflection
@@ -83,6 +83,7 @@ class LacusDialect(LacusReflection):
     preparer = _compiler.LacusPreparer
     execution_ctx_cls = LacusExecutionContext
     colspecs = _types.COLSPECS
+    bind_typing = BindTyping.RENDER_CASTS
 
     supports_statement_cache = True
     supports_alter = False

@@ -157,7 +157,7 @@ class LacusReflection(default.DefaultDialect):
     def get_multi_columns(self, connection: Connection, *, schema: str | None = None, **kw: Any) -> Any:
         entries = self.entries(connection, schema, **kw)
         schemas, names = self._schemas(schema), few(kw.get("filter_names"))
-        sql = "SELECT table_schema, table_name, column_name, ordinal_position, is_nullable, data_type, unit, column_comment"
+        sql = "SELECT table_schema, table_name, column_name, ordinal_position, is_nullable, data_type, column_type, unit, column_comment"
         sql += f" FROM information_schema.columns WHERE table_schema IN ({marks(schemas)})"
         if names:
             sql += f" AND table_name IN ({marks(names)})"
@@ -169,7 +169,7 @@ class LacusReflection(default.DefaultDialect):
                 continue
             if not column[1]:
                 # A table that can't be opened has one row without a number, which says why.
-                broken[schema, table] = exc.UnreflectableTableError(f"{table}: {column[5]}")
+                broken[schema, table] = exc.UnreflectableTableError(f"{table}: {column[6]}")
                 found.pop((schema, table), None)
                 continue
             found[schema, table].append(_column(*column))
@@ -268,9 +268,16 @@ class LacusReflection(default.DefaultDialect):
         return only(self.get_multi_check_constraints(connection, schema=schema, **named(table_name, kw)), table_name)
 
 
-def _column(name: str, _: int, nullable: str, kind: str, unit: str | None, comment: str | None) -> ReflectedColumn:
+def _column(
+    name: str, _: int, nullable: str, kind: str, declared: str | None, unit: str | None, comment: str | None
+) -> ReflectedColumn:
     """A column; its comment ends in its unit."""
-    column: ReflectedColumn = {"name": name, "type": _types.from_arrow(kind), "nullable": nullable == "YES", "default": None}
+    column: ReflectedColumn = {
+        "name": name,
+        "type": _types.from_arrow(kind, declared),
+        "nullable": nullable == "YES",
+        "default": None,
+    }
     if said := " ".join(filter(None, [comment, unit and f"[{unit}]"])):
         column["comment"] = said
     return column

@@ -36,10 +36,57 @@ class DURATION(types.TypeEngine[datetime.timedelta]):
     __visit_name__ = "DURATION"
 
 
-class INTERVAL(types.TypeEngine[str]):
-    """An interval of months, days and nanoseconds, which arrives as a duration of ISO 8601: ``P1D``."""
+class INTERVAL(types.NativeForEmulated, types._AbstractInterval):  # type: ignore[name-defined,misc]
+    """An interval of months, days and nanoseconds, as a ``timedelta``; one with months is none."""
 
     __visit_name__ = "INTERVAL"
+    native = True
+    # The server doesn't know what is added to a timestamp unless it is told.
+    render_bind_cast = True
+
+    # As the server tells one: an ISO 8601 duration, of which each part has its own sign.
+    TEXT = re.compile(r"P(?:-?\d+Y)?(?:-?\d+M)?(?:(-?\d+)D)?(?:T(?:(-?\d+)H)?(?:(-?\d+)M)?(?:(-?\d+(?:\.\d+)?)S)?)?")
+    MONTHS = re.compile(r"P[^T]*[YM]")
+
+    @classmethod
+    def adapt_emulated_to_native(cls, impl: Any, **kw: Any) -> INTERVAL:
+        return cls()
+
+    @property
+    def _type_affinity(self) -> type[types.Interval]:
+        return types.Interval
+
+    @property
+    def python_type(self) -> type[datetime.timedelta]:
+        return datetime.timedelta
+
+    @staticmethod
+    def text(value: datetime.timedelta) -> str:
+        """A span of time as SQL writes it."""
+        return f"{value.days} days {value.seconds}.{value.microseconds:06} seconds"
+
+    def literal_processor(self, dialect: Dialect) -> Literal:
+        return lambda value: f"INTERVAL '{self.text(value)}'"
+
+    def bind_processor(self, dialect: Dialect) -> Process:
+        return lambda value: None if value is None else self.text(value)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Process:
+        return self.read
+
+    @classmethod
+    def read(cls, value: str | datetime.timedelta | None) -> datetime.timedelta | None:
+        """The span of time that is told as ``P1DT4S``."""
+        if value is None or isinstance(value, datetime.timedelta):
+            return value
+        found = cls.TEXT.fullmatch(value)
+        if found is None or cls.MONTHS.match(value):
+            raise ValueError(f"the interval {value} is no timedelta: its months have no length; read it as text, by CAST(... AS VARCHAR)")
+        days, hours, minutes, seconds = (decimal.Decimal(part or 0) for part in found.groups())
+        seconds += 3600 * hours + 60 * minutes
+        if (micros := seconds * 1_000_000) != int(micros):
+            raise ValueError(f"the interval {value} is no timedelta: it has nanoseconds; read it as text, by CAST(... AS VARCHAR)")
+        return datetime.timedelta(days=int(days), microseconds=int(micros))
 
 
 class STRUCT(types.TypeEngine[dict[str, Any]]):
@@ -117,13 +164,6 @@ class LacusFloat(types.Float[Any]):
         return lambda value: None if value is None else float(value)
 
 
-class LacusInterval(types.Interval):
-    """Spans of time, which columns keep as timestamps since 1970, and which stand in SQL as ``INTERVAL '...'``."""
-
-    def literal_processor(self, dialect: Dialect) -> Literal:
-        return lambda value: f"INTERVAL '{value.days} days {value.seconds}.{value.microseconds:06} seconds'"
-
-
 COLSPECS: dict[type[types.TypeEngine[Any]], type[types.TypeEngine[Any]]] = {
     types.Date: LacusDate,
     types.DateTime: LacusDateTime,
@@ -131,7 +171,7 @@ COLSPECS: dict[type[types.TypeEngine[Any]], type[types.TypeEngine[Any]]] = {
     types.LargeBinary: LacusBinary,
     types.Numeric: LacusNumeric,
     types.Float: LacusFloat,
-    types.Interval: LacusInterval,
+    types.Interval: INTERVAL,
 }
 
 PLAIN: dict[str, Callable[[], types.TypeEngine[Any]]] = {
@@ -259,6 +299,8 @@ class ArrowName:
         return MAP(*kinds) if len(kinds) == 2 else MAP()
 
 
-def from_arrow(name: str) -> types.TypeEngine[Any]:
-    """The type of SQLAlchemy for a type of Arrow; one that SQLAlchemy can't have is ``NullType``."""
+def from_arrow(name: str, declared: str | None = None) -> types.TypeEngine[Any]:
+    """The type of SQLAlchemy for a type of Arrow; one that SQLAlchemy can't have is ``NullType``. A text may be declared ``varchar(n)``."""
+    if declared is not None and (found := re.fullmatch(r"(char|varchar)\((\d+)\)", declared)):
+        return (types.CHAR if found[1] == "char" else types.VARCHAR)(int(found[2]))
     return ArrowName(name).type()

@@ -25,7 +25,7 @@ use crate::query::{Deadline, Fallback, Query, Ready, RowsWork, Work};
 use crate::session::Scope;
 use crate::statement::{self, Own, Parsed};
 use crate::writes::{self, Part, Place, Unplanned, Write};
-use crate::{copy, ddl, describe, explain, session, summarize};
+use crate::{copy, ddl, describe, explain, repeated, session, summarize};
 
 /// What to do with the rows of an ingest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -502,8 +502,7 @@ impl Engine {
                 if matches!(place, Place::Lake(_)) {
                     self.shared.catalog.place_for_tables()?.check_schema(&schema)?;
                 }
-                let (if_exists, comments) = (how.if_exists(), HashMap::new());
-                let create = Write::Create { place, if_exists, unchecked: None, strict: None, comments };
+                let create = Write::Create { place, if_exists: how.if_exists(), unchecked: None, strict: None, notes: HashMap::new() };
                 self.write(&create, schema, rows, (0, &counted), session).await
             }
         }
@@ -521,7 +520,7 @@ fn analyzed(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
 
 /// The schema of what a plan gives. A subquery for one value gives NULL when it has no row, whatever DataFusion says of the value.
 fn told_schema(plan: &LogicalPlan) -> Schema {
-    let schema = plan.schema().as_arrow();
+    let schema = repeated::unmarked(plan.schema().as_arrow().clone());
     let asks = plan.exists(|node| {
         let mut found = false;
         node.apply_expressions(|expr| {
@@ -531,7 +530,7 @@ fn told_schema(plan: &LogicalPlan) -> Schema {
         Ok(found)
     });
     match asks {
-        Ok(false) => schema.clone(),
+        Ok(false) => schema,
         _ => {
             let nullable = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
             Schema::new_with_metadata(nullable.collect::<Vec<_>>(), schema.metadata().clone())
