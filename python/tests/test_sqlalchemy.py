@@ -3,7 +3,6 @@
 import collections
 import datetime
 import decimal
-import fnmatch
 import os
 import pathlib
 import shutil
@@ -27,24 +26,8 @@ from lacus.sqlalchemy._types import from_arrow
 
 HERE = pathlib.Path(__file__).parent
 
-LENGTHS = "the length of a text isn't kept: Arrow has none"
-DECIMALS = "a literal of many digits is a float before it is a decimal, and the quotient of such decimals overflows"
-INTERVALS = "a duration that is a parameter is neither added to a timestamp nor kept as an interval"
-
-# What fails of SQLAlchemy's tests, and why.
-KNOWN = {
-    "ComponentReflectionTest::test_reflect_table_temp_table": LENGTHS,
-    "ComponentReflectionTestExtra::test_string_length_reflection*": LENGTHS,
-    "RowFetchTest::test_row_with_dupe_names": "two columns of a query can't have one name",
-    "StringTest::test_concatenate_*": "the types of `? || ?` are not told by the values that are bound",
-    "*IntervalTest::test_*literal*": INTERVALS,
-    "TrueDivTest::test_truediv_divisor*numeric_many_decimals*": DECIMALS,
-    "TrueDivTest::test_truediv_divisor*numeric_38_digit_divisor*": DECIMALS,
-}
-# These take the rows of a query without ORDER BY to be in the order of a column.
-UNORDERED = {"WindowFunctionTest::test_window_range", "WindowFunctionTest::test_window_range_numeric"}
 # How many pass, at least.
-PASSING = {"test_reflection": 122, "test_results": 15, "test_select": 110, "test_types": 172}
+PASSING = {"test_reflection": 138, "test_results": 16, "test_select": 121, "test_types": 199}
 
 
 def outcomes(report: pathlib.Path) -> Iterator[tuple[str, str, str]]:
@@ -54,11 +37,6 @@ def outcomes(report: pathlib.Path) -> Iterator[tuple[str, str, str]]:
         name = f"{of_class.split('_lacus')[0]}::{case.get('name')}"
         found = {child.tag for child in case} & {"failure", "error", "skipped"}
         yield module, name, "failed" if found & {"failure", "error"} else "skipped" if found else "passed"
-
-
-def patterns(name: str) -> set[str]:
-    """The entries of KNOWN that are about a test."""
-    return {pattern for pattern in KNOWN if fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))}
 
 
 def test_the_tests_of_sqlalchemy(tmp_path: pathlib.Path) -> None:
@@ -86,9 +64,7 @@ def test_the_tests_of_sqlalchemy(tmp_path: pathlib.Path) -> None:
         failed |= {name} if outcome == "failed" else set()
     for module in PASSING:
         print(f"sqlalchemy {module}:", ", ".join(f"{counts[module, outcome]} {outcome}" for outcome in ("passed", "skipped", "failed")))
-    known = {name: patterns(name) for name in failed - UNORDERED}
-    assert [name for name, found in known.items() if not found] == [], ran.stdout[-20000:]
-    assert set(KNOWN).difference(*known.values()) == set(), "these pass by now"
+    assert failed == set(), ran.stdout[-20000:]
     for module, passing in PASSING.items():
         assert counts[module, "passed"] >= passing, module
 
@@ -345,6 +321,30 @@ def test_types_by_their_names_in_arrow() -> None:
     assert isinstance(from_arrow("Dictionary(Int32, Utf8)"), sa.VARCHAR)
     assert isinstance(from_arrow('RunEndEncoded("run_ends": non-null Int32, "values": Float64)'), sa.DOUBLE)
     assert isinstance(from_arrow("Union(Sparse, 0: (\"a\": Int32))"), sa.types.NullType)
+
+
+def test_intervals_are_spans_of_time(engine: sa.Engine) -> None:
+    span = datetime.timedelta(days=-1, hours=3, microseconds=5)
+    asked = sa.select(sa.literal(span), sa.literal(datetime.datetime(2026, 1, 2)) + sa.literal(span), sa.cast(sa.null(), sa.Interval()))
+    with engine.connect() as connection:
+        assert tuple(connection.execute(asked).one()) == (span, datetime.datetime(2026, 1, 2) + span, None)
+        months = sa.text("SELECT INTERVAL '1 month' AS x").columns(x=sa.Interval())
+        with pytest.raises(ValueError, match="P1M is no timedelta: its months"):
+            connection.execute(months).all()
+        fine = sa.text("SELECT INTERVAL '1 nanosecond' AS x").columns(x=INTERVAL())
+        with pytest.raises(ValueError, match="it has nanoseconds"):
+            connection.execute(fine).all()
+
+
+def test_texts_of_a_length(engine: sa.Engine) -> None:
+    made = sa.Table("lengths", sa.MetaData(), sa.Column("a", sa.String(3)), sa.Column("b", sa.CHAR(2)), sa.Column("c", sa.Text))
+    with engine.connect() as connection:
+        made.drop(connection, checkfirst=True)
+        made.create(connection)
+        found = sa.Table("lengths", sa.MetaData(), autoload_with=connection)
+        assert [column.type.compile(engine.dialect) for column in found.columns] == ["VARCHAR(3)", "CHAR(2)", "VARCHAR"]
+        with pytest.raises(exc.DBAPIError, match=r"4 characters in a column of type varchar\(3\)"):
+            connection.execute(made.insert(), {"a": "abcd", "b": "x", "c": "y"})
 
 
 def test_types_are_made_and_found_again(engine: sa.Engine) -> None:

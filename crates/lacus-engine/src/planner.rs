@@ -161,8 +161,10 @@ impl Planner<'_> {
             });
             let opened: Vec<Option<_>> = stream::iter(opened.collect::<Vec<_>>()).buffered(OPENED_AT_ONCE).try_collect().await?;
             tables.extend(opened.into_iter().flatten());
-            let columns: BTreeSet<String> =
-                tables.values().flat_map(|table| table.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>()).collect();
+            let columns: BTreeSet<String> = tables
+                .values()
+                .flat_map(|table| table.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>())
+                .collect();
             spelling::quote(&mut statement, &columns);
             if depth == 0 {
                 repeated::mark(&mut statement, &columns);

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import types
 from sqlalchemy.engine import Dialect
+from sqlalchemy.sql import sqltypes, type_api
 
 Literal = Callable[[Any], str]
 Process = Callable[[Any], Any]
@@ -36,7 +37,7 @@ class DURATION(types.TypeEngine[datetime.timedelta]):
     __visit_name__ = "DURATION"
 
 
-class INTERVAL(types.NativeForEmulated, types._AbstractInterval):  # type: ignore[name-defined,misc]
+class INTERVAL(type_api.NativeForEmulated, sqltypes._AbstractInterval):
     """An interval of months, days and nanoseconds, as a ``timedelta``; one with months is none."""
 
     __visit_name__ = "INTERVAL"
