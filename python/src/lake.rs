@@ -24,7 +24,7 @@ const SAYS: Duration = Duration::from_millis(100);
 #[pyo3(signature = (path=None))]
 pub(crate) fn open(py: Python<'_>, path: Option<PathBuf>) -> PyResult<Lake> {
     let engine = py.detach(|| lacus::open(path.as_deref())).or_raise(py)?;
-    Ok(Lake { door: Door::Embedded(engine, Session::new(&Principal::owner())) })
+    Ok(Lake { door: Door::Embedded(engine, Session::through("python", &Principal::owner(), true)) })
 }
 
 /// Connects to a Flight SQL server; see `lacus/_lacus.pyi`.

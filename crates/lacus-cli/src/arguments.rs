@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// Tell or clear what is kept of remote stores on local disk
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Check what is recorded of who asked what
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Name what the files of a dataset disagree about: units, packing, calendars, types, grids, missing variables, truncated files
     Doctor(DoctorArguments),
     /// Make the hash of a password for `[user.NAME]` of the lake file; the password is the first line of standard input
@@ -67,6 +70,18 @@ pub(crate) enum CacheCommand {
     Status,
     /// Remove all of it
     Clear,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Check that no record was changed, taken out or put in, and tell the hash of the last one, which stands for all of them
+    Verify {
+        /// The file of records [default: that of the lake file]
+        file: Option<PathBuf>,
+        /// The hash that was told before: the record must be there still
+        #[arg(long, value_name = "HASH")]
+        noted: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! One module a command.
 
 pub(crate) mod add;
+pub(crate) mod audit;
 pub(crate) mod cache;
 pub(crate) mod check;
 pub(crate) mod completions;

@@ -48,7 +48,7 @@ impl Door {
     pub(crate) async fn open(lake: Option<&Path>, connect: Option<&str>) -> Result<Self> {
         match connect {
             Some(uri) => Ok(Self::There(Remote::connect(uri).await?)),
-            None => Ok(Self::Here(commands::config(lake)?.engine()?, Session::new(&Principal::owner()))),
+            None => Ok(Self::Here(commands::config(lake)?.engine()?, Session::through("command", &Principal::owner(), true))),
         }
     }
 

@@ -59,6 +59,7 @@ async fn run(arguments: Arguments) -> lacus::Result<()> {
         Command::Describe(describe) => commands::describe::run(lake, &describe).await,
         Command::Index(index) => commands::index::run(lake, &index).await,
         Command::Cache(cache) => commands::cache::run(lake, cache),
+        Command::Audit(audit) => commands::audit::run(lake, audit),
         Command::Doctor(doctor) => commands::doctor::run(lake, &doctor).await,
         Command::HashPassword => commands::hash_password::run(),
         Command::Completions(completions) => commands::completions::run(&completions),

@@ -5,21 +5,34 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use lacus_audit::{Audit, Event, FileRead};
 use lacus_core::{Error, Kind, Principal, Result, nearest};
 use lacus_storage::{ReadScope, masked};
+use object_store::ObjectMeta;
+use object_store::path::Path;
+use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 
+use crate::client::Session;
 use crate::memory::QueryMemory;
 use crate::progress::{Progress, QueryProgress};
 use crate::session::Scope;
+use crate::statement;
 use crate::totals::Totals;
 
 /// How many queries that have ended are remembered.
 const REMEMBERED: usize = 1000;
 /// How much of a long text is kept.
 const LONGEST_TEXT: usize = 64 * 1024;
+
+/// How many of the files of a query are recorded by name.
+const MOST_FILES: usize = 1000;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// Where a query is in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +49,8 @@ pub(crate) enum Stage {
     Finished,
     /// It failed; the message.
     Failed(String),
+    /// It was not allowed; the message.
+    Denied(String),
     /// Its reader went away.
     Cancelled,
     /// `KILL` ended it; who.
@@ -51,13 +66,14 @@ impl Stage {
             Self::Running => "running",
             Self::Finished => "finished",
             Self::Failed(_) => "failed",
+            Self::Denied(_) => "denied",
             Self::Cancelled => "cancelled",
             Self::Killed(_) => "killed",
         }
     }
 
     fn has_ended(&self) -> bool {
-        matches!(self, Self::Finished | Self::Failed(_) | Self::Cancelled | Self::Killed(_))
+        matches!(self, Self::Finished | Self::Failed(_) | Self::Denied(_) | Self::Cancelled | Self::Killed(_))
     }
 }
 
@@ -74,6 +90,8 @@ enum Seen {
 pub(crate) struct Record {
     pub(crate) id: String,
     pub(crate) principal: Principal,
+    /// Through what it came.
+    door: &'static str,
     pub(crate) text: String,
     pub(crate) began: SystemTime,
     clock: Instant,
@@ -141,13 +159,49 @@ impl Record {
         let rows = self.rows.load(Ordering::Relaxed);
         let (memory_peak, spilled) = (self.memory.peak(), self.spilled());
         let bytes_read = || self.scope.reads.reads().iter().map(|read| read.bytes).sum::<u64>();
-        if let Stage::Failed(error) = &stage {
+        if let Stage::Failed(error) | Stage::Denied(error) = &stage {
             let error = masked(error);
             tracing::warn!(parent: &span, outcome, seconds, rows, bytes_read = bytes_read(), memory_peak, spilled, error, "query ended");
         } else {
             tracing::info!(parent: &span, outcome, seconds, rows, bytes_read = bytes_read(), memory_peak, spilled, "query ended");
         }
         span.record("outcome", outcome).record("rows", rows).record("spilled", spilled);
+    }
+
+    /// What is recorded of it. Texts may hold addresses with secrets, which are masked.
+    fn event(&self) -> Event {
+        let (stage, read) = (self.stage(), self.scope.reads.touched());
+        let file = |(path, meta): &(Path, Option<ObjectMeta>)| FileRead {
+            path: path.to_string(),
+            e_tag: meta.as_ref().and_then(|meta| meta.e_tag.clone()),
+            modified: meta.as_ref().map(|meta| meta.last_modified.to_rfc3339()).unwrap_or_default(),
+            size: meta.as_ref().map(|meta| meta.size).unwrap_or_default(),
+        };
+        let mut hash = Sha256::new();
+        for file in read.iter().map(file) {
+            hash.update(format!("{}\n{}\n{}\n{}\n", file.path, file.e_tag.unwrap_or_default(), file.modified, file.size));
+        }
+        Event {
+            event: "query",
+            user: self.principal.name().to_owned(),
+            door: self.door,
+            query: Some(self.id.clone()),
+            sql: Some(masked(&self.text)),
+            fingerprint: Some(statement::fingerprint(&self.text)),
+            tables: self.scope.reads.tables(),
+            files: read.iter().take(MOST_FILES).map(file).collect(),
+            files_read: read.len() as u64,
+            files_hash: (!read.is_empty()).then(|| hex(&hash.finalize())),
+            rows: self.rows.load(Ordering::Relaxed),
+            bytes_read: self.scope.reads.reads().iter().map(|read| read.bytes).sum(),
+            seconds: self.elapsed().as_secs_f64(),
+            outcome: stage.name().to_owned(),
+            error: match stage {
+                Stage::Failed(error) | Stage::Denied(error) => Some(masked(&error)),
+                Stage::Killed(by) => Some(format!("killed by `{by}`")),
+                _ => None,
+            },
+        }
     }
 
     /// Keeps what was seen last, and lets go of the plan: it may hold memory.
@@ -187,6 +241,7 @@ pub(crate) struct Activity {
     running: usize,
     waiting: AtomicUsize,
     most_waiting: usize,
+    audit: Option<Audit>,
 }
 
 #[derive(Debug, Default)]
@@ -199,13 +254,18 @@ struct Queries {
 
 impl Activity {
     /// At most `running` queries at once, and `waiting` behind them.
-    pub(crate) fn new(running: usize, waiting: usize) -> Arc<Self> {
+    pub(crate) fn new(running: usize, waiting: usize, audit: Option<Audit>) -> Arc<Self> {
         let slots = Arc::new(Semaphore::new(running.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { queries: Mutex::default(), slots, running, waiting: AtomicUsize::new(0), most_waiting: waiting })
+        Arc::new(Self { queries: Mutex::default(), slots, running, waiting: AtomicUsize::new(0), most_waiting: waiting, audit })
     }
 
     /// Opens the record of a query. It is closed when what this gives is dropped.
-    pub(crate) fn begin(self: &Arc<Self>, text: &str, principal: &Principal, memory: QueryMemory) -> Recorded {
+    ///
+    /// # Errors
+    /// `Unavailable` when nothing can be recorded of it, and no query may run then.
+    pub(crate) fn begin(self: &Arc<Self>, text: &str, client: &Session, memory: QueryMemory) -> Result<Recorded> {
+        let warning = self.audit.as_ref().map_or(Ok(None), Audit::check)?;
+        let principal = client.principal();
         let query_id = format!("{:032x}", rand::random::<u128>());
         let user = principal.name();
         let span = tracing::info_span!("query", query_id, user, outcome = Empty, rows = Empty, spilled = Empty);
@@ -215,6 +275,7 @@ impl Activity {
         let record = Arc::new(Record {
             id: query_id,
             principal: principal.clone(),
+            door: client.door(),
             text,
             began: SystemTime::now(),
             clock: Instant::now(),
@@ -225,8 +286,14 @@ impl Activity {
             stage: Mutex::new((Stage::Planning, None)),
             kill: CancellationToken::new(),
         });
+        warning.into_iter().for_each(|warning| record.scope.notices.add(warning));
         held(&self.queries).current.insert(record.id.clone(), Arc::clone(&record));
-        Recorded { activity: Arc::clone(self), record, extent: Extent::Whole }
+        Ok(Recorded { activity: Arc::clone(self), record, extent: Extent::Whole })
+    }
+
+    /// What is recorded of queries, if it is.
+    pub(crate) fn audit(&self) -> Option<&Audit> {
+        self.audit.as_ref()
     }
 
     /// All records: those of running queries by their beginning, then those that ended, the last first.
@@ -378,6 +445,7 @@ impl Recorded {
         self.record.reach(match outcome {
             Ok(_) => Stage::Finished,
             Err(error) if error.kind() == Kind::Cancelled => Stage::Cancelled,
+            Err(error) if error.kind() == Kind::PermissionDenied => Stage::Denied(error.to_string()),
             Err(error) => Stage::Failed(error.to_string()),
         });
     }
@@ -391,6 +459,9 @@ impl Drop for Recorded {
         self.record.reach(Stage::Cancelled);
         self.record.close();
         self.record.tell();
+        if let Some(audit) = &self.activity.audit {
+            audit.record(self.record.event());
+        }
         self.record.scope.reads.leave();
         let mut queries = held(&self.activity.queries);
         queries.current.remove(&self.record.id);

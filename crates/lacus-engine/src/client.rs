@@ -23,6 +23,9 @@ const CHANGEABLE: [&str; 5] =
 const ONE_SESSION: usize = 10;
 const ALL_SESSIONS: usize = 4;
 
+/// The door of a program that has the engine in itself.
+const EMBEDDED: &str = "embedded";
+
 /// The setting that says in which dialect texts are written.
 const DIALECT: &str = "datafusion.sql_parser.dialect";
 
@@ -35,6 +38,8 @@ pub struct Session {
 #[derive(Debug)]
 struct Inner {
     principal: Principal,
+    /// Through what its queries come.
+    door: &'static str,
     /// Whether it lasts longer than one query.
     lasts: bool,
     kept: Mutex<Kept>,
@@ -119,7 +124,7 @@ fn check(wanted: usize, most: usize, whose: &str) -> Result<()> {
 impl From<&Principal> for Session {
     /// A session for one query: nothing can be kept in it.
     fn from(principal: &Principal) -> Self {
-        Self { inner: Arc::new(Inner { principal: principal.clone(), lasts: false, kept: Mutex::default() }) }
+        Self::through(EMBEDDED, principal, false)
     }
 }
 
@@ -136,13 +141,23 @@ fn bytes_of(batches: &[RecordBatch]) -> usize {
 impl Session {
     /// A session that lasts for as long as a clone of it.
     pub fn new(principal: &Principal) -> Self {
-        Self { inner: Arc::new(Inner { principal: principal.clone(), lasts: true, kept: Mutex::default() }) }
+        Self::through(EMBEDDED, principal, true)
+    }
+
+    /// A session whose queries are recorded as coming through `door`; one that doesn't last is for one query.
+    pub fn through(door: &'static str, principal: &Principal, lasts: bool) -> Self {
+        Self { inner: Arc::new(Inner { principal: principal.clone(), door, lasts, kept: Mutex::default() }) }
+    }
+
+    /// Through what its queries come.
+    pub fn door(&self) -> &'static str {
+        self.inner.door
     }
 
     /// The session in which the text of a view is planned: names mean what they meant where it was made, and nobody's temporary tables.
     pub(crate) fn of_view(&self, schema: String) -> Self {
         let kept = Kept { schema: Some(schema), settings: self.settings(), tables: BTreeMap::new() };
-        Self { inner: Arc::new(Inner { principal: self.principal().clone(), lasts: false, kept: Mutex::new(kept) }) }
+        Self { inner: Arc::new(Inner { principal: self.principal().clone(), door: self.door(), lasts: false, kept: Mutex::new(kept) }) }
     }
 
     /// On whose behalf its queries run.

@@ -10,6 +10,7 @@ use datafusion::common::TableReference;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use lacus_audit::{Audit, Event};
 use lacus_core::{
     DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Notices, Principal, ReferenceFiles, ReferenceForm, Result, Sink,
     Source, StoreName, Tables,
@@ -27,6 +28,9 @@ use crate::totals::Totals;
 use crate::{LakeContent, LakeFile, Limits, ddl, information_schema, rules, session};
 
 pub use asking::Ingest;
+
+/// How much of the name is recorded that somebody says to have.
+const LONGEST_NAME: usize = 256;
 
 /// One engine over one lake.
 ///
@@ -97,6 +101,7 @@ pub struct EngineBuilder {
     functions: Vec<Function>,
     rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
     rules_off: Vec<String>,
+    audit: Option<Audit>,
     lake_file: Option<(Arc<dyn LakeFile>, Vec<StoreName>)>,
 }
 
@@ -112,6 +117,13 @@ impl EngineBuilder {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Where what is asked is recorded.
+    #[must_use]
+    pub fn audit(mut self, audit: Audit) -> Self {
+        self.audit = Some(audit);
         self
     }
 
@@ -221,7 +233,7 @@ impl EngineBuilder {
     /// `InvalidConfiguration` when the spill folder can't be made or a rule is unknown, `AlreadyExists` when a name is given twice.
     pub fn build(self) -> Result<Engine> {
         rules::check(&self.rules_off)?;
-        let activity = Activity::new(self.limits.queries, self.limits.queue);
+        let activity = Activity::new(self.limits.queries, self.limits.queue, self.audit);
         let state = session::base_state(&self.lake, &self.limits, &activity, &self.rules_off, self.rules)?;
         let base = BaseState::new(state, self.functions)?;
         let catalog = Catalog::new(self.lake, self.sources, self.written);
@@ -257,6 +269,7 @@ impl Engine {
             functions: Vec::new(),
             rules: Vec::new(),
             rules_off: Vec::new(),
+            audit: None,
             lake_file: None,
         }
     }
@@ -465,6 +478,14 @@ impl Engine {
     /// The words that SQL gives a meaning of their own.
     pub fn keywords() -> &'static [&'static str] {
         datafusion::sql::sqlparser::keywords::ALL_KEYWORDS
+    }
+
+    /// Records that somebody who says to be `user` was not let in.
+    pub fn record_refused(&self, user: &str, door: &'static str, error: &Error) {
+        if let Some(audit) = self.shared.activity.audit() {
+            let (user, error) = (user.chars().take(LONGEST_NAME).collect(), Some(error.message().to_owned()));
+            audit.record(Event { event: "login failed", user, door, outcome: "denied".to_owned(), error, ..Event::default() });
+        }
     }
 
     /// Ends a query of this engine, as `KILL` does.

@@ -23,6 +23,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use lacus_core::{Error, Kind, Result, TableName};
+use lacus_storage::ReadScope;
 
 use crate::activity::Activity;
 use crate::catalog::{Catalog, Entry, View};
@@ -166,6 +167,9 @@ impl Planner<'_> {
                 .flat_map(|table| table.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>())
                 .collect();
             spelling::quote(&mut statement, &columns);
+            if let Some(reads) = self.state.config().get_extension::<ReadScope>() {
+                tables.keys().for_each(|resolved| reads.name_table(resolved.to_string()));
+            }
             if depth == 0 {
                 repeated::mark(&mut statement, &columns);
             }

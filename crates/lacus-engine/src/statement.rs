@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use lacus_core::{Error, Kind, Result};
+use sha2::{Digest, Sha256};
 
 /// How deeply a statement may nest: enough for generated SQL, too little to exhaust a stack.
 const NESTING: usize = 100;
@@ -132,6 +133,21 @@ fn tokenize_as(sql: &str, dialect: &dyn Dialect) -> Result<Vec<TokenWithSpan>> {
     })
 }
 
+/// What is the same of texts that differ in their values, their letters and their spaces alone: the first half of a hash.
+pub(crate) fn fingerprint(sql: &str) -> String {
+    let mut hash = Sha256::new();
+    match tokenize(sql) {
+        Ok(tokens) => tokens.into_iter().map(|token| token.token).for_each(|token| match token {
+            Token::Whitespace(_) | Token::EOF | Token::SemiColon => {}
+            Token::Number(..) | Token::SingleQuotedString(_) | Token::HexStringLiteral(_) | Token::Placeholder(_) => hash.update("?\n"),
+            Token::Word(word) if word.quote_style.is_none() => hash.update(format!("{}\n", word.value.to_lowercase())),
+            token => hash.update(format!("{token}\n")),
+        }),
+        Err(_) => hash.update(sql),
+    }
+    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Numbers the `?` and counts the parameters.
 fn number(tokens: &mut [TokenWithSpan]) -> Result<usize> {
     let (mut unnumbered, mut highest) = (0, 0);
@@ -237,6 +253,14 @@ pub(crate) fn check_parameters(expected: usize, given: &[ScalarValue]) -> Result
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_fingerprint_is_that_of_the_shape() {
+        let of = super::fingerprint;
+        assert_eq!(of("SELECT a FROM t WHERE b = 1"), of("select A from T\n where b = 'x';"));
+        assert!(of("SELECT a FROM t") != of("SELECT b FROM t") && of("SELECT a FROM t") != of("SELECT \"A\" FROM t"));
+        assert_eq!(of("SELECT 'open").len(), 32);
+    }
+
     use super::*;
 
     #[test]

@@ -52,7 +52,7 @@ fn queries(records: &[Arc<Record>]) -> Result<Arc<dyn TableProvider>> {
         (
             "error",
             texts(&|record| match record.stage() {
-                Stage::Failed(message) => Some(message),
+                Stage::Failed(message) | Stage::Denied(message) => Some(message),
                 Stage::Killed(by) => Some(format!("killed by `{by}`")),
                 _ => None,
             }),

@@ -54,7 +54,7 @@ impl Durations {
 
 impl Totals {
     /// How a query can end, in the order of `ended`.
-    pub const OUTCOMES: [&'static str; 4] = ["finished", "failed", "cancelled", "killed"];
+    pub const OUTCOMES: [&'static str; 5] = ["finished", "failed", "denied", "cancelled", "killed"];
 
     pub(crate) fn add_ended(&mut self, record: &Record) {
         let outcome = record.stage().name();

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tonic::metadata::MetadataMap;
 
-use crate::sessions::{Connection, Sessions, held, make_room};
+use crate::sessions::{Connection, DOOR, Sessions, held, make_room};
 
 /// How long a token lives after its last use.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
@@ -169,7 +169,7 @@ impl Access {
         let mut tokens = held(&self.tokens);
         tokens.retain(|_, token| now.duration_since(token.used) < TOKEN_LIFETIME);
         make_room(&mut tokens, MOST_TOKENS, |token| token.used);
-        tokens.insert(token.clone(), Token { session: Session::new(&principal), principal, used: now });
+        tokens.insert(token.clone(), Token { session: Session::through(DOOR, &principal, true), principal, used: now });
         Ok(token)
     }
 
@@ -179,7 +179,7 @@ impl Access {
             && let Some(token) = held(&self.tokens).get_mut(token)
         {
             // The token stays good for a new session.
-            token.session = Session::new(&token.principal);
+            token.session = Session::through(DOOR, &token.principal, true);
         }
         self.sessions.close(session.principal(), headers, connection);
     }
@@ -239,6 +239,14 @@ fn authorization(headers: &MetadataMap) -> Option<Authorization<'_>> {
         "basic" => Some(Authorization::Basic(rest.trim())),
         "bearer" => Some(Authorization::Bearer(rest.trim())),
         _ => None,
+    }
+}
+
+/// Who a caller says it is, whether or not it is true.
+pub(crate) fn claimed(headers: &MetadataMap) -> Option<String> {
+    match authorization(headers)? {
+        Authorization::Basic(credentials) => decoded(credentials).ok().map(|(name, _)| name),
+        Authorization::Bearer(_) => None,
     }
 }
 

@@ -117,7 +117,7 @@ impl Statement {
 
 /// The Flight SQL service over one engine.
 pub(crate) struct Service {
-    engine: Engine,
+    pub(crate) engine: Engine,
     types: XdbcTypeInfoData,
     running: Running,
     waiting: Handles<Waiting>,

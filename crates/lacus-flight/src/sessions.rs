@@ -12,6 +12,9 @@ use lacus_core::{Error, Kind, Principal, Result};
 use lacus_engine::Session;
 use tonic::metadata::MetadataMap;
 
+/// What queries of clients are recorded as coming through.
+pub(crate) const DOOR: &str = "flight";
+
 /// The header by which a client names its session.
 pub(crate) const HEADER: &str = "x-session-id";
 /// The cookie by which it does.
@@ -40,7 +43,7 @@ impl Connection {
     }
 
     fn session(&self, principal: &Principal) -> Named {
-        let new = || Named { name: format!("{:032x}", rand::random::<u128>()), session: Session::new(principal) };
+        let new = || Named { name: format!("{:032x}", rand::random::<u128>()), session: Session::through(DOOR, principal, true) };
         self.held().entry(principal.clone()).or_insert_with(new).clone()
     }
 }
@@ -97,10 +100,10 @@ impl Sessions {
                 Error::new(Kind::InvalidQuery, format!("the header `{HEADER}` names no session"))
                     .hint(format!("send up to {LONGEST} characters that nobody else guesses"))
             })?;
-            let session = self.named(principal, name, || Session::new(principal))?;
+            let session = self.named(principal, name, || Session::through(DOOR, principal, true))?;
             return Ok(Found { session, cookie: None });
         }
-        let Some(connection) = connection else { return Ok(Found { session: Session::from(principal), cookie: None }) };
+        let Some(connection) = connection else { return Ok(Found { session: Session::through(DOOR, principal, false), cookie: None }) };
         let own = connection.session(principal);
         match cookie(headers) {
             // A name that this server has not given, or no longer knows, is not taken over: the client gets another.

@@ -23,11 +23,11 @@ use tokio::time::Instant;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::access::User;
+use crate::access::{User, claimed};
 use crate::command::{check_transaction, command};
 use crate::service::{CANCEL_FLIGHT_INFO, RENEW, Service};
 use crate::session_options;
-use crate::sessions::Connection;
+use crate::sessions::{Connection, DOOR};
 use crate::status::{to_status, unreadable};
 use crate::wire::Wire;
 
@@ -69,10 +69,20 @@ impl LacusFlight {
     /// Finds out who calls, for those behind; and what the client is to keep of it.
     async fn admit<T>(&self, mut request: Request<T>) -> Result<(Request<T>, Option<String>), Status> {
         let connection = request.extensions().get::<Connection>().cloned();
-        let caller = self.inner.access.caller(request.metadata(), connection.as_ref()).await.map_err(|error| to_status(&error))?;
+        let caller = self.inner.access.caller(request.metadata(), connection.as_ref()).await;
+        let caller = caller.map_err(|error| to_status(&self.refused(request.metadata(), None, error)))?;
         let cookie = caller.cookie.clone();
         request.extensions_mut().insert(caller);
         Ok((request, cookie))
+    }
+
+    /// Records that nobody was let in.
+    fn refused(&self, headers: &MetadataMap, name: Option<String>, error: Error) -> Error {
+        if error.kind() == Kind::Unauthenticated {
+            let name = name.or_else(|| claimed(headers)).unwrap_or_default();
+            self.inner.engine.record_refused(&name, DOOR, &error);
+        }
+        error
     }
 
     /// What a client says of itself to get a token.
@@ -81,7 +91,8 @@ impl LacusFlight {
         let first = messages.try_next().await.map_err(|status| unreadable("handshake", &status.message()))?;
         let payload = first.and_then(|message| BasicAuth::decode(&*message.payload).ok());
         let payload = payload.filter(|auth| !auth.username.is_empty()).map(|auth| (auth.username, auth.password));
-        let token = self.inner.access.handshake(&headers, payload).await?;
+        let name = payload.as_ref().map(|(name, _)| name.clone());
+        let token = self.inner.access.handshake(&headers, payload).await.map_err(|error| self.refused(&headers, name, error))?;
         let answer = HandshakeResponse { protocol_version: 0, payload: Bytes::from(token.clone()) };
         let mut response: Response<Messages<HandshakeResponse>> = Response::new(Box::pin(stream::iter([Ok(answer)])));
         let bearer = MetadataValue::try_from(format!("Bearer {token}")).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;

@@ -44,6 +44,10 @@ pub struct ReadScope {
     /// The span of the query, for as long as it runs.
     query: Mutex<Option<Span>>,
     forgotten: AtomicU64,
+    /// The objects of which something was read, also from what is kept of them.
+    touched: Mutex<BTreeSet<Path>>,
+    /// The tables that the query names, in full.
+    tables: Mutex<BTreeSet<String>>,
 }
 
 /// An object among `objects`, which stand in the order of their paths.
@@ -105,6 +109,30 @@ impl ReadScope {
         }
         listed.push(Arc::clone(objects));
         Ok(())
+    }
+
+    /// Something of this object is read.
+    pub fn touch(&self, location: &Path) {
+        let mut touched = held(&self.touched);
+        if !touched.contains(location) {
+            touched.insert(location.clone());
+        }
+    }
+
+    /// The objects of which something was read, each in its version as far as that is known.
+    pub fn touched(&self) -> Vec<(Path, Option<ObjectMeta>)> {
+        let touched: Vec<Path> = held(&self.touched).iter().cloned().collect();
+        touched.into_iter().map(|path| (self.pinned(&path), path)).map(|(meta, path)| (path, meta)).collect()
+    }
+
+    /// The query names this table.
+    pub fn name_table(&self, name: String) {
+        held(&self.tables).insert(name);
+    }
+
+    /// The tables that the query names.
+    pub fn tables(&self) -> Vec<String> {
+        held(&self.tables).iter().cloned().collect()
     }
 
     /// How often listings had been forgotten when the query began.
@@ -316,6 +344,9 @@ fn asked(range: Option<&GetRange>, size: u64) -> Option<Range<u64>> {
 #[async_trait]
 impl ObjectStore for ScopedStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if !options.head {
+            self.scope.touch(location);
+        }
         let plain = is_plain(&options);
         let known = match &options.range {
             Some(GetRange::Bounded(range)) if plain => self.scope.heads.part(location, range),
@@ -348,6 +379,7 @@ impl ObjectStore for ScopedStore {
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.scope.touch(location);
         if let Some(parts) = self.read_cache(location, ranges).await? {
             return Ok(parts);
         }

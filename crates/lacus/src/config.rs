@@ -15,6 +15,7 @@ mod written;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use lacus_audit::{Audit, WhenFull};
 use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Result, StoreName, nearest};
 use lacus_engine::{Engine, EngineBuilder, Limits};
 use lacus_storage::{CacheSpec, StoreSpec, Stores, Unnamed};
@@ -53,6 +54,8 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// Its users by name, each with the hash of the password by Argon2id.
     pub users: Vec<(String, String)>,
+    /// Where it is recorded who asks what, if it is, and what happens while that can't be.
+    pub audit: Option<(PathBuf, WhenFull)>,
     /// Where what is read of remote stores is kept, if it is.
     pub cache: Option<CacheSpec>,
     /// The address on which it tells of itself over HTTP.
@@ -122,6 +125,10 @@ impl Config {
                 let named = self.stores.iter().map(|store| store.name.clone()).collect();
                 builder.lake_file(Arc::new(watched::Watched::new(file)), named)
             }
+            None => builder,
+        };
+        let builder = match &self.audit {
+            Some((file, full)) => builder.audit(Audit::new(file.clone(), *full)),
             None => builder,
         };
         let builder = crate::register_defaults(builder);

@@ -43,6 +43,7 @@ pub use datafusion::common::ScalarValue;
 pub use defaults::{open, register_defaults};
 /// For `try_collect` and `try_next` on a [`ResultStream`].
 pub use futures::TryStreamExt;
+pub use lacus_audit::{Audit, Verified, WhenFull, verify};
 pub use lacus_core::{
     ColumnSpec, DatasetName, DatasetSpec, Error, IfExists, IndexProgress, IndexStatus, Kind, Location, NOTICES_KEY, OptionValue, Principal,
     ReferenceFiles, ReferenceForm, Result, Rows, Sink, Source, StoreName, TableInfo, TableName, Tables, WriteSpec, description_of, nearest,

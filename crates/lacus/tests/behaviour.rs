@@ -4,6 +4,8 @@
 mod activity;
 #[path = "behaviour/arrays.rs"]
 mod arrays;
+#[path = "behaviour/audit.rs"]
+mod audit;
 #[path = "behaviour/cache.rs"]
 mod cache;
 #[path = "behaviour/copy.rs"]

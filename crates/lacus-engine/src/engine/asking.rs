@@ -16,7 +16,7 @@ use lacus_core::{Error, IfExists, Kind, Result, Rows, fit_columns};
 use tracing::Instrument;
 
 use super::{Engine, Prepared};
-use crate::activity::{Record, Recorded};
+use crate::activity::{Record, Recorded, Stage};
 use crate::client::{Room, Session};
 use crate::copy::Target;
 use crate::memory::QueryMemory;
@@ -141,7 +141,7 @@ impl Engine {
     async fn query_once(&self, sql: &str, rows: &[Vec<ScalarValue>], session: &Session) -> Result<Query> {
         let deadline = Deadline::after(self.shared.limits.deadline);
         let memory = self.shared.memory.of_query(self.shared.limits.query_memory);
-        let recorded = self.shared.activity.begin(sql, session.principal(), memory);
+        let recorded = self.shared.activity.begin(sql, session, memory)?;
         let record = Arc::clone(&recorded.record);
         let planned = tokio::select! {
             planned = deadline.bound(self.query_before(sql, rows, session, deadline, &recorded)) => planned,
@@ -479,6 +479,17 @@ impl Engine {
     /// # Errors
     /// As [`Engine::query`]; `InvalidQuery` for columns that the table lacks.
     pub async fn ingest(&self, name: &TableReference, how: Ingest, schema: SchemaRef, rows: Rows<'_>, session: &Session) -> Result<u64> {
+        let memory = self.shared.memory.of_query(self.shared.limits.query_memory);
+        let recorded = self.shared.activity.begin(&format!("INGEST INTO {name}"), session, memory)?;
+        recorded.record.reach(Stage::Running);
+        let ingested = self.ingest_rows(name, how, schema, rows, session).await;
+        recorded.record.rows.store(ingested.as_ref().copied().unwrap_or_default(), Ordering::Relaxed);
+        recorded.record.scope.reads.name_table(self.planner(&self.state(session)?, session).resolve(name.clone()).to_string());
+        recorded.ended(ingested.as_ref().map(|_| ()));
+        ingested
+    }
+
+    async fn ingest_rows(&self, name: &TableReference, how: Ingest, schema: SchemaRef, rows: Rows<'_>, session: &Session) -> Result<u64> {
         let state = self.state(session)?;
         let planner = self.planner(&state, session);
         let there = match planner.written_table(name) {

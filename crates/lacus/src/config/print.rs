@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 
+use lacus_audit::WhenFull;
 use lacus_core::DatasetSpec;
 use lacus_storage::{
     AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Place, S3Spec, StoreSpec, WebCredentials, WebSpec,
@@ -35,6 +36,10 @@ impl Display for Config {
         }
         if let Some(cache) = &self.cache {
             writeln!(formatter, "\n[cache]\ndisk = \"{} B\"\nfolder = {}", cache.bytes, quoted(cache.folder.display().to_string()))?;
+        }
+        if let Some((file, full)) = &self.audit {
+            let full = if *full == WhenFull::Warn { "warn" } else { "refuse" };
+            writeln!(formatter, "\n[audit]\nfile = {}\nfull = \"{full}\"", quoted(file.display().to_string()))?;
         }
         if !self.rules_off.is_empty() {
             writeln!(formatter, "\n[optimizer]\noff = {:?}", self.rules_off)?;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use lacus_audit::WhenFull;
 use lacus_core::{ColumnSpec, DatasetName, DatasetSpec, Error, ForeignKey, Kind, Location, OptionValue, Result, StoreName, nearest};
 use lacus_engine::Limits;
 use lacus_storage::{CacheSpec, StoreSpec};
 
-use super::written::{CacheSection, DatasetSection, LakeFile, LimitsSection, ServeSection, UserSection};
+use super::written::{AuditSection, CacheSection, DatasetSection, LakeFile, LimitsSection, ServeSection, UserSection};
 use super::{store, values};
 use crate::Config;
 
@@ -37,6 +38,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         file: None,
         limits: limits(&written.limits, environment)?,
         rules_off: written.optimizer.off,
+        audit: audit(&written.audit, &base, environment)?,
         listen: expand(&written.serve.listen, "serve.listen")?.unwrap_or_else(|| LISTEN.to_owned()),
         certificate: certificate(&written.serve, &base, environment)?,
         socket: expand(&written.serve.socket, "serve.socket")?.map(|socket| base.join(socket)),
@@ -105,6 +107,26 @@ fn cache(written: &CacheSection, base: &Path, state: Option<&Path>, environment:
             .hint("write at least `16 MiB`, or leave it out for no cache"));
     }
     Ok(Some(CacheSpec { folder, bytes }))
+}
+
+/// Where is recorded who asks what, and what happens while that can't be.
+fn audit(written: &AuditSection, base: &Path, environment: Environment<'_>) -> Result<Option<(PathBuf, WhenFull)>> {
+    let file = written.file.as_deref().map(|file| values::expand(file, "audit.file", environment)).transpose()?;
+    let full = match written.full.as_deref() {
+        None | Some("refuse") => WhenFull::Refuse,
+        Some("warn") => WhenFull::Warn,
+        Some(other) => {
+            let error = Error::new(Kind::InvalidConfiguration, format!("`audit.full` is `{other}`"));
+            return Err(error.hint("write `refuse` or `warn`"));
+        }
+    };
+    match file {
+        Some(file) => Ok(Some((base.join(file), full))),
+        None if written.full.is_some() => {
+            Err(Error::new(Kind::InvalidConfiguration, "`audit.full` has no `audit.file`").hint("write the file, or leave both out"))
+        }
+        None => Ok(None),
+    }
 }
 
 /// The store that is written to: a mistake in it is found when the lake is opened, not when a result is to be kept.

@@ -78,6 +78,16 @@ section! {
 }
 
 section! {
+    /// What is recorded of who asks what.
+    AuditSection in "[audit]" {
+        /// The file that each query and each failed login is recorded in, a line of JSON each; made when there is none. Without it nothing is recorded.
+        file: Option<String> = "none",
+        /// What happens while nothing can be written to it: queries are refused (`refuse`), or run with a warning to who reads them (`warn`).
+        full: Option<String> = "`refuse`",
+    }
+}
+
+section! {
     /// How queries are planned.
     OptimizerSection in "[optimizer]" {
         /// Rules of the optimizer to switch off: `semi_join_below`, `keys_into_aggregate`, `shared_subplans`, `join_order`, `build_side`, `conjuncts`.
@@ -211,6 +221,7 @@ section! {
 pub(crate) struct LakeFile {
     pub(crate) lake: LakeSection,
     pub(crate) limits: LimitsSection,
+    pub(crate) audit: AuditSection,
     pub(crate) cache: CacheSection,
     pub(crate) optimizer: OptimizerSection,
     pub(crate) serve: ServeSection,
@@ -228,6 +239,7 @@ pub fn reference() -> impl Iterator<Item = &'static OptionDoc> {
         ColumnSection::OPTIONS,
         ForeignKeySection::OPTIONS,
         LimitsSection::OPTIONS,
+        AuditSection::OPTIONS,
         CacheSection::OPTIONS,
         OptimizerSection::OPTIONS,
         ServeSection::OPTIONS,
