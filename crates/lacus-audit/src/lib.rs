@@ -2,11 +2,11 @@
 //! of the middle without a trace. What is cut off the end leaves none: [`verify`] tells the last hash, to be noted elsewhere.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use lacus_core::{Error, Kind, Result};
 use serde::Serialize;
@@ -16,6 +16,9 @@ use sha2::{Digest, Sha256};
 const MOST_WAITING: usize = 10_000;
 /// The hash that the first record names as the one before.
 const NONE: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// How long another process may hold the file, and how often that is looked at.
+const PATIENCE: Duration = Duration::from_secs(2);
+const BETWEEN: Duration = Duration::from_millis(2);
 /// How the hash of a line begins, at its end.
 const HASH: &str = ",\"hash\":\"";
 /// How much of the end of a file is read at first to find its last line.
@@ -181,8 +184,7 @@ impl Audit {
             std::fs::create_dir_all(folder)?;
         }
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&self.file)?;
-        // Until it is closed: another process writes in between, or not at all.
-        file.lock()?;
+        lock(&file)?;
         let mut end = end(&mut file)?;
         while let Some((time, event)) = waiting.events.front() {
             end = append(&mut file, &end, time, event)?;
@@ -194,6 +196,19 @@ impl Audit {
             waiting.lost = 0;
         }
         Ok(())
+    }
+}
+
+/// Keeps other processes from writing until the file is closed. One that holds it and doesn't go on must not hold up this one.
+fn lock(file: &File) -> io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => std::thread::sleep(BETWEEN),
+            Err(TryLockError::WouldBlock) => return Err(io::Error::other("another process holds it")),
+        }
     }
 }
 
@@ -352,6 +367,20 @@ mod tests {
         one.record(event("ada"));
         let refused = one.check().err().ok_or("it was not noticed")?;
         assert!(refused.kind() == Kind::Unavailable && refused.to_string().contains("isn't whole"), "{refused}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_another_holds_is_waited_for_and_then_told_of() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("audit.jsonl");
+        let held = File::create(&path)?;
+        held.lock()?;
+        let audit = Audit::new(path.clone(), WhenFull::Refuse);
+        audit.record(event("ada"));
+        assert!(audit.check().is_err_and(|error| error.to_string().contains("another process holds it")));
+        drop(held);
+        assert_eq!((audit.check()?, verify(&path, None)?.records), (None, 1));
         Ok(())
     }
 

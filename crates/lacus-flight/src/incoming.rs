@@ -14,13 +14,14 @@ use crate::status::unreadable;
 
 /// What the messages of a client hold; `what` names it in errors.
 ///
-/// arrow-ipc panics at a batch whose buffers are shorter than its rows need, which is a mistake of the client's like any other.
+/// arrow-ipc panics at schemas that say what no type is, and at buffers that are shorter than the rows of their batch need: mistakes of the
+/// client's like any other.
 pub(crate) fn payloads(stream: PeekableFlightDataStream, what: &'static str) -> BoxStream<'static, Result<DecodedPayload>> {
     let messages = stream.into_peekable().map_err(|status| FlightError::Tonic(Box::new(status)));
     let decoded = AssertUnwindSafe(FlightDataDecoder::new(messages)).catch_unwind();
     let told = move |decoded: std::thread::Result<Result<_, FlightError>>| match decoded {
         Ok(data) => data.map(|data: arrow_flight::decode::DecodedFlightData| data.payload).map_err(|error| unreadable(what, &error)),
-        Err(_) => Err(unreadable(what, &"a buffer is shorter than the rows of its batch need")),
+        Err(_) => Err(unreadable(what, &"a schema names no type, or a buffer is shorter than its rows need")),
     };
     decoded.map(told).boxed()
 }
