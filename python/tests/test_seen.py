@@ -115,7 +115,7 @@ def test_metrics_move_with_queries(serve: Callable[..., Served]) -> None:
     assert families["lacus_queries"].type == "counter" and families["lacus_query_duration_seconds"].type == "histogram"
     assert all(family.documentation for family in families.values())
     assert {sample.labels["outcome"]: sample.value for sample in families["lacus_queries"].samples} == dict.fromkeys(
-        ("finished", "failed", "cancelled", "killed"), 0.0
+        ("finished", "failed", "denied", "cancelled", "killed"), 0.0
     )
     assert served.metric("lacus_build_info", version=served.ask("SELECT version() AS v") and lacus.__version__) == 1
     assert 0 <= time.time() - served.metric("process_start_time_seconds") < 120
