@@ -27,12 +27,15 @@ impl VisitorMut for Digits {
     }
 }
 
-/// The text of a number that is written out with its sign.
+/// So many digits a float keeps.
+const OF_A_FLOAT: usize = 15;
+
+/// The text of a number that is written out with its sign, and has more digits than a float keeps.
 fn number(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Value(value) => match &value.value {
             // One with an exponent is a float to everybody.
-            Value::Number(text, _) if !text.contains(['e', 'E']) => Some(text.clone()),
+            Value::Number(text, _) if !text.contains(['e', 'E']) && text.len() > OF_A_FLOAT => Some(text.clone()),
             _ => None,
         },
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => number(expr).map(|text| format!("-{text}")),
@@ -51,8 +54,9 @@ mod tests {
     fn digits_are_kept_in_decimals_alone() -> Result<()> {
         for (sql, kept) in [
             ("SELECT CAST(1.23456789012345678901 AS DECIMAL(22, 20))", "SELECT CAST('1.23456789012345678901' AS DECIMAL(22,20))"),
-            ("SELECT (-5)::NUMERIC(3, 1)", "SELECT '-5'::NUMERIC(3,1)"),
-            ("SELECT CAST(1.5 AS DOUBLE), CAST(1e3 AS DECIMAL)", "SELECT CAST(1.5 AS DOUBLE), CAST(1e3 AS DECIMAL)"),
+            ("SELECT (-1234567890123456)::NUMERIC(20, 1)", "SELECT '-1234567890123456'::NUMERIC(20,1)"),
+            ("SELECT CAST(1.234567890123456789 AS DOUBLE)", "SELECT CAST(1.234567890123456789 AS DOUBLE)"),
+            ("SELECT CAST(1e3 AS DECIMAL), 5::NUMERIC(3,1)", "SELECT CAST(1e3 AS DECIMAL), 5::NUMERIC(3,1)"),
         ] {
             let mut statement = parse(sql)?.statement;
             keep_digits(&mut statement);
