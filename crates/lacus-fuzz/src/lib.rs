@@ -141,7 +141,11 @@ impl Target {
         [vec![b'H'; self.live[0].len()], vec![b'T'; self.live[1].len()]]
     }
 
-    fn anew(&mut self) -> Result<()> {
+    /// Closes the session, prepares a statement and plans a query anew.
+    ///
+    /// # Errors
+    /// When the server lives no longer.
+    pub fn anew(&mut self) -> Result<()> {
         let calls = &mut self.calls;
         self.live = self.runtime.block_on(async {
             calls.do_action(Action::new("CloseSession", Vec::new())).await?.into_inner().try_collect::<Vec<_>>().await?;
