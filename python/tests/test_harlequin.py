@@ -13,6 +13,7 @@ from test_shell import Terminal
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
 HARLEQUIN = os.environ.get("LACUS_HARLEQUIN")
+# `make test` makes the environment and names it; who runs this file alone may have none.
 pytestmark = pytest.mark.skipif(not HARLEQUIN, reason="LACUS_HARLEQUIN is an environment with python/requirements-harlequin.txt")
 
 

@@ -232,7 +232,12 @@ fn append(file: &mut File, end: &End, time: &str, event: &Event) -> io::Result<E
 }
 
 fn hash(body: &str) -> String {
-    Sha256::digest(body.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(body.as_bytes()))
+}
+
+/// A hash as records write it.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The number and the hash of the last record of a file.

@@ -34,7 +34,7 @@ mod types;
 pub use error::{Error, Kind, Result};
 pub use fit::{fit_batch, fit_columns};
 pub use location::{Location, RESERVED_STORE_NAMES};
-pub use metadata::{DESCRIPTION_KEY, TEXT_TYPE_KEY, UNIT_KEY, describe_field, description_of, text_length, unit_of, with_text_length};
+pub use metadata::{DESCRIPTION_KEY, UNIT_KEY, describe_field, description_of, text_length, unit_of, with_text_length};
 pub use name::{DatasetName, StoreName, nearest};
 pub use notices::{NOTICES_KEY, Notices, notices_of};
 pub use partitions::Partitions;

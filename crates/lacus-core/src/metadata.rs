@@ -8,7 +8,7 @@ pub const DESCRIPTION_KEY: &str = "description";
 pub const UNIT_KEY: &str = "units";
 
 /// The metadata key of the type that SQL gave a text: `varchar(n)` or `char(n)`, of at most `n` characters. It is Spark's in Delta tables.
-pub const TEXT_TYPE_KEY: &str = "__CHAR_VARCHAR_TYPE_STRING";
+const TEXT_TYPE_KEY: &str = "__CHAR_VARCHAR_TYPE_STRING";
 
 /// `field` as texts of at most `length` characters, which SQL calls by `word`.
 pub fn with_text_length(field: Field, word: &str, length: u64) -> Field {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use lacus_audit::{Audit, Event, FileRead};
+use lacus_audit::{Audit, Event, FileRead, hex};
 use lacus_core::{Error, Kind, Principal, Result, nearest};
 use lacus_storage::{ReadScope, masked};
 use object_store::ObjectMeta;
@@ -29,10 +29,6 @@ const LONGEST_TEXT: usize = 64 * 1024;
 
 /// How many of the files of a query are recorded by name.
 const MOST_FILES: usize = 1000;
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// Where a query is in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +65,15 @@ impl Stage {
             Self::Denied(_) => "denied",
             Self::Cancelled => "cancelled",
             Self::Killed(_) => "killed",
+        }
+    }
+
+    /// Why it ended before all of it was read.
+    pub(crate) fn error(&self) -> Option<String> {
+        match self {
+            Self::Failed(message) | Self::Denied(message) => Some(message.clone()),
+            Self::Killed(by) => Some(format!("killed by `{by}`")),
+            _ => None,
         }
     }
 
@@ -158,7 +163,7 @@ impl Record {
         let seconds = self.elapsed().as_secs_f64();
         let rows = self.rows.load(Ordering::Relaxed);
         let (memory_peak, spilled) = (self.memory.peak(), self.spilled());
-        let bytes_read = || self.scope.reads.reads().iter().map(|read| read.bytes).sum::<u64>();
+        let bytes_read = || self.scope.reads.bytes();
         if let Stage::Failed(error) | Stage::Denied(error) = &stage {
             let error = masked(error);
             tracing::warn!(parent: &span, outcome, seconds, rows, bytes_read = bytes_read(), memory_peak, spilled, error, "query ended");
@@ -193,14 +198,10 @@ impl Record {
             files_read: read.len() as u64,
             files_hash: (!read.is_empty()).then(|| hex(&hash.finalize())),
             rows: self.rows.load(Ordering::Relaxed),
-            bytes_read: self.scope.reads.reads().iter().map(|read| read.bytes).sum(),
+            bytes_read: self.scope.reads.bytes(),
             seconds: self.elapsed().as_secs_f64(),
             outcome: stage.name().to_owned(),
-            error: match stage {
-                Stage::Failed(error) | Stage::Denied(error) => Some(masked(&error)),
-                Stage::Killed(by) => Some(format!("killed by `{by}`")),
-                _ => None,
-            },
+            error: stage.error().as_deref().map(masked),
         }
     }
 

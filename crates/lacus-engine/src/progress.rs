@@ -71,9 +71,8 @@ impl QueryProgress {
 
     /// How far the query is now.
     pub fn now(&self) -> Progress {
-        let bytes = self.reads.reads().iter().map(|read| read.bytes).sum();
         let plan = self.plan();
-        let mut progress = Progress { bytes, rows: 0, of_rows: plan.is_some().then_some(0) };
+        let mut progress = Progress { bytes: self.reads.bytes(), rows: 0, of_rows: plan.is_some().then_some(0) };
         if let Some(plan) = &plan {
             add(plan.as_ref(), &mut progress);
         }

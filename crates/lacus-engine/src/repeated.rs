@@ -10,6 +10,8 @@ use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, Expr, Ident, Query, SelectItem, SetExpr, visit_expressions};
 
+use crate::statement::folded;
+
 /// The invisible separator of Unicode: nobody types it, and it is no space that somebody could trim.
 const MARK: char = '\u{2063}';
 
@@ -48,7 +50,8 @@ fn mark_query(query: &mut Query, columns: &BTreeSet<String>) {
     };
     let _ = visit_expressions(&query.order_by, &mut collect);
     let _ = visit_expressions(&select.group_by, &mut collect);
-    let _ = visit_expressions(&vec![select.having.clone(), select.qualify.clone()], &mut collect);
+    let _ = visit_expressions(&select.having, &mut collect);
+    let _ = visit_expressions(&select.qualify, &mut collect);
     let _ = visit_expressions(&select.distinct, &mut collect);
     // What an asterisk stands for is any column of any table here.
     let is_star = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
@@ -106,10 +109,6 @@ impl Name {
         let is_apart = !self.qualifier.is_empty() && !other.qualifier.is_empty() && self.qualifier != other.qualifier;
         self.name == other.name && !is_apart
     }
-}
-
-fn folded(name: &Ident) -> String {
-    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 
 use datafusion::common::ScalarValue;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{Ident, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use lacus_audit::hex;
 use lacus_core::{Error, Kind, Result};
 use sha2::{Digest, Sha256};
 
@@ -49,6 +50,11 @@ pub(crate) fn visit<V: VisitorMut>(statement: &mut Statement, visitor: &mut V) -
         Statement::Explain(explain) => visit(&mut explain.statement, visitor),
         Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => ControlFlow::Continue(()),
     }
+}
+
+/// A name as SQL means it: without quotes its letters are small ones.
+pub(crate) fn folded(name: &Ident) -> String {
+    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 
 /// A statement of our own, which the parser of DataFusion doesn't know.
@@ -145,7 +151,7 @@ pub(crate) fn fingerprint(sql: &str) -> String {
         }),
         Err(_) => hash.update(sql),
     }
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize()[..16])
 }
 
 /// Numbers the `?` and counts the parameters.
@@ -253,15 +259,15 @@ pub(crate) fn check_parameters(expected: usize, given: &[ScalarValue]) -> Result
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn a_fingerprint_is_that_of_the_shape() {
-        let of = super::fingerprint;
+        let of = fingerprint;
         assert_eq!(of("SELECT a FROM t WHERE b = 1"), of("select A from T\n where b = 'x';"));
         assert!(of("SELECT a FROM t") != of("SELECT b FROM t") && of("SELECT a FROM t") != of("SELECT \"A\" FROM t"));
         assert_eq!(of("SELECT 'open").len(), 32);
     }
-
-    use super::*;
 
     #[test]
     fn question_marks_are_numbered_outside_of_strings() -> Result<()> {

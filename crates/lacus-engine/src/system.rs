@@ -9,7 +9,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use lacus_core::Result;
 
-use crate::activity::{Activity, Record, Stage};
+use crate::activity::{Activity, Record};
 
 /// The names of these tables.
 pub(crate) const TABLES: [&str; 1] = ["queries"];
@@ -45,18 +45,11 @@ fn queries(records: &[Arc<Record>]) -> Result<Arc<dyn TableProvider>> {
         ("progress", floats(&|record| record.progress()?.part())),
         ("rows", counts(&|record| Some(record.rows.load(Ordering::Relaxed)))),
         ("rows_read", counts(&|record| Some(record.progress()?.rows))),
-        ("bytes_read", counts(&|record| Some(record.scope.reads.reads().iter().map(|read| read.bytes).sum()))),
+        ("bytes_read", counts(&|record| Some(record.scope.reads.bytes()))),
         ("memory", counts(&|record| Some(record.memory.held() as u64))),
         ("memory_peak", counts(&|record| Some(record.memory.peak() as u64))),
         ("spilled", counts(&|record| Some(record.spilled()))),
-        (
-            "error",
-            texts(&|record| match record.stage() {
-                Stage::Failed(message) | Stage::Denied(message) => Some(message),
-                Stage::Killed(by) => Some(format!("killed by `{by}`")),
-                _ => None,
-            }),
-        ),
+        ("error", texts(&|record| record.stage().error())),
     ];
     let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)))?;
     Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))

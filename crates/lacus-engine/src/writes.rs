@@ -21,6 +21,7 @@ use futures::StreamExt;
 use lacus_core::{Error, IfExists, Kind, Result, Rows, TableName, describe_field, fit_batch, fit_columns, nearest, with_text_length};
 
 use crate::planner::Planner;
+use crate::statement::folded;
 
 /// A table that is written.
 #[derive(Debug, Clone)]
@@ -237,7 +238,7 @@ impl Unplanned {
         let ast::Statement::CreateTable(table) = statement.as_mut() else { return Self::default() };
         let (mut notes, mut strict) = (HashMap::new(), HashSet::new());
         for column in &table.columns {
-            let name = if column.name.quote_style.is_some() { column.name.value.clone() } else { column.name.value.to_lowercase() };
+            let name = folded(&column.name);
             notes.insert(name.clone(), ColumnNotes::of(column));
             if column.options.iter().any(|option| option.option == ast::ColumnOption::NotNull) {
                 strict.insert(name);

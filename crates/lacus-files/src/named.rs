@@ -89,7 +89,7 @@ impl FileSource for NamedSource {
         if let (Some(kept), Some(piece)) = (&self.kept, self.batch_size) {
             inner = kept_scan::around(inner, &self.inner, kept, piece, partition)?;
         }
-        Ok(Box::new(NamedMorselizer { inner, stores: Arc::clone(&self.stores), scanning: self.scan.begin() }))
+        Ok(Box::new(NamedMorselizer { inner, stores: Arc::clone(&self.stores), scan: self.scan.clone(), scanning: self.scan.begin() }))
     }
 
     fn table_schema(&self) -> &TableSchema {
@@ -211,11 +211,13 @@ fn value_error(error: Error) -> Error {
 struct NamedMorselizer {
     inner: Box<dyn Morselizer>,
     stores: Arc<Stores>,
+    scan: Scan,
     scanning: Scanning,
 }
 
 impl Morselizer for NamedMorselizer {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
+        self.scan.opens(&file.object_meta.location);
         let part = file.range.as_ref().map(|range| range.start).filter(|start| *start > 0);
         let shown = self.stores.shown(&file.object_meta.location);
         let name = FileName { scanning: self.scanning.clone(), shown, part };

@@ -143,12 +143,7 @@ impl FilesTable {
             .with_projection_indices(Some(columns))?
             .with_limit(limit)
             .build();
-        let scope = session.config().get_extension::<ReadScope>();
-        // Columns that are kept are read from no store.
-        if let (Some(scope), true) = (&scope, self.kept.is_some()) {
-            groups.iter().flat_map(FileGroup::iter).for_each(|file| scope.touch(&file.object_meta.location));
-        }
-        let scan = Scan::new(scope, &self.name, selection.matched);
+        let scan = Scan::new(session.config().get_extension::<ReadScope>(), &self.name, selection.matched);
         aligned(self.named(self.reader.create_physical_plan(session, config).await?, groups, scan, selection)?, wanted)
     }
 

@@ -122,7 +122,11 @@ impl ReadScope {
     /// The objects of which something was read, each in its version as far as that is known.
     pub fn touched(&self) -> Vec<(Path, Option<ObjectMeta>)> {
         let touched: Vec<Path> = held(&self.touched).iter().cloned().collect();
-        touched.into_iter().map(|path| (self.pinned(&path), path)).map(|(meta, path)| (path, meta)).collect()
+        let known = |path: Path| {
+            let meta = self.pinned(&path);
+            (path, meta)
+        };
+        touched.into_iter().map(known).collect()
     }
 
     /// The query names this table.
@@ -143,6 +147,11 @@ impl ReadScope {
     /// What was read so far, store by store.
     pub fn reads(&self) -> Vec<StoreReads> {
         held(&self.counts).iter().map(|(store, counts)| counts.now(store)).collect()
+    }
+
+    /// How many bytes were read so far.
+    pub fn bytes(&self) -> u64 {
+        self.reads().iter().map(|read| read.bytes).sum()
     }
 
     /// What whoever reads the result should know of how it was read.

@@ -39,6 +39,13 @@ impl Scan {
         Scanning(self.span())
     }
 
+    /// A file of it is opened. What is read of it may be kept in memory, so that no store is asked.
+    pub fn opens(&self, location: &Path) {
+        if let Some(scope) = &self.scope {
+            scope.touch(location);
+        }
+    }
+
     /// The span that all partitions share; `None` when nobody follows.
     fn span(&self) -> Option<Arc<Span>> {
         let query = self.scope.as_ref()?.span();

@@ -3,7 +3,7 @@
 
 use datafusion::arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
@@ -24,6 +24,14 @@ impl AnalyzerRule for WideDivision {
 }
 
 fn divided(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let mut divides = false;
+    plan.apply_expressions(|expr| {
+        divides |= expr.exists(|expr| Ok(matches!(expr, Expr::BinaryExpr(BinaryExpr { op: Operator::Divide, .. }))))?;
+        Ok(if divides { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    if !divides {
+        return Ok(Transformed::no(plan));
+    }
     let inputs = plan.inputs();
     let schema = if inputs.is_empty() { plan.schema().as_ref().clone() } else { merge_schema(&inputs) };
     let names = NamePreserver::new(&plan);
