@@ -17,7 +17,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 CORPUS := $(CACHE)/corpus-sql/test_files
 ALTERTABLE := $(CACHE)/altertable
 
-.PHONY: help setup demo test conformance bench soak fuzz fuzz-guided sql fmt wheel build dist tpch-answers docs screenshots
+.PHONY: help setup demo test access-matrix conformance bench soak fuzz fuzz-guided sql fmt wheel build dist tpch-answers docs screenshots
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -51,6 +51,9 @@ test: build wheel ## Everything that CI runs
 	$(PYTHON) testdata/corpus/compare.py testdata/arrays
 	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_NPM=$(CACHE)/npm LACUS_ALTERTABLE=$(ALTERTABLE) LACUS_HARLEQUIN=$(CACHE)/harlequin \
 	  $(VENV)/bin/pytest -q -p no:cacheprovider python/tests
+
+access-matrix: setup ## Principals x tables x doors x ways of asking: how many cases, and how many leaks
+	cargo test --workspace --locked --quiet --test access -- --nocapture
 
 conformance: build ## Every SQL test of DataFusion through a server: what passes, what fails and why
 	LACUS_CORPUS=$(CORPUS) cargo test --workspace --locked --quiet --test corpus

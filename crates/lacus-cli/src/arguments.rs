@@ -44,6 +44,9 @@ pub(crate) enum Command {
     /// Check what is recorded of who asked what
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Check the file of rules that says who may do what
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Name what the files of a dataset disagree about: units, packing, calendars, types, grids, missing variables, truncated files
     Doctor(DoctorArguments),
     /// Make the hash of a password for `[user.NAME]` of the lake file; the password is the first line of standard input
@@ -70,6 +73,24 @@ pub(crate) enum CacheCommand {
     Status,
     /// Remove all of it
     Clear,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Say what is wrong with the rules, or what they say of a statement as somebody asks it: allowed or not, by which rule, and the plan
+    Check {
+        /// The statement, which is not run [default: the rules alone are checked, against the tables of the lake]
+        sql: Option<String>,
+        /// Who asks
+        #[arg(long = "as", value_name = "USER", default_value = "anonymous")]
+        user: String,
+        /// A group that the token of who asks tells of; may be given more than once
+        #[arg(long = "group", value_name = "GROUP")]
+        groups: Vec<String>,
+        /// A scope of the token of who asks; may be given more than once
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -10,11 +10,14 @@
 //! * [`Sink`]: the trait that keeps a result;
 //! * [`Tables`]: the trait of a place for tables that SQL makes;
 //! * [`fit_columns`], [`fit_batch`]: rows in the columns of the table that takes them;
-//! * [`Principal`]: on whose behalf a query runs;
+//! * [`Principal`]: on whose behalf a query runs; [`Tokens`]: who says whom a token stands for;
+//!   [`Classification`]: how far data may be given to others;
 //! * [`Notices`]: what a query wants its reader to know beside the rows.
 //!
 //! An extension needs only this crate and DataFusion's table traits.
 
+mod bearer;
+mod classification;
 mod classify;
 mod error;
 mod fit;
@@ -31,6 +34,8 @@ mod spec;
 mod tables;
 mod types;
 
+pub use bearer::{Bearer, Tokens};
+pub use classification::Classification;
 pub use error::{Error, Kind, Result};
 pub use fit::{fit_batch, fit_columns};
 pub use location::{Location, RESERVED_STORE_NAMES};
@@ -38,7 +43,7 @@ pub use metadata::{DESCRIPTION_KEY, UNIT_KEY, describe_field, description_of, te
 pub use name::{DatasetName, StoreName, nearest};
 pub use notices::{NOTICES_KEY, Notices, notices_of};
 pub use partitions::Partitions;
-pub use principal::Principal;
+pub use principal::{Principal, PrincipalKind};
 pub use references::{ReferenceFiles, ReferenceForm};
 pub use sink::{Rows, Sink, WriteSpec};
 pub use source::{IndexProgress, IndexStatus, Source, TableInfo};

@@ -3,7 +3,7 @@ use std::fmt;
 
 use arrow_schema::SchemaRef;
 
-use crate::{Error, Kind, Location, Result};
+use crate::{Classification, Error, Kind, Location, Result};
 
 /// What a person says about a dataset: in the lake file, in `CREATE EXTERNAL TABLE`, or in a call of `read_...`.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +28,8 @@ pub struct DatasetSpec {
     pub doi: Option<String>,
     /// Whom to ask.
     pub contact: Option<String>,
+    /// How far it may be given to others.
+    pub classification: Option<Classification>,
     /// What single columns mean.
     pub columns: BTreeMap<String, ColumnSpec>,
     /// The columns whose values together are of one row alone. Nobody checks it.
@@ -50,6 +52,7 @@ impl DatasetSpec {
             license: None,
             doi: None,
             contact: None,
+            classification: None,
             columns: BTreeMap::new(),
             primary_key: Vec::new(),
             foreign_keys: BTreeMap::new(),

@@ -202,6 +202,8 @@ impl Record {
             seconds: self.elapsed().as_secs_f64(),
             outcome: stage.name().to_owned(),
             error: stage.error().as_deref().map(masked),
+            denied: self.scope.findings.refused(),
+            policy: self.scope.findings.version(),
         }
     }
 
@@ -280,7 +282,7 @@ impl Activity {
             text,
             began: SystemTime::now(),
             clock: Instant::now(),
-            scope: Scope { reads: Arc::new(ReadScope::of(span)), notices: Arc::default() },
+            scope: Scope { reads: Arc::new(ReadScope::of(span)), ..Scope::default() },
             memory,
             seen: Mutex::new(Seen::NotYet),
             rows: AtomicU64::new(0),
@@ -315,16 +317,20 @@ impl Activity {
     }
 
     /// Ends a running query.
-    pub(crate) fn kill(&self, id: &str, by: &Principal) -> Result<()> {
+    pub(crate) fn kill(&self, id: &str, by: &Principal, may: impl Fn(&Principal) -> bool) -> Result<()> {
         let queries = held(&self.queries);
-        let Some(record) = queries.current.get(id) else {
-            let ended = queries.ended.iter().any(|record| record.id == id);
+        let Some(record) = queries.current.get(id).filter(|record| may(&record.principal)) else {
+            let ended = queries.ended.iter().any(|record| record.id == id && may(&record.principal));
             let error =
                 Error::new(Kind::NotFound, if ended { format!("the query `{id}` has ended") } else { format!("no query `{id}` runs") });
-            return Err(match nearest(id, queries.current.keys().map(String::as_str)).filter(|_| !ended) {
-                Some(near) => error.hint(format!("did you mean `{near}`?")),
-                None => error.hint("SELECT id, state, sql FROM system.queries lists them"),
-            });
+            return Err(
+                match nearest(id, queries.current.values().filter(|record| may(&record.principal)).map(|record| record.id.as_str()))
+                    .filter(|_| !ended)
+                {
+                    Some(near) => error.hint(format!("did you mean `{near}`?")),
+                    None => error.hint("SELECT id, state, sql FROM system.queries lists them"),
+                },
+            );
         };
         record.reach(Stage::Killed(by.name().to_owned()));
         record.kill.cancel();
@@ -443,10 +449,12 @@ impl Recorded {
         if outcome.is_ok() && !is_last {
             return;
         }
+        // What is not there for whom may not know of it was denied, whatever the error says.
+        let hidden = self.record.scope.findings.refused();
         self.record.reach(match outcome {
             Ok(_) => Stage::Finished,
             Err(error) if error.kind() == Kind::Cancelled => Stage::Cancelled,
-            Err(error) if error.kind() == Kind::PermissionDenied => Stage::Denied(error.to_string()),
+            Err(error) if error.kind() == Kind::PermissionDenied || hidden.is_some() => Stage::Denied(error.to_string()),
             Err(error) => Stage::Failed(error.to_string()),
         });
     }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::ResolvedTableReference;
+use datafusion::common::{ResolvedTableReference, TableReference};
 use futures::{FutureExt, StreamExt, stream};
-use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Location, Result, Source, Tables, nearest};
+use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Location, Result, Source, TableName, Tables, nearest};
 
+use crate::access::{Access, Asked};
 use crate::client::TEMPORARY;
 use crate::information_schema::INFORMATION_SCHEMA;
 use crate::settings::{MAIN, SYSTEM};
@@ -195,13 +196,13 @@ impl Catalog {
     }
 
     /// Takes an entry away; `wanted` says which kind `DROP` named.
-    pub(crate) fn remove(&self, name: &str, wanted: TableKind, if_exists: bool) -> Result<()> {
+    pub(crate) fn remove(&self, name: &str, wanted: TableKind, if_exists: bool, access: &Access) -> Result<()> {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         let kind = match entries.get(name) {
             None if if_exists => return Ok(()),
             None => {
                 drop(entries);
-                return Err(self.unknown_table(name));
+                return Err(self.unknown_table(name, access));
             }
             Some(Entry::Dataset { origin: Origin::LakeFile, .. }) => {
                 return Err(
@@ -219,8 +220,8 @@ impl Catalog {
     }
 
     /// Checks that a reference which DDL names stands in `main` of this lake, and gives its name.
-    pub(crate) async fn own_name(&self, resolved: &ResolvedTableReference) -> Result<String> {
-        self.check_schema(resolved).await?;
+    pub(crate) async fn own_name(&self, resolved: &ResolvedTableReference, access: &Access) -> Result<String> {
+        self.check_schema(resolved, access).await?;
         if resolved.schema.as_ref() != MAIN {
             return Err(Error::new(Kind::InvalidQuery, format!("nothing can be created or dropped in `{}`", resolved.schema)));
         }
@@ -235,13 +236,37 @@ impl Catalog {
         Some((spec, source))
     }
 
-    /// All schemas, those that SQL made among them.
-    pub(crate) async fn all_schemas(&self) -> Result<Vec<String>> {
+    /// All schemas that the principal may know of, those that SQL made among them.
+    pub(crate) async fn all_schemas(&self, access: &Access) -> Result<Vec<String>> {
         let mut all = self.schemas();
         if let Some(written) = &self.written {
             all.extend(written.schemas().await?);
         }
+        all.retain(|schema| access.sees_schema(self, schema));
         Ok(all)
+    }
+
+    /// What is known of a table without opening it.
+    pub(crate) fn asked<'a>(&self, resolved: &'a ResolvedTableReference) -> Asked<'a> {
+        let spec = match resolved.schema.as_ref() {
+            MAIN => match self.entry(&resolved.table) {
+                Some(Entry::Dataset { spec, .. }) => Some(spec),
+                _ => None,
+            },
+            schema => self.dataset_schema(schema).map(|(spec, _)| spec),
+        };
+        let (classification, location) = spec.map_or((None, None), |spec| (spec.classification, Some(spec.location.clone())));
+        Asked { resolved, classification, location }
+    }
+
+    /// The full name of a table of `main`.
+    pub(crate) fn in_main(&self, name: &str) -> ResolvedTableReference {
+        ResolvedTableReference { catalog: self.lake.as_str().into(), schema: MAIN.into(), table: name.into() }
+    }
+
+    /// Whether every lake has this schema.
+    pub(crate) fn is_fixed(&self, schema: &str) -> bool {
+        [INFORMATION_SCHEMA, MAIN, SYSTEM, TEMPORARY].contains(&schema)
     }
 
     /// The schemas of every lake, and one for each dataset that holds several tables.
@@ -260,11 +285,11 @@ impl Catalog {
         self.entries().into_values().filter_map(spec).collect()
     }
 
-    async fn check_schema(&self, resolved: &ResolvedTableReference) -> Result<()> {
+    async fn check_schema(&self, resolved: &ResolvedTableReference, access: &Access) -> Result<()> {
         if resolved.catalog.as_ref() != self.lake {
             return Err(self.no_catalog(&resolved.catalog));
         }
-        check_among(&resolved.schema, &self.all_schemas().await?)
+        check_among(&resolved.schema, &self.all_schemas(access).await?)
     }
 
     /// The error for a catalog that there isn't.
@@ -273,10 +298,10 @@ impl Catalog {
     }
 
     /// The error for a name that means nothing, with the nearest that does.
-    pub(crate) fn unknown_table(&self, name: &str) -> Error {
-        let entries = self.entries();
+    pub(crate) fn unknown_table(&self, name: &str, access: &Access) -> Error {
+        let seen = access.seen(self, self.tables());
         let error = Error::new(Kind::NotFound, format!("no table `{name}`"));
-        match nearest(name, entries.keys().map(String::as_str)) {
+        match nearest(name, seen.iter().map(|entry| entry.name.as_str())) {
             Some(near) => error.hint(format!("did you mean `{near}`?")),
             None => {
                 error.hint("SHOW TABLES lists the tables; files are named in quotes, as in FROM 'store:path/x.parquet' or FROM './folder/'")
@@ -285,9 +310,9 @@ impl Catalog {
     }
 
     /// The error for a reference that means nothing: its catalog, its schema or its name.
-    pub(crate) async fn unknown(&self, resolved: &ResolvedTableReference) -> Error {
+    pub(crate) async fn unknown(&self, resolved: &ResolvedTableReference, access: &Access) -> Error {
         if resolved.schema.as_ref() != TEMPORARY
-            && let Err(error) = self.check_schema(resolved).await
+            && let Err(error) = self.check_schema(resolved, access).await
         {
             return error;
         }
@@ -297,14 +322,18 @@ impl Catalog {
             Some(written) => written.tables().await.unwrap_or_default(),
             None => Vec::new(),
         };
-        let made = made.iter().filter(|table| table.schema == schema).map(|table| table.table.as_str());
+        let is_seen = |table: &&TableName| {
+            let resolved = TableReference::full(self.lake.as_str(), schema, table.table.as_str()).resolve("", "");
+            table.schema == schema && access.sees(&self.asked(&resolved))
+        };
+        let made = made.iter().filter(is_seen).map(|table| table.table.as_str());
         let error = match schema {
             MAIN => Error::new(Kind::NotFound, format!("no table `{name}`")),
             schema => Error::new(Kind::NotFound, format!("no table `{name}` in `{schema}`")),
         };
         match nearest(name, made) {
             Some(near) => error.hint(format!("did you mean `{near}`?")),
-            None if schema == MAIN => self.unknown_table(name),
+            None if schema == MAIN => self.unknown_table(name, access),
             None => error.hint(format!("SELECT table_name FROM information_schema.tables WHERE table_schema = '{schema}' lists them")),
         }
     }
@@ -340,6 +369,7 @@ impl Catalog {
         &self,
         session: &dyn Session,
         client: &crate::Session,
+        access: &Access,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Vec<TableEntry>> {
         let mut all = self.tables();
@@ -351,7 +381,7 @@ impl Catalog {
         }
         all.extend(client.temporary_tables().into_iter().map(|name| entry(TEMPORARY.to_owned(), name, TableKind::Temporary)));
         let mut opening = Vec::new();
-        for name in self.entries().into_keys().filter(|name| wanted(name)) {
+        for name in self.entries().into_keys().filter(|name| wanted(name) && access.sees_schema(self, name)) {
             if let Some((spec, source)) = self.dataset_schema(&name) {
                 opening.push(async move { (name, source.tables(&spec, session).await.unwrap_or_default()) }.boxed());
             }
@@ -368,7 +398,7 @@ impl Catalog {
         }
         let system = self.sources.iter().flat_map(|source| source.system_tables()).chain(&system::TABLES);
         all.extend(system.map(|name| entry(SYSTEM.to_owned(), (*name).to_owned(), TableKind::System)));
-        Ok(all)
+        Ok(access.seen(self, all))
     }
 
     /// All tables of `main`, by name.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -33,6 +34,8 @@ const DIALECT: &str = "datafusion.sql_parser.dialect";
 #[derive(Debug, Clone)]
 pub struct Session {
     inner: Arc<Inner>,
+    /// From when on its principal is nobody: what runs then ends.
+    expires: Option<SystemTime>,
 }
 
 #[derive(Debug)]
@@ -146,7 +149,18 @@ impl Session {
 
     /// A session whose queries are recorded as coming through `door`; one that doesn't last is for one query.
     pub fn through(door: &'static str, principal: &Principal, lasts: bool) -> Self {
-        Self { inner: Arc::new(Inner { principal: principal.clone(), door, lasts, kept: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { principal: principal.clone(), door, lasts, kept: Mutex::default() }), expires: None }
+    }
+
+    /// The same session for calls of a token that expires.
+    #[must_use]
+    pub fn until(self, expires: Option<SystemTime>) -> Self {
+        Self { expires, ..self }
+    }
+
+    /// From when on its principal is nobody.
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.expires
     }
 
     /// Through what its queries come.
@@ -157,7 +171,8 @@ impl Session {
     /// The session in which the text of a view is planned: names mean what they meant where it was made, and nobody's temporary tables.
     pub(crate) fn of_view(&self, schema: String) -> Self {
         let kept = Kept { schema: Some(schema), settings: self.settings(), tables: BTreeMap::new() };
-        Self { inner: Arc::new(Inner { principal: self.principal().clone(), door: self.door(), lasts: false, kept: Mutex::new(kept) }) }
+        let inner = Inner { principal: self.principal().clone(), door: self.door(), lasts: false, kept: Mutex::new(kept) };
+        Self { inner: Arc::new(inner), expires: self.expires }
     }
 
     /// On whose behalf its queries run.

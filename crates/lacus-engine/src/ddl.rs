@@ -9,7 +9,9 @@ use datafusion::logical_expr::{
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, ObjectType};
 use lacus_core::{DatasetSpec, Error, Kind, Location, OptionValue, Result, TableName};
+use lacus_policy::Privilege;
 
+use crate::access::Access;
 use crate::catalog::{Catalog, Entry, Origin, TableKind, View, check_among};
 use crate::client::{Session, TEMPORARY};
 use crate::planner::Planner;
@@ -94,38 +96,51 @@ pub(crate) async fn apply(plan: LogicalPlan, text: &str, planner: &Planner<'_>) 
         LogicalPlan::Ddl(DdlStatement::CreateView(view)) => create_view(&view, text, planner).await,
         LogicalPlan::Ddl(DdlStatement::CreateCatalogSchema(schema)) => {
             let name = own_schema(&schema.schema_name, catalog)?;
+            planner.access()?.require_schema(Privilege::Create, &catalog.lake, &name)?;
             if catalog.schemas().contains(&name) || !catalog.place_for_tables()?.create_schema(&name).await? {
                 let error = Error::new(Kind::AlreadyExists, format!("the schema `{name}` exists already"));
                 return if schema.if_not_exists { Ok(()) } else { Err(error.hint("write IF NOT EXISTS, or choose another name")) };
             }
             Ok(())
         }
-        LogicalPlan::Ddl(DdlStatement::DropCatalogSchema(drop)) => drop_schema(&drop, catalog, session).await,
+        LogicalPlan::Ddl(DdlStatement::DropCatalogSchema(drop)) => drop_schema(&drop, planner).await,
         LogicalPlan::Ddl(DdlStatement::DropTable(drop)) => drop_table(&drop.name, drop.if_exists, planner).await,
         LogicalPlan::Ddl(DdlStatement::DropView(drop)) => {
             let resolved = planner.resolve(drop.name);
+            planner.require(Privilege::Drop, &resolved).await?;
             match is_made(&resolved, catalog).await? {
                 true if catalog.remove_views(&resolved.schema, |name| name == resolved.table.as_ref()) || drop.if_exists => Ok(()),
-                true => Err(catalog.unknown(&resolved).await),
-                false => catalog.remove(&catalog.own_name(&resolved).await?, TableKind::View, drop.if_exists),
+                true => Err(catalog.unknown(&resolved, planner.access()?).await),
+                false => {
+                    let access = planner.access()?;
+                    catalog.remove(&catalog.own_name(&resolved, access).await?, TableKind::View, drop.if_exists, access)
+                }
             }
         }
-        LogicalPlan::Statement(PlannedStatement::SetVariable(set)) => set_variable(&set.variable, &set.value, catalog, session).await,
-        LogicalPlan::Statement(PlannedStatement::ResetVariable(reset)) => session.set(&reset.variable, None),
+        LogicalPlan::Statement(PlannedStatement::SetVariable(set)) => {
+            set_variable(&set.variable, &set.value, catalog, session, planner.access()?).await
+        }
+        LogicalPlan::Statement(PlannedStatement::ResetVariable(reset)) => {
+            planner.access()?.require_setting(&reset.variable)?;
+            session.set(&reset.variable, None)
+        }
         other => Err(Error::new(Kind::Internal, format!("`{}` is no command", other.display()))),
     }
 }
 
 /// Changes what a session keeps: its schema, or a setting.
-pub(crate) async fn set_variable(name: &str, value: &str, catalog: &Catalog, session: &Session) -> Result<()> {
+pub(crate) async fn set_variable(name: &str, value: &str, catalog: &Catalog, session: &Session, access: &Access) -> Result<()> {
     match name.to_lowercase().as_str() {
         "schema" | "search_path" | "current_schema" => {
-            check_among(value, &catalog.all_schemas().await?)?;
+            check_among(value, &catalog.all_schemas(access).await?)?;
             session.set_schema(value)
         }
         "catalog" if value == catalog.lake => Ok(()),
         "catalog" => Err(catalog.no_catalog(value)),
-        name => session.set(name, Some(value)),
+        name => {
+            access.require_setting(name)?;
+            session.set(name, Some(value))
+        }
     }
 }
 
@@ -137,8 +152,14 @@ fn own_schema(name: &str, catalog: &Catalog) -> Result<String> {
     }
 }
 
-async fn drop_schema(drop: &DropCatalogSchema, catalog: &Catalog, session: &Session) -> Result<()> {
+async fn drop_schema(drop: &DropCatalogSchema, planner: &Planner<'_>) -> Result<()> {
+    let Planner { catalog, session, .. } = planner;
     let name = drop.name.schema_name();
+    let access = planner.access()?;
+    if !access.sees_schema(catalog, name) {
+        return if drop.if_exists { Ok(()) } else { check_among(name, &catalog.all_schemas(access).await?) };
+    }
+    access.require_schema(Privilege::Drop, &catalog.lake, name)?;
     if catalog.schemas().iter().any(|schema| schema == name) {
         return Err(Error::new(Kind::InvalidQuery, format!("the schema `{name}` was not made by SQL, which can't drop it")));
     }
@@ -165,6 +186,11 @@ async fn drop_schema(drop: &DropCatalogSchema, catalog: &Catalog, session: &Sess
 
 async fn drop_table(name: &TableReference, if_exists: bool, planner: &Planner<'_>) -> Result<()> {
     let (catalog, resolved) = (planner.catalog, planner.resolve(name.clone()));
+    match planner.require(Privilege::Drop, &resolved).await {
+        Err(error) if error.kind() == Kind::NotFound && if_exists => return Ok(()),
+        required => required?,
+    }
+    let access = planner.access()?;
     if resolved.schema.as_ref() == TEMPORARY && planner.session.drop_temporary(&resolved.table) {
         return Ok(());
     }
@@ -175,10 +201,10 @@ async fn drop_table(name: &TableReference, if_exists: bool, planner: &Planner<'_
     {
         return match written.drop_table(&name).await? || if_exists {
             true => Ok(()),
-            false => Err(catalog.unknown(&resolved).await),
+            false => Err(catalog.unknown(&resolved, access).await),
         };
     }
-    catalog.remove(&catalog.own_name(&resolved).await?, TableKind::Table, if_exists)
+    catalog.remove(&catalog.own_name(&resolved, access).await?, TableKind::Table, if_exists, access)
 }
 
 /// Whether a name stands in a schema of this lake that SQL made.
@@ -203,6 +229,11 @@ async fn check_new(schema: &str, name: &str, catalog: &Catalog) -> Result<()> {
 async fn create_view(view: &CreateView, text: &str, planner: &Planner<'_>) -> Result<()> {
     let catalog = planner.catalog;
     let resolved = planner.resolve(view.name.clone());
+    let access = planner.access()?;
+    access.require(Privilege::Create, &catalog.asked(&resolved))?;
+    if view.or_replace {
+        access.require(Privilege::Drop, &catalog.asked(&resolved))?;
+    }
     let made = View { definition: text.to_owned(), schema: planner.session.schema() };
     // What only this session sees is nothing to others.
     if !planner.session.temporary_tables().is_empty() {
@@ -213,19 +244,25 @@ async fn create_view(view: &CreateView, text: &str, planner: &Planner<'_>) -> Re
         check_new(&resolved.schema, &resolved.table, catalog).await?;
         return catalog.add_view(&resolved.schema, &resolved.table, made, view.or_replace);
     }
-    let name = catalog.own_name(&resolved).await?;
+    let name = catalog.own_name(&resolved, access).await?;
     check_new(MAIN, &name, catalog).await?;
     catalog.add(&name, Entry::View(made), view.or_replace)
 }
 
 async fn create_table(table: &CreateExternalTable, planner: &Planner<'_>) -> Result<()> {
     let catalog = planner.catalog;
-    let name = catalog.own_name(&planner.resolve(table.name.clone())).await?;
+    let (access, resolved) = (planner.access()?, planner.resolve(table.name.clone()));
+    access.require(Privilege::Create, &catalog.asked(&resolved))?;
+    if table.or_replace {
+        access.require(Privilege::Drop, &catalog.asked(&resolved))?;
+    }
+    let name = catalog.own_name(&resolved, access).await?;
     if table.if_not_exists && catalog.entry(&name).is_some() {
         return Ok(());
     }
     check_new(MAIN, &name, catalog).await?;
     let spec = spec(&name, table)?;
+    access.require_path(Privilege::Create, &spec.location)?;
     catalog.source_of(&spec)?.check(&spec)?;
     // A table that can't be opened is a mistake in the statement: say so now, not at the first query.
     catalog.open(&spec, planner.state).await?;

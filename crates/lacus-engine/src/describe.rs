@@ -9,15 +9,17 @@ use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use lacus_core::{Result, description_of, unit_of};
 
+use crate::access::Access;
+
 /// Replaces DataFusion's `DESCRIBE`, which knows neither units nor descriptions.
-pub(crate) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub(crate) fn rewrite(plan: LogicalPlan, access: &Access) -> Result<LogicalPlan> {
     match plan {
-        LogicalPlan::DescribeTable(describe) => rows(&describe.schema),
+        LogicalPlan::DescribeTable(describe) => rows(&describe.schema, access),
         other => Ok(other),
     }
 }
 
-fn rows(schema: &Schema) -> Result<LogicalPlan> {
+fn rows(schema: &Schema, access: &Access) -> Result<LogicalPlan> {
     let fields = schema.fields();
     let text = |of: fn(&Field) -> Option<String>| -> ArrayRef { Arc::new(fields.iter().map(|field| of(field)).collect::<StringArray>()) };
     let nullable: BooleanArray = fields.iter().map(|field| Some(field.is_nullable())).collect();
@@ -42,5 +44,6 @@ fn rows(schema: &Schema) -> Result<LogicalPlan> {
     ));
     let batch = RecordBatch::try_new(Arc::clone(&described), columns)?;
     let table = MemTable::try_new(described, vec![vec![batch]])?;
-    Ok(LogicalPlanBuilder::scan("describe", provider_as_source(Arc::new(table)), None)?.build()?)
+    let table = access.opened(Arc::new(table));
+    Ok(LogicalPlanBuilder::scan("describe", provider_as_source(table), None)?.build()?)
 }

@@ -15,8 +15,10 @@ use lacus_core::{
     DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Notices, Principal, ReferenceFiles, ReferenceForm, Result, Sink,
     Source, StoreName, Tables,
 };
+use lacus_policy::{PolicyFile, Privilege};
 use lacus_storage::Stores;
 
+use crate::access::Access;
 use crate::activity::Activity;
 use crate::catalog::{Catalog, Entry, Origin, TableEntry};
 use crate::client::{Room, Session};
@@ -27,7 +29,7 @@ use crate::session::Scope;
 use crate::totals::Totals;
 use crate::{LakeContent, LakeFile, Limits, ddl, information_schema, rules, session};
 
-pub use asking::Ingest;
+pub use asking::{AccessReport, Ingest};
 
 /// How much of the name is recorded that somebody says to have.
 const LONGEST_NAME: usize = 256;
@@ -57,6 +59,7 @@ struct Shared {
     /// Whether equal parts of a plan run once.
     shares: bool,
     lake_file: Option<WatchedFile>,
+    policy: Option<Arc<PolicyFile>>,
 }
 
 /// A lake file that may change.
@@ -102,6 +105,7 @@ pub struct EngineBuilder {
     rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
     rules_off: Vec<String>,
     audit: Option<Audit>,
+    policy: Option<PolicyFile>,
     lake_file: Option<(Arc<dyn LakeFile>, Vec<StoreName>)>,
 }
 
@@ -124,6 +128,13 @@ impl EngineBuilder {
     #[must_use]
     pub fn audit(mut self, audit: Audit) -> Self {
         self.audit = Some(audit);
+        self
+    }
+
+    /// Who may do what. It binds everybody but the owner, and holds for a statement as it is when the statement begins.
+    #[must_use]
+    pub fn policy(mut self, policy: PolicyFile) -> Self {
+        self.policy = Some(policy);
         self
     }
 
@@ -246,9 +257,9 @@ impl EngineBuilder {
         let (memory, shares) = (SharedMemory::new(self.limits.memory.saturating_sub(self.limits.columns)), rules::shares(&self.rules_off));
         let catalog = Arc::new(catalog);
         let lake_file = self.lake_file.map(|(file, stores)| WatchedFile { file, stores: Mutex::new(stores) });
-        let (stores, sinks, limits) = (self.stores, self.sinks, self.limits);
+        let (stores, sinks, limits, policy) = (self.stores, self.sinks, self.limits, self.policy.map(Arc::new));
         let temporary = Arc::new(Room::new(limits.memory));
-        let shared = Shared { base, stores, catalog, sinks, limits, memory, temporary, activity, shares, lake_file };
+        let shared = Shared { base, stores, catalog, sinks, limits, memory, temporary, activity, shares, lake_file, policy };
         Ok(Engine { shared: Arc::new(shared) })
     }
 }
@@ -270,17 +281,23 @@ impl Engine {
             rules: Vec::new(),
             rules_off: Vec::new(),
             audit: None,
+            policy: None,
             lake_file: None,
         }
     }
 
     /// Forgets what is remembered of a dataset's files: the next query learns them anew.
-    async fn refresh(&self, name: &str) -> Result<()> {
+    async fn refresh(&self, name: &str, access: &Access) -> Result<()> {
         let catalog = &self.shared.catalog;
+        let resolved = catalog.in_main(name);
+        if access.hides(&catalog.asked(&resolved)) {
+            return Err(catalog.unknown_table(name, access));
+        }
+        access.require(Privilege::Admin, &catalog.asked(&resolved))?;
         let spec = match catalog.entry(name) {
             Some(Entry::Dataset { spec, .. }) => spec,
             Some(_) => return Err(Error::new(Kind::InvalidQuery, format!("`{name}` is no dataset: nothing is remembered of it"))),
-            None => return Err(catalog.unknown_table(name)),
+            None => return Err(catalog.unknown_table(name, access)),
         };
         catalog.source_of(&spec)?.forget(&spec)?;
         self.shared.stores.forget(&spec.location).await
@@ -307,12 +324,12 @@ impl Engine {
         &self.shared.catalog.lake
     }
 
-    /// The schemas of the lake. Nothing is opened.
+    /// The schemas of the lake that the principal may know of. Nothing is opened.
     ///
     /// # Errors
     /// What the store of the tables says.
-    pub async fn schemas(&self, _session: impl Into<Session>) -> Result<Vec<String>> {
-        self.shared.catalog.all_schemas().await
+    pub async fn schemas(&self, session: impl Into<Session>) -> Result<Vec<String>> {
+        self.shared.catalog.all_schemas(&self.asking(&session.into())).await
     }
 
     /// Looks for names without a schema in `schema`, in the queries of `session` from now on.
@@ -320,7 +337,7 @@ impl Engine {
     /// # Errors
     /// `NotFound` when there is no such schema.
     pub async fn set_schema(&self, schema: &str, session: &Session) -> Result<()> {
-        ddl::set_variable("schema", schema, &self.shared.catalog, session).await
+        ddl::set_variable("schema", schema, &self.shared.catalog, session, &self.asking(session)).await
     }
 
     /// All tables, those of `information_schema` last. Datasets that hold several tables are opened for it.
@@ -330,14 +347,16 @@ impl Engine {
     pub async fn tables(&self, session: impl Into<Session>) -> Result<Vec<TableEntry>> {
         let (catalog, session) = (&self.shared.catalog, session.into());
         let state = self.state(&session)?;
-        let listing = catalog.all_tables(&state, &session, |_| true);
+        let access = self.asking(&session);
+        let listing = catalog.all_tables(&state, &session, &access, |_| true);
         let listed = Deadline::after(self.shared.limits.deadline).bound(listing).await?;
         Ok(listed.into_iter().chain(information_schema::entries(catalog)).collect())
     }
 
-    /// The table of `main` of this name. Nothing is opened.
-    pub fn table(&self, name: &str) -> Option<TableEntry> {
-        self.shared.catalog.tables().into_iter().find(|table| table.name == name)
+    /// The table of `main` of this name, if the principal may know of it. Nothing is opened.
+    pub fn table(&self, name: &str, session: impl Into<Session>) -> Option<TableEntry> {
+        let catalog = &self.shared.catalog;
+        self.asking(&session.into()).seen(catalog, catalog.tables()).into_iter().find(|table| table.name == name)
     }
 
     /// The schema of one table, which is opened for it.
@@ -353,12 +372,29 @@ impl Engine {
         Ok(opened.schema())
     }
 
-    /// The specification behind a dataset's name.
-    pub fn dataset(&self, name: &str) -> Option<Arc<DatasetSpec>> {
-        match self.shared.catalog.entry(name) {
-            Some(Entry::Dataset { spec, .. }) => Some(spec),
+    /// The specification behind a dataset's name, if the principal may know of it.
+    pub fn dataset(&self, name: &str, session: impl Into<Session>) -> Option<Arc<DatasetSpec>> {
+        let catalog = &self.shared.catalog;
+        match catalog.entry(name) {
+            Some(Entry::Dataset { spec, .. }) => {
+                Some(spec).filter(|_| self.asking(&session.into()).sees(&catalog.asked(&catalog.in_main(name))))
+            }
             _ => None,
         }
+    }
+
+    /// Whether columns of a table of `main` are hidden from the principal.
+    pub fn hides_columns(&self, table: &str, columns: &[String], session: impl Into<Session>) -> bool {
+        let catalog = &self.shared.catalog;
+        self.asking(&session.into()).hides_columns(&catalog.asked(&catalog.in_main(table)), columns)
+    }
+
+    /// The settings of a session that the principal may change.
+    ///
+    /// # Errors
+    /// `PermissionDenied` when this one is not.
+    pub fn check_setting(&self, name: &str, session: impl Into<Session>) -> Result<()> {
+        self.asking(&session.into()).require_setting(name)
     }
 
     /// How far the index of a dataset knows its files; `None` when datasets of its kind have none, or nothing is kept beside this lake.
@@ -396,11 +432,27 @@ impl Engine {
 
     /// The session of a question that is no query: what it reads is not counted.
     fn state(&self, session: &Session) -> Result<SessionState> {
-        session::query_state(&self.shared.base.now(), &self.shared.stores, &Scope::default(), &self.shared.memory.of_query(None), session)
+        self.state_of(session, &Scope::default())
+    }
+
+    fn state_of(&self, session: &Session, scope: &Scope) -> Result<SessionState> {
+        let (memory, access) = (self.shared.memory.of_query(None), self.access(session, scope));
+        session::query_state(&self.shared.base.now(), &self.shared.stores, scope, &memory, session, &access)
+    }
+
+    /// What the principal of a query may do, by the policy as it is now.
+    fn access(&self, session: &Session, scope: &Scope) -> Arc<Access> {
+        Access::new(self.shared.policy.as_ref(), session.principal(), Arc::clone(&self.shared.stores), Arc::clone(&scope.findings))
+    }
+
+    /// What the principal of a question may do that is no query.
+    fn asking(&self, session: &Session) -> Arc<Access> {
+        self.access(session, &Scope::default())
     }
 
     fn indexed(&self, dataset: &str) -> Result<(Arc<DatasetSpec>, Arc<dyn Source>)> {
-        let spec = self.dataset(dataset).ok_or_else(|| self.unknown_table(dataset))?;
+        let owner = Session::from(&Principal::owner());
+        let spec = self.dataset(dataset, &owner).ok_or_else(|| self.unknown_table(dataset, &owner))?;
         let source = Arc::clone(self.shared.catalog.source_of(&spec)?);
         Ok((spec, source))
     }
@@ -493,7 +545,8 @@ impl Engine {
     /// # Errors
     /// `NotFound` when no query of this id runs.
     pub fn cancel(&self, id: &str, principal: &Principal) -> Result<()> {
-        self.shared.activity.kill(id, principal)
+        let access = self.asking(&Session::from(principal));
+        self.shared.activity.kill(id, principal, |of| access.oversees(self.lake(), of))
     }
 
     /// Waits until what statements began in the background has ended: tables are tidied up after changes.
@@ -508,13 +561,14 @@ impl Engine {
         &self.shared.limits
     }
 
-    /// All datasets by name: those of the lake file, and those that SQL declared.
-    pub fn datasets(&self) -> BTreeMap<String, Arc<DatasetSpec>> {
-        let datasets = self.shared.catalog.entries().into_iter().filter_map(|(name, entry)| match entry {
+    /// All datasets by name that the principal may know of: those of the lake file, and those that SQL declared.
+    pub fn datasets(&self, session: impl Into<Session>) -> BTreeMap<String, Arc<DatasetSpec>> {
+        let (catalog, access) = (&self.shared.catalog, self.asking(&session.into()));
+        let datasets = catalog.entries().into_iter().filter_map(|(name, entry)| match entry {
             Entry::Dataset { spec, .. } => Some((name, spec)),
             Entry::View(_) | Entry::Table { .. } => None,
         });
-        datasets.collect()
+        datasets.filter(|(name, _)| access.sees(&catalog.asked(&catalog.in_main(name)))).collect()
     }
 
     /// The version of this engine.
@@ -523,8 +577,8 @@ impl Engine {
     }
 
     /// The error for a table that isn't there, as a query would give it.
-    pub fn unknown_table(&self, name: &str) -> Error {
-        self.shared.catalog.unknown_table(name)
+    pub fn unknown_table(&self, name: &str, session: impl Into<Session>) -> Error {
+        self.shared.catalog.unknown_table(name, &self.asking(&session.into()))
     }
 
     /// The error for work whose caller went away.

@@ -19,6 +19,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use futures::{StreamExt, stream};
 use lacus_core::{Error, Kind, Result, description_of, nearest, text_length, unit_of};
 
+use crate::access::Access;
 use crate::catalog::{Catalog, Entry, TableEntry, TableKind, View};
 use crate::planner::Planner;
 use crate::settings::MAIN;
@@ -37,9 +38,9 @@ pub(crate) async fn table(
     session: &crate::Session,
 ) -> Result<Arc<dyn TableProvider>> {
     match name {
-        "tables" => in_memory(tables(catalog, catalog.all_tables(state, session, |_| true).await?)?),
-        "schemata" => in_memory(schemata(catalog, &catalog.all_schemas().await?)?),
-        "views" => in_memory(views(catalog)?),
+        "tables" => in_memory(tables(catalog, catalog.all_tables(state, session, access(state)?.as_ref(), |_| true).await?)?),
+        "schemata" => in_memory(schemata(catalog, &catalog.all_schemas(access(state)?.as_ref()).await?)?),
+        "views" => in_memory(views(catalog, access(state)?.as_ref())?),
         "columns" => Ok(Arc::new(Columns { catalog: Arc::clone(catalog), session: session.clone() })),
         "df_settings" | "routines" | "parameters" => {
             let provider = InformationSchemaProvider::new(Arc::clone(state.catalog_list()));
@@ -47,6 +48,10 @@ pub(crate) async fn table(
         }
         _ => Err(unknown(name)),
     }
+}
+
+fn access(state: &SessionState) -> Result<Arc<Access>> {
+    state.config().get_extension::<Access>().ok_or_else(|| Error::new(Kind::Internal, "nobody said what the principal may do"))
 }
 
 /// The tables of this schema, as they are listed.
@@ -102,14 +107,18 @@ fn schemata(catalog: &Catalog, schemas: &[String]) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(schema, columns)?)
 }
 
-fn views(catalog: &Catalog) -> Result<RecordBatch> {
+fn views(catalog: &Catalog, access: &Access) -> Result<RecordBatch> {
     let schema = texts(&[("table_catalog", false), ("table_schema", false), ("table_name", false), ("definition", true)]);
     let view = |entry: Entry| match entry {
         Entry::View(view) => Some(view),
         Entry::Dataset { .. } | Entry::Table { .. } => None,
     };
     let of_main = catalog.entries().into_iter().filter_map(|(name, entry)| Some(((MAIN.to_owned(), name), view(entry)?)));
-    let all: Vec<((String, String), View)> = of_main.chain(catalog.views_of_schemas()).collect();
+    let is_seen = |((schema, name), _): &((String, String), View)| {
+        let resolved = TableReference::full(catalog.lake.as_str(), schema.as_str(), name.as_str()).resolve("", "");
+        access.sees(&catalog.asked(&resolved))
+    };
+    let all: Vec<((String, String), View)> = of_main.chain(catalog.views_of_schemas()).filter(is_seen).collect();
     let columns = vec![
         text(all.iter().map(|_| Some(&catalog.lake))),
         text(all.iter().map(|((schema, _), _)| Some(schema))),
@@ -158,7 +167,7 @@ impl Columns {
     }
 
     async fn of(&self, entry: TableEntry, state: &SessionState) -> Vec<Column> {
-        let planner = Planner { state, catalog: &self.catalog, session: &self.session };
+        let planner = Planner::new(state, &self.catalog, &self.session);
         let reference = TableReference::full(entry.catalog.as_str(), entry.schema.as_str(), entry.name.as_str());
         let describe = |(position, field): (usize, &Arc<Field>)| Column {
             entry: entry.clone(),
@@ -215,7 +224,7 @@ impl TableProvider for Columns {
         let of_use = |schema: &str| {
             filters.iter().all(|filter| equality(filter).is_none_or(|(column, value)| column != "table_schema" || value == schema))
         };
-        let listed = self.catalog.all_tables(session, &self.session, of_use).await?;
+        let listed = self.catalog.all_tables(session, &self.session, access(state)?.as_ref(), of_use).await?;
         let entries: Vec<TableEntry> = listed.into_iter().chain(entries(&self.catalog)).filter(wanted).collect();
         let rows: Vec<Column> =
             stream::iter(entries).map(|entry| self.of(entry, state)).buffered(CONCURRENT_OPENS).flat_map(stream::iter).collect().await;

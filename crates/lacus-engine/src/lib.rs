@@ -18,6 +18,7 @@
 //! `client` is what a client keeps between its queries, of which `current` tells SQL; `settings` holds the defaults of a session, each with its reason; `information_schema` and `describe` say what there is;
 //! `explain` adds what was read to EXPLAIN; `functions` holds what SQL may call.
 
+mod access;
 mod activity;
 mod calls;
 mod catalog;
@@ -51,9 +52,10 @@ mod system;
 mod totals;
 mod writes;
 
+pub use access::Decided;
 pub use catalog::{TableEntry, TableKind};
 pub use client::Session;
-pub use engine::{Engine, EngineBuilder, Ingest, Prepared};
+pub use engine::{AccessReport, Engine, EngineBuilder, Ingest, Prepared};
 pub use functions::{Function, FunctionKind};
 pub use lake_file::{LakeContent, LakeFile};
 pub use limits::Limits;

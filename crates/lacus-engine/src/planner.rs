@@ -22,9 +22,11 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use lacus_core::{Error, Kind, Result, TableName};
+use lacus_core::{DatasetSpec, Error, Kind, Location, Result, TableName};
+use lacus_policy::Privilege;
 use lacus_storage::ReadScope;
 
+use crate::access::Access;
 use crate::activity::Activity;
 use crate::catalog::{Catalog, Entry, View};
 use crate::client::{Session, TEMPORARY, unknown_setting};
@@ -43,9 +45,36 @@ pub(crate) struct Planner<'a> {
     pub(crate) state: &'a SessionState,
     pub(crate) catalog: &'a Arc<Catalog>,
     pub(crate) session: &'a Session,
+    /// What the principal may do; nothing can be opened without it.
+    access: Option<Arc<Access>>,
+    /// A table that a name means, whatever else it means.
+    given: Option<(ResolvedTableReference, Arc<dyn TableProvider>)>,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    /// Plans in `state`, which says what the principal may do.
+    pub(crate) fn new(state: &'a SessionState, catalog: &'a Arc<Catalog>, session: &'a Session) -> Self {
+        Self { state, catalog, session, access: state.config().get_extension::<Access>(), given: None }
+    }
+
+    /// What the principal may do.
+    pub(crate) fn access(&self) -> Result<&Arc<Access>> {
+        self.access.as_ref().ok_or_else(|| Error::new(Kind::Internal, "nobody said what the principal may do"))
+    }
+
+    /// Refuses what the principal may not do with a table; one that it may not know of is not there.
+    pub(crate) async fn require(&self, privilege: Privilege, resolved: &ResolvedTableReference) -> Result<()> {
+        let (access, asked) = (self.access()?, self.catalog.asked(resolved));
+        match access.sees(&asked) {
+            _ if resolved.schema.as_ref() == TEMPORARY => Ok(()),
+            true => access.require(privilege, &asked),
+            false => {
+                access.require(privilege, &asked).ok();
+                Err(self.catalog.unknown(resolved, access).await)
+            }
+        }
+    }
+
     /// Plans `statement`: opens the calls and the names that it uses, then plans over them.
     pub(crate) async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
         self.plan_at(statement, 0).await
@@ -56,7 +85,7 @@ impl Planner<'_> {
         let resolved = self.resolve(reference);
         match self.open(&resolved, 0).await? {
             Some(table) => Ok(table),
-            None => Err(self.catalog.unknown(&resolved).await),
+            None => Err(self.catalog.unknown(&resolved, self.access()?).await),
         }
     }
 
@@ -69,7 +98,7 @@ impl Planner<'_> {
     }
 
     /// Where a table is made that a statement names.
-    pub(crate) fn new_table(&self, reference: &TableReference, temporary: bool) -> Result<Place> {
+    pub(crate) fn new_table(&self, reference: &TableReference, temporary: bool, replaces: bool) -> Result<Place> {
         if temporary {
             if reference.schema().is_some_and(|schema| schema != TEMPORARY) {
                 return Err(Error::new(Kind::InvalidQuery, "temporary tables have no schema").with("table", reference));
@@ -77,6 +106,11 @@ impl Planner<'_> {
             return Ok(Place::Temporary(TableName::new(TEMPORARY, reference.table())?.table));
         }
         let resolved = reference.clone().resolve(&self.catalog.lake, &self.session.schema());
+        let (access, asked) = (self.access()?, self.catalog.asked(&resolved));
+        access.require(Privilege::Create, &asked)?;
+        if replaces {
+            access.require(Privilege::Drop, &asked)?;
+        }
         self.check_written(&resolved)?;
         if self.is_no_table(&resolved) {
             return Err(Error::new(Kind::AlreadyExists, format!("`{}` exists already, and is no table that SQL made", resolved.table))
@@ -86,11 +120,12 @@ impl Planner<'_> {
     }
 
     /// The table that a statement writes.
-    pub(crate) fn written_table(&self, reference: &TableReference) -> Result<Place> {
+    pub(crate) fn written_table(&self, reference: &TableReference, privilege: Privilege) -> Result<Place> {
         let resolved = self.resolve(reference.clone());
         if resolved.schema.as_ref() == TEMPORARY {
             return Ok(Place::Temporary(resolved.table.to_string()));
         }
+        self.access()?.require(privilege, &self.catalog.asked(&resolved))?;
         if self.is_no_table(&resolved) {
             return Err(Error::new(Kind::Unsupported, format!("`{}` can be read, not written", resolved.table))
                 .hint("tables that CREATE TABLE made can be written"));
@@ -140,6 +175,12 @@ impl Planner<'_> {
         Ok(schema.field(0).data_type().clone())
     }
 
+    /// A planner for what the policy reads: as whoever wrote it, with the table that it is about.
+    pub(crate) fn of_policy(&self, access: &Arc<Access>, given: (ResolvedTableReference, Arc<dyn TableProvider>)) -> Planner<'_> {
+        let (access, given) = (Some(Arc::clone(access)), Some(given));
+        Planner { state: self.state, catalog: self.catalog, session: self.session, access, given }
+    }
+
     fn plan_at(&self, mut statement: Statement, depth: usize) -> BoxFuture<'_, Result<LogicalPlan>> {
         async move {
             like::unescape(&mut statement)?;
@@ -148,7 +189,9 @@ impl Planner<'_> {
             // Each may wait for a store, so they are opened side by side; the first that fails in the order of the statement is the error.
             let calls = calls::replace(&mut statement, &formats)?;
             let opened = calls.into_iter().map(|call| async move {
+                self.access()?.require_path(Privilege::Select, &call.spec.location)?;
                 let provider = self.catalog.open(&call.spec, self.state).await?;
+                let provider = self.access()?.opened(provider);
                 Ok::<_, Error>((self.resolve(TableReference::bare(call.name)), provider_as_source(provider)))
             });
             let mut tables: HashMap<_, _> = stream::iter(opened).buffered(OPENED_AT_ONCE).try_collect().await?;
@@ -177,7 +220,7 @@ impl Planner<'_> {
             let planned = SqlToRel::new_with_options(&context, parser_options(self.state)).statement_to_plan(statement);
             let missing = context.missing.into_inner().unwrap_or_else(PoisonError::into_inner);
             match (planned, missing) {
-                (Err(_), Some(missing)) => Err(self.catalog.unknown(&missing).await),
+                (Err(_), Some(missing)) => Err(self.catalog.unknown(&missing, self.access()?).await),
                 (planned, _) => planned.map_err(|error| of_show(error.into())),
             }
         }
@@ -207,6 +250,33 @@ impl Planner<'_> {
         if resolved.catalog.as_ref() != self.catalog.lake {
             return Ok(None);
         }
+        let access = self.access()?;
+        if let Some((_, table)) = self.given.as_ref().filter(|(name, _)| name == resolved) {
+            return Ok(Some(access.opened(Arc::clone(table))));
+        }
+        let asked = self.catalog.asked(resolved);
+        // Files that are named by their place are no table of the lake, so the rules for tables are not about them.
+        if let Some(location) = self.named_by_place(resolved) {
+            access.require_path(Privilege::Select, &location?)?;
+            return Ok(self.opened(resolved, depth).await?.map(|table| access.opened(table)));
+        }
+        if access.hides(&asked) {
+            return Ok(None);
+        }
+        match self.opened(resolved, depth).await? {
+            Some(table) => access.secured(&asked, table, self).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The place of the files that a name in quotes means, if it is no name of the lake.
+    fn named_by_place(&self, resolved: &ResolvedTableReference) -> Option<Result<Location>> {
+        let means_files = resolved.schema.as_ref() == MAIN && self.catalog.entry(&resolved.table).is_none();
+        Catalog::ad_hoc(&resolved.table).filter(|_| means_files).map(|spec| spec.map(|spec| spec.location))
+    }
+
+    /// The table behind a name, whoever asks for it.
+    async fn opened(&self, resolved: &ResolvedTableReference, depth: usize) -> Result<Option<Arc<dyn TableProvider>>> {
         let name = resolved.table.as_ref();
         if resolved.schema.as_ref() == TEMPORARY {
             return self.session.temporary(name);
@@ -244,13 +314,16 @@ impl Planner<'_> {
 
     async fn system_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if let Some(activity) = self.state.config().get_extension::<Activity>()
-            && let Some(table) = system::table(name, &activity)?
+            && let Some(table) = system::table(name, &activity, self.access()?, &self.catalog.lake)?
         {
             return Ok(Some(table));
         }
         let source = self.catalog.sources().iter().find(|source| source.system_tables().contains(&name));
         let Some(source) = source else { return Ok(None) };
-        source.system_table(name, &self.catalog.datasets_of(source), self.state).await
+        let access = self.access()?;
+        let told = |spec: &Arc<DatasetSpec>| access.tells_all(&self.catalog.asked(&self.resolve(TableReference::bare(spec.name.as_str()))));
+        let datasets: Vec<_> = self.catalog.datasets_of(source).into_iter().filter(told).collect();
+        source.system_table(name, &datasets, self.state).await
     }
 
     /// A view is planned anew by every query, so it sees its datasets as they are now.
@@ -263,7 +336,7 @@ impl Planner<'_> {
         let View { definition, schema } = view;
         let parsed = statement::parse(&definition)?;
         let session = self.session.of_view(schema);
-        let planner = Planner { state: self.state, catalog: self.catalog, session: &session };
+        let planner = Planner { access: self.access.clone(), ..Planner::new(self.state, self.catalog, &session) };
         let planned = planner.plan_at(parsed.statement, depth + 1).await.map_err(|error| error.with("view", name))?;
         match planned {
             LogicalPlan::Ddl(DdlStatement::CreateView(view)) => Ok(Arc::new(ViewTable::new(view.input.as_ref().clone(), Some(definition)))),
@@ -355,11 +428,12 @@ impl ContextProvider for Context<'_> {
         let simplify = |argument| simplifier.coerce(argument, &schema).and_then(|argument| simplifier.simplify(argument));
         let arguments = arguments.into_iter().map(simplify).collect::<DataFusionResult<Vec<_>>>()?;
         let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&arguments, self.planner.state))?;
-        Ok(provider_as_source(provider))
+        Ok(provider_as_source(self.planner.access()?.opened(provider)))
     }
 
     fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> DataFusionResult<Arc<dyn TableSource>> {
-        Ok(provider_as_source(Arc::new(datafusion::datasource::cte_worktable::CteWorkTable::new(name, schema))))
+        let table: Arc<dyn TableProvider> = Arc::new(datafusion::datasource::cte_worktable::CteWorkTable::new(name, schema));
+        Ok(provider_as_source(self.planner.access()?.opened(table)))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

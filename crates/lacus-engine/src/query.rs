@@ -2,7 +2,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
@@ -20,6 +20,7 @@ use lacus_storage::StoreReads;
 use tokio::time::{Instant, Sleep};
 use tracing::{Instrument, Span};
 
+use crate::access::Access;
 use crate::activity::{Recorded, Slot, Stage};
 use crate::progress::QueryProgress;
 use crate::{explain, session};
@@ -157,14 +158,28 @@ impl Ready {
 pub(crate) struct Deadline {
     pub(crate) at: Instant,
     pub(crate) allowed: Duration,
+    /// Whether the principal is nobody from then on.
+    expires: bool,
 }
 
 impl Deadline {
     pub(crate) fn after(allowed: Duration) -> Self {
-        Self { at: Instant::now() + allowed, allowed }
+        Self { at: Instant::now() + allowed, allowed, expires: false }
+    }
+
+    /// The end of what `session` asks for: after so long, or when its principal is nobody any more.
+    pub(crate) fn of(session: &crate::Session, allowed: Duration) -> Self {
+        let left = session.expires().map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
+        match left.filter(|left| *left < allowed) {
+            Some(left) => Self { expires: true, ..Self::after(left) },
+            None => Self::after(allowed),
+        }
     }
 
     pub(crate) fn error(&self) -> Error {
+        if self.expires {
+            return Error::new(Kind::Unauthenticated, "the token has expired").hint("ask again with a new one");
+        }
         Error::new(Kind::DeadlineExceeded, format!("the query took longer than {:?}", self.allowed))
             .hint("narrow the query, or raise `deadline` under [limits]")
     }
@@ -345,7 +360,7 @@ impl ResultStream {
     fn end(&mut self) -> Option<Result<RecordBatch>> {
         self.body = Body::Done;
         let explains = std::mem::take(&mut self.explains);
-        let last = explains.then(|| explain::reads(&self.schema, &self.recorded.record.scope.reads));
+        let last = explains.then(|| explain::reads(&self.schema, &self.recorded.record.scope));
         self.recorded.ended(Ok(()));
         last
     }
@@ -358,6 +373,9 @@ impl ResultStream {
 
     fn run(&mut self, mut rows: RowsWork, slot: Option<Slot>) -> Result<()> {
         let record = &self.recorded.record;
+        if let Some(access) = rows.task.session_config().get_extension::<Access>() {
+            access.check_current()?;
+        }
         record.reach(Stage::Running);
         if let Some(progress) = record.watch() {
             progress.replan(Arc::clone(&rows.plan));

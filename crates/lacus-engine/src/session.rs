@@ -21,6 +21,7 @@ use lacus_core::{Error, Kind, Notices, Result};
 use lacus_storage::{ReadScope, ScopedStore, Stores};
 use object_store::ObjectStore;
 
+use crate::access::{Access, Findings};
 use crate::activity::Activity;
 use crate::memory::QueryMemory;
 use crate::spill::SpillFolder;
@@ -84,6 +85,7 @@ impl QueryPlanner for Planner {
 pub(crate) struct Scope {
     pub(crate) reads: Arc<ReadScope>,
     pub(crate) notices: Arc<Notices>,
+    pub(crate) findings: Arc<Findings>,
 }
 
 impl Scope {
@@ -101,6 +103,7 @@ pub(crate) fn query_state(
     scope: &Scope,
     memory: &QueryMemory,
     client: &crate::Session,
+    access: &Arc<Access>,
 ) -> Result<SessionState> {
     let store = Arc::new(ScopedStore::new(Arc::clone(stores), Arc::clone(&scope.reads)));
     let runtime = RuntimeEnv {
@@ -109,12 +112,18 @@ pub(crate) fn query_state(
         ..base.runtime_env().as_ref().clone()
     };
     let mut config = base.config().clone().with_extension(Arc::clone(&scope.reads)).with_extension(Arc::clone(&scope.notices));
+    config.set_extension(Arc::clone(access));
     client.apply(config.options_mut())?;
-    let mut state = SessionStateBuilder::new_from_existing(base.clone()).with_config(config).with_runtime_env(Arc::new(runtime)).build();
+    let builder = SessionStateBuilder::new_from_existing(base.clone()).with_config(config).with_runtime_env(Arc::new(runtime));
+    let mut state = match access.is_bound() {
+        // The plan is looked at before anything else does something with it.
+        true => builder.with_analyzer_rules([access.rule()].into_iter().chain(base.analyzer().rules.iter().cloned()).collect()).build(),
+        false => builder.build(),
+    };
     // What `now()` gives, all over the query.
     state.mark_start_execution();
     let lake = state.config_options().catalog.default_catalog.clone();
-    current::register(&mut state, &lake, client)?;
+    current::register(&mut state, &lake, client, &access.groups())?;
     Ok(state)
 }
 

@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 
 use datafusion::common::ScalarValue;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{Ident, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
-use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use lacus_audit::hex;
 use lacus_core::{Error, Kind, Result};
@@ -30,7 +30,7 @@ pub(crate) fn parse(sql: &str) -> Result<Parsed> {
 
 /// As [`parse`], in a dialect.
 pub(crate) fn parse_as(sql: &str, dialect: &dyn Dialect) -> Result<Parsed> {
-    let mut tokens = tokenize_as(sql, dialect)?;
+    let mut tokens = without_empty_calls(tokenize_as(sql, dialect)?);
     let parameters = number(&mut tokens)?;
     let mut parser = DFParserBuilder::new(tokens).with_dialect(dialect).with_recursion_limit(NESTING).build()?;
     let mut statements = parser.parse_statements()?;
@@ -40,6 +40,32 @@ pub(crate) fn parse_as(sql: &str, dialect: &dyn Dialect) -> Result<Parsed> {
         (Some(_), more) => {
             Err(Error::new(Kind::InvalidQuery, format!("{} statements where one is expected", more + 1)).hint("send them one by one"))
         }
+    }
+}
+
+/// Words that are functions without parentheses: the parser doesn't know those that have some.
+const BARE: [&str; 4] = ["current_user", "session_user", "current_catalog", "user"];
+
+/// `current_user` for `current_user()`.
+fn without_empty_calls(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let means_call = |at: usize| {
+        let is_word = matches!(&tokens[at].token, Token::Word(word) if word.quote_style.is_none() && BARE.iter().any(|bare| word.value.eq_ignore_ascii_case(bare)));
+        is_word && matches!(tokens.get(at + 1..at + 3), Some([left, right]) if left.token == Token::LParen && right.token == Token::RParen)
+    };
+    let calls: Vec<usize> = (0..tokens.len()).filter(|at| means_call(*at)).collect();
+    let is_kept = |at: usize| !calls.iter().any(|call| (call + 1..call + 3).contains(&at));
+    tokens.into_iter().enumerate().filter(|(at, _)| is_kept(*at)).map(|(_, token)| token).collect()
+}
+
+/// An expression, alone.
+pub(crate) fn expression(text: &str) -> Result<Expr> {
+    let unreadable = |error| Error::new(Kind::InvalidConfiguration, format!("`{text}` is no expression: {error}"));
+    let tokens = without_empty_calls(tokenize(text)?);
+    let mut parser = Parser::new(&GenericDialect {}).with_recursion_limit(NESTING).with_tokens_with_locations(tokens);
+    let expression = parser.parse_expr().map_err(unreadable)?;
+    match parser.peek_token().token {
+        Token::EOF => Ok(expression),
+        other => Err(Error::new(Kind::InvalidConfiguration, format!("`{other}` follows the expression `{expression}`"))),
     }
 }
 
@@ -276,6 +302,7 @@ mod tests {
         assert_eq!(parsed.statement.to_string(), "SELECT '?', $1 + $2");
         assert_eq!(parse("SELECT $2, $10")?.parameters, 10);
         assert!(parse("SELECT ?, $1").is_err());
+        assert_eq!(parse("SELECT current_user(), Session_User()")?.statement.to_string(), "SELECT current_user, Session_User");
         assert!(parse("SELECT $name").is_err());
         Ok(())
     }

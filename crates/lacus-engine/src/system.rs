@@ -9,21 +9,30 @@ use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use lacus_core::Result;
 
+use crate::access::{Access, QUERIES};
 use crate::activity::{Activity, Record};
 
 /// The names of these tables.
-pub(crate) const TABLES: [&str; 1] = ["queries"];
+pub(crate) const TABLES: [&str; 1] = [QUERIES];
+/// Those of this schema that a policy has to grant by name.
+pub(crate) const IS_GRANTED: [&str; 1] = ["audit"];
 
 /// The table of this name, as things are now.
-pub(crate) fn table(name: &str, activity: &Activity) -> Result<Option<Arc<dyn TableProvider>>> {
+pub(crate) fn table(name: &str, activity: &Activity, access: &Access, lake: &str) -> Result<Option<Arc<dyn TableProvider>>> {
     match name {
-        "queries" => Ok(Some(queries(&activity.records())?)),
+        QUERIES => {
+            let mut records = activity.records();
+            records.retain(|record| access.oversees(lake, &record.principal));
+            Ok(Some(queries(&records, access.is_bound())?))
+        }
         _ => Ok(None),
     }
 }
 
 /// One row a query: those that run, then those that ended, the last first.
-fn queries(records: &[Arc<Record>]) -> Result<Arc<dyn TableProvider>> {
+fn queries(records: &[Arc<Record>], is_bound: bool) -> Result<Arc<dyn TableProvider>> {
+    // How much was read of a table that is seen in part tells of the rest.
+    let is_told = |record: &Record| !(is_bound && record.scope.findings.is_restricted());
     let texts = |text: &dyn Fn(&Record) -> Option<String>| -> ArrayRef {
         Arc::new(records.iter().map(|record| text(record)).collect::<StringArray>())
     };
@@ -42,10 +51,10 @@ fn queries(records: &[Arc<Record>]) -> Result<Arc<dyn TableProvider>> {
         ("sql", texts(&|record| Some(record.text.clone()))),
         ("started", Arc::new(started.with_timezone("UTC")) as ArrayRef),
         ("seconds", floats(&|record| Some(record.elapsed().as_secs_f64()))),
-        ("progress", floats(&|record| record.progress()?.part())),
+        ("progress", floats(&|record| record.progress().filter(|_| is_told(record))?.part())),
         ("rows", counts(&|record| Some(record.rows.load(Ordering::Relaxed)))),
-        ("rows_read", counts(&|record| Some(record.progress()?.rows))),
-        ("bytes_read", counts(&|record| Some(record.scope.reads.bytes()))),
+        ("rows_read", counts(&|record| Some(record.progress().filter(|_| is_told(record))?.rows))),
+        ("bytes_read", counts(&|record| is_told(record).then(|| record.scope.reads.bytes()))),
         ("memory", counts(&|record| Some(record.memory.held() as u64))),
         ("memory_peak", counts(&|record| Some(record.memory.peak() as u64))),
         ("spilled", counts(&|record| Some(record.spilled()))),

@@ -19,7 +19,9 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use lacus_core::{Error, IfExists, Kind, Result, Rows, TableName, describe_field, fit_batch, fit_columns, nearest, with_text_length};
+use lacus_policy::Privilege;
 
+use crate::access;
 use crate::planner::Planner;
 use crate::statement::folded;
 
@@ -276,14 +278,33 @@ fn created(
         (false, true) => IfExists::Replace,
         (false, false) => IfExists::Fail,
     };
-    let place = planner.new_table(&create.name, temporary)?;
+    let place = planner.new_table(&create.name, temporary, create.or_replace)?;
     let is_declared = matches!(create.input.as_ref(), LogicalPlan::EmptyRelation(_));
     let strict = Some(strict).filter(|_| !is_declared);
     Ok((Write::Create { place, if_exists, unchecked, strict, notes }, vec![Part::written(create.input.as_ref().clone())]))
 }
 
+/// Refuses to write by what is seen of a table where that is not all of it: what is not seen would be lost.
+pub(crate) fn check_whole(target: &Arc<dyn TableProvider>, privilege: Privilege, name: &TableReference) -> Result<()> {
+    let is_whole = match privilege {
+        Privilege::Insert => !access::lacks_columns(target),
+        _ => !access::is_partial(target),
+    };
+    if is_whole {
+        return Ok(());
+    }
+    let refused = Error::new(Kind::PermissionDenied, format!("`{name}` can't be written by who sees only a part of it"));
+    Err(refused.hint("ask whoever keeps the policy of this lake for a rule without `filter`, `mask` and `hide`"))
+}
+
 fn changed(change: &DmlStatement, planner: &Planner<'_>) -> Result<(Write, Vec<Part>)> {
-    let place = planner.written_table(&change.table_name)?;
+    let privilege = match &change.op {
+        WriteOp::Insert(InsertOp::Append) => Privilege::Insert,
+        WriteOp::Update => Privilege::Update,
+        _ => Privilege::Delete,
+    };
+    let place = planner.written_table(&change.table_name, privilege)?;
+    check_whole(&source_as_provider(&change.target)?, privilege, &change.table_name)?;
     let input = change.input.as_ref();
     let rewrite = |counts, is_checked| -> Result<Write> {
         Ok(Write::Rewrite { place: place.clone(), seen: source_as_provider(&change.target)?, counts, is_checked })

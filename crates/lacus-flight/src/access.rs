@@ -9,7 +9,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use lacus_core::{Error, Kind, Principal, Result};
+use lacus_core::{Bearer, Error, Kind, Principal, Result, Tokens};
 use lacus_engine::Session;
 use lacus_storage::Secret;
 use sha2::{Digest, Sha256};
@@ -39,6 +39,26 @@ pub struct User {
 impl std::fmt::Debug for User {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("User").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Who may call a server. When nobody is named, whoever reaches it may.
+#[derive(Debug, Clone, Default)]
+pub struct Callers {
+    /// Users with passwords.
+    pub users: Vec<User>,
+    /// A token that stands for the owner of the lake.
+    pub token: Option<Secret>,
+    /// Whether who doesn't say who it is may call beside those.
+    pub anonymous: bool,
+    /// Who else says whom tokens stand for.
+    pub tokens: Vec<Arc<dyn Tokens>>,
+}
+
+impl Callers {
+    /// Whether nobody is named.
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.token.is_none() && self.tokens.is_empty()
     }
 }
 
@@ -82,6 +102,10 @@ pub(crate) struct Access {
     users: Arc<HashMap<String, String>>,
     /// A token that stands for the owner.
     token: Option<Secret>,
+    /// Whether who doesn't say who it is may call.
+    anonymous: bool,
+    /// Who else says whom tokens stand for.
+    others: Vec<Arc<dyn Tokens>>,
     /// Makes hashes of credentials useless to anyone who reads the memory of another process.
     salt: [u8; 16],
     known: Mutex<HashMap<[u8; 32], Instant>>,
@@ -103,11 +127,15 @@ fn refused(what: &str) -> Error {
 }
 
 impl Access {
-    pub(crate) fn new(users: Vec<User>, token: Option<Secret>) -> Self {
+    pub(crate) fn new(callers: Callers) -> Self {
+        let anonymous = callers.anonymous || callers.is_empty();
+        let Callers { users, token, tokens: others, .. } = callers;
         let users = users.into_iter().map(|user| (user.name, user.password)).collect();
         Self {
             users: Arc::new(users),
             token,
+            anonymous,
+            others,
             salt: rand::random(),
             known: Mutex::default(),
             tokens: Mutex::default(),
@@ -116,9 +144,19 @@ impl Access {
         }
     }
 
-    /// Whether whoever reaches the server is its owner.
+    /// Whether the server asks nobody who it is.
     fn is_open(&self) -> bool {
-        self.users.is_empty() && self.token.is_none()
+        self.users.is_empty() && self.token.is_none() && self.others.is_empty()
+    }
+
+    /// Whom a token stands for that is neither the owner's nor one of a handshake.
+    async fn of_others(&self, token: &str) -> Result<Option<Bearer>> {
+        for tokens in &self.others {
+            if let Some(bearer) = tokens.bearer(token).await? {
+                return Ok(Some(bearer));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether this is the token that stands for the owner.
@@ -134,19 +172,26 @@ impl Access {
     /// `Unauthenticated` when nobody proved who it is; what [`Sessions::of`] says.
     pub(crate) async fn caller(&self, headers: &MetadataMap, connection: Option<&Connection>) -> Result<Caller> {
         let named_by_header = headers.contains_key(crate::sessions::HEADER);
+        let mut expires = None;
         let principal = match authorization(headers) {
             Some(Authorization::Bearer(token)) => match self.of_token(token) {
                 Some((_, session)) if !named_by_header => return Ok(Caller { session, cookie: None }),
                 Some((principal, _)) => principal,
-                None if self.is_open() || self.is_owners(token) => Principal::owner(),
+                None if self.is_owners(token) => Principal::owner(),
+                None if self.is_open() => Principal::anonymous(),
+                None if let Some(bearer) = self.of_others(token).await? => {
+                    expires = bearer.expires;
+                    bearer.principal
+                }
                 None => return Err(refused("the token is unknown here, or has expired")),
             },
             Some(Authorization::Basic(credentials)) => self.of_credentials(&decoded(credentials)?).await?,
-            None if self.is_open() => Principal::owner(),
+            None if self.anonymous => Principal::anonymous(),
             None => return Err(refused("the call doesn't say who calls")),
         };
         let found = self.sessions.of(&principal, headers, connection)?;
-        Ok(Caller { session: found.session, cookie: found.cookie })
+        let session = found.session.until(expires);
+        Ok(Caller { session, cookie: found.cookie })
     }
 
     /// What a handshake gives: the caller, and the token to call by from now on. `payload` is what clients of old send instead of headers.
@@ -161,7 +206,7 @@ impl Access {
             (Some(Authorization::Bearer(_)), _) if !self.is_open() => return Err(refused("the token is unknown here, or has expired")),
             (Some(Authorization::Basic(credentials)), _) => self.of_credentials(&decoded(credentials)?).await?,
             (_, Some(credentials)) => self.of_credentials(&credentials).await?,
-            _ if self.is_open() => Principal::owner(),
+            _ if self.anonymous => Principal::anonymous(),
             _ => return Err(refused("the handshake doesn't say who calls")),
         };
         let token = format!("{:032x}", rand::random::<u128>());
@@ -194,8 +239,11 @@ impl Access {
 
     async fn of_credentials(&self, (name, password): &(String, String)) -> Result<Principal> {
         // Clients that can send nothing else send the token as a password.
-        if self.is_open() || self.is_owners(password) {
+        if self.is_owners(password) {
             return Ok(Principal::owner());
+        }
+        if self.is_open() {
+            return Ok(Principal::anonymous());
         }
         let mut digest = Sha256::new_with_prefix(self.salt);
         digest.update((name.len() as u64).to_be_bytes());
@@ -276,7 +324,7 @@ mod tests {
     async fn a_password_is_needed_and_a_token_stands_for_it() -> Result<()> {
         let user = User { name: "ada".to_owned(), password: hash_password("pass:word")? };
         check_hash(&user.password)?;
-        let access = Access::new(vec![user], None);
+        let access = Access::new(Callers { users: vec![user], ..Callers::default() });
         let kind = |refused: Result<Caller>| refused.map(|_| ()).map_err(|error| error.kind());
         assert_eq!(kind(access.caller(&MetadataMap::new(), None).await), Err(Kind::Unauthenticated));
         assert_eq!(kind(access.caller(&basic("ada", "wrong")?, None).await), Err(Kind::Unauthenticated));

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray, UInt8Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use lacus_core::Result;
-use lacus_engine::{Engine, MAIN};
+use lacus_engine::{Engine, MAIN, Session};
 
 /// How a row that others refer to is changed or deleted: nobody does that here, so nothing is done about it.
 const NO_ACTION: u8 = 3;
@@ -58,9 +58,10 @@ impl Named {
 }
 
 /// The columns of the primary key of a table.
-pub(crate) fn primary(engine: &Engine, asked: &Named) -> Result<RecordBatch> {
-    let spec = engine.dataset(&asked.table).filter(|_| asked.is(engine, &asked.table));
-    let columns = spec.map(|spec| spec.primary_key.clone()).unwrap_or_default();
+pub(crate) fn primary(engine: &Engine, session: &Session, asked: &Named) -> Result<RecordBatch> {
+    let spec = engine.dataset(&asked.table, session).filter(|_| asked.is(engine, &asked.table));
+    let key = spec.map(|spec| spec.primary_key.clone());
+    let columns = key.filter(|columns| !engine.hides_columns(&asked.table, columns, session)).unwrap_or_default();
     let rows = columns.len();
     let arrays = vec![
         same(engine.lake(), rows),
@@ -84,14 +85,21 @@ struct Pair {
 }
 
 /// The columns of foreign keys: of the table `from`, if it is given, that refer to the table `to`, if that is given.
-pub(crate) fn foreign(engine: &Engine, from: Option<&Named>, to: Option<&Named>) -> Result<RecordBatch> {
-    let datasets = engine.datasets();
+pub(crate) fn foreign(engine: &Engine, session: &Session, from: Option<&Named>, to: Option<&Named>) -> Result<RecordBatch> {
+    let datasets = engine.datasets(session);
     let fits = |asked: Option<&Named>, name: &str| asked.is_none_or(|asked| asked.is(engine, name));
     let mut pairs = Vec::new();
     for (table, spec) in datasets.iter().filter(|(name, _)| fits(from, name)) {
         for (key, foreign) in spec.foreign_keys.iter().filter(|(_, foreign)| fits(to, &foreign.references)) {
             let of_primary = || datasets.get(&foreign.references).map(|spec| spec.primary_key.clone()).unwrap_or_default();
             let referred = foreign.referenced.clone().unwrap_or_else(of_primary);
+            // A key is told of as a whole, or not at all.
+            let is_seen = datasets.contains_key(&foreign.references)
+                && !engine.hides_columns(table, &foreign.columns, session)
+                && !engine.hides_columns(&foreign.references, &referred, session);
+            if !is_seen {
+                continue;
+            }
             pairs.extend(foreign.columns.iter().zip(referred).zip(1..).map(|((column, referred_column), place)| Pair {
                 table: table.clone(),
                 column: column.clone(),

@@ -28,13 +28,12 @@ use futures::stream;
 use futures::{Stream, TryStreamExt};
 use lacus_core::{Error, Kind, Principal, Result};
 use lacus_engine::{Engine, Prepared, Query, Session, named_parameters};
-use lacus_storage::Secret;
 use prost::Message;
 use prost_types::Timestamp;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use crate::access::{Access, Caller, User};
+use crate::access::{Access, Caller, Callers};
 use crate::command::{check_transaction, command, no_substrait, no_transactions, unknown_command};
 use crate::handles::Handles;
 use crate::keys::Named;
@@ -127,13 +126,13 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(engine: Engine, users: Vec<User>, token: Option<Secret>) -> Result<Self> {
+    pub(crate) fn new(engine: Engine, callers: Callers) -> Result<Self> {
         let types = xdbc::types()?;
         let waiting = Handles::new("result", PLAN_LIFETIME, MOST_PLANS, MOST_PLAN_BYTES);
         let statements = Handles::new("prepared statement", PREPARED_LIFETIME, MOST_STATEMENTS, MOST_STATEMENT_BYTES);
         // They lie on disk, where each has its share.
         let spools = Handles::new("result", SPOOL_LIFETIME, MOST_SPOOLS, usize::MAX).refusing();
-        let access = Access::new(users, token);
+        let access = Access::new(callers);
         Ok(Self { engine, types, running: Running::default(), waiting, statements, spools, access })
     }
 
@@ -625,27 +624,27 @@ impl FlightSqlService for Service {
         metadata_info(&query, &keys::PRIMARY, request)
     }
 
-    async fn do_get_primary_keys(&self, query: CommandGetPrimaryKeys, _: Request<Ticket>) -> Answer<FlightStream> {
+    async fn do_get_primary_keys(&self, query: CommandGetPrimaryKeys, request: Request<Ticket>) -> Answer<FlightStream> {
         let asked = Named { catalog: query.catalog, schema: query.db_schema, table: query.table };
-        metadata_batch(keys::primary(&self.engine, &asked))
+        metadata_batch(keys::primary(&self.engine, &Self::session(&request)?, &asked))
     }
 
     async fn get_flight_info_exported_keys(&self, query: CommandGetExportedKeys, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
         metadata_info(&query, &keys::FOREIGN, request)
     }
 
-    async fn do_get_exported_keys(&self, query: CommandGetExportedKeys, _: Request<Ticket>) -> Answer<FlightStream> {
+    async fn do_get_exported_keys(&self, query: CommandGetExportedKeys, request: Request<Ticket>) -> Answer<FlightStream> {
         let asked = Named { catalog: query.catalog, schema: query.db_schema, table: query.table };
-        metadata_batch(keys::foreign(&self.engine, None, Some(&asked)))
+        metadata_batch(keys::foreign(&self.engine, &Self::session(&request)?, None, Some(&asked)))
     }
 
     async fn get_flight_info_imported_keys(&self, query: CommandGetImportedKeys, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
         metadata_info(&query, &keys::FOREIGN, request)
     }
 
-    async fn do_get_imported_keys(&self, query: CommandGetImportedKeys, _: Request<Ticket>) -> Answer<FlightStream> {
+    async fn do_get_imported_keys(&self, query: CommandGetImportedKeys, request: Request<Ticket>) -> Answer<FlightStream> {
         let asked = Named { catalog: query.catalog, schema: query.db_schema, table: query.table };
-        metadata_batch(keys::foreign(&self.engine, Some(&asked), None))
+        metadata_batch(keys::foreign(&self.engine, &Self::session(&request)?, Some(&asked), None))
     }
 
     async fn get_flight_info_cross_reference(
@@ -656,10 +655,10 @@ impl FlightSqlService for Service {
         metadata_info(&query, &keys::FOREIGN, request)
     }
 
-    async fn do_get_cross_reference(&self, query: CommandGetCrossReference, _: Request<Ticket>) -> Answer<FlightStream> {
+    async fn do_get_cross_reference(&self, query: CommandGetCrossReference, request: Request<Ticket>) -> Answer<FlightStream> {
         let to = Named { catalog: query.pk_catalog, schema: query.pk_db_schema, table: query.pk_table };
         let from = Named { catalog: query.fk_catalog, schema: query.fk_db_schema, table: query.fk_table };
-        metadata_batch(keys::foreign(&self.engine, Some(&from), Some(&to)))
+        metadata_batch(keys::foreign(&self.engine, &Self::session(&request)?, Some(&from), Some(&to)))
     }
 
     async fn do_action_begin_transaction(

@@ -120,7 +120,11 @@ async fn set_one(engine: &Engine, session: &Session, name: &str, value: Option<V
         ("catalog", None) => Ok(()),
         ("schema", Some(schema)) => engine.set_schema(&schema, session).await,
         ("schema", None) => engine.set_schema(lacus_engine::MAIN, session).await,
-        (name, text) => session.set(name.strip_prefix(PREFIX).unwrap_or(name), text.as_deref()),
+        (name, text) => {
+            let name = name.strip_prefix(PREFIX).unwrap_or(name);
+            engine.check_setting(name, session)?;
+            session.set(name, text.as_deref())
+        }
     }
 }
 

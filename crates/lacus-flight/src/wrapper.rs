@@ -17,13 +17,12 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use lacus_core::{Error, Kind, Result};
 use lacus_engine::Engine;
-use lacus_storage::Secret;
 use prost::Message;
 use tokio::time::Instant;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::access::{User, claimed};
+use crate::access::{Callers, claimed};
 use crate::command::{check_transaction, command};
 use crate::service::{CANCEL_FLIGHT_INFO, RENEW, Service};
 use crate::session_options;
@@ -45,12 +44,12 @@ pub struct LacusFlight {
     inner: Arc<Service>,
 }
 
-/// The gRPC service for `engine`, for a server to mount, on the tokio runtime that calls it. Without `users` or `token`, whoever can reach it is the owner of the lake.
+/// The gRPC service for `engine`, for a server to mount, on the tokio runtime that calls it.
 ///
 /// # Errors
 /// `Internal` when what the server says about itself can't be encoded.
-pub fn flight_service(engine: Engine, users: Vec<User>, token: Option<Secret>) -> Result<FlightServiceServer<LacusFlight>> {
-    let service = LacusFlight { inner: Arc::new(Service::new(engine, users, token)?) };
+pub fn flight_service(engine: Engine, callers: Callers) -> Result<FlightServiceServer<LacusFlight>> {
+    let service = LacusFlight { inner: Arc::new(Service::new(engine, callers)?) };
     let served = Arc::downgrade(&service.inner);
     tokio::spawn(async move {
         loop {

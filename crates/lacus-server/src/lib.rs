@@ -25,8 +25,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use lacus::{Engine, Error, Kind, Result, Secret};
-pub use lacus_flight::{User, check_hash, hash_password};
+use lacus::{Engine, Error, Kind, Result};
+pub use lacus_flight::{Callers, User, check_hash, hash_password};
 use tokio::net::TcpListener;
 use tonic_health::ServingStatus;
 
@@ -53,9 +53,8 @@ pub struct Listen {
     /// The PEM files of a certificate chain and of its key: the address is reached by TLS then. They are read again when they change.
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// Who may call; without any, whoever can reach the server is the owner of the lake.
-    pub users: Vec<User>,
-    /// A token that callers must bring, beside users or without any.
-    pub token: Option<Secret>,
+    /// Who may call.
+    pub callers: Callers,
     /// Listen beyond this machine without TLS or without knowing who calls: what travels can be read and changed on its way, and anyone
     /// reads the lake.
     pub insecure: bool,
@@ -69,8 +68,7 @@ pub struct Server {
     #[cfg(unix)]
     socket: Option<(tokio::net::UnixListener, SocketFile)>,
     tls: Option<Arc<Tls>>,
-    users: Vec<User>,
-    token: Option<Secret>,
+    callers: Callers,
     http: Option<TcpListener>,
     began: SystemTime,
 }
@@ -102,14 +100,14 @@ impl Server {
     /// `InvalidConfiguration` for what is no address, no certificate or no hash of a password, `Unavailable` when the port is taken.
     pub async fn listen(listen: Listen) -> Result<Self> {
         let began = SystemTime::now();
-        for user in &listen.users {
+        for user in &listen.callers.users {
             check_hash(&user.password).map_err(|error| error.with("user", &user.name))?;
         }
         let tls = match listen.certificate {
             Some((certificate, key)) => Some(Arc::new(Tls::new(certificate, key)?)),
             None => None,
         };
-        let safety = Safety { tls: tls.is_some(), users: !listen.users.is_empty() || listen.token.is_some(), insecure: listen.insecure };
+        let safety = Safety { tls: tls.is_some(), users: !listen.callers.is_empty(), insecure: listen.insecure };
         let listener = match &listen.address {
             Some(address) => Some(bind(address, "127.0.0.1:50051", "--listen", safety).await?),
             None => None,
@@ -117,15 +115,14 @@ impl Server {
         let address = listener.as_ref().map(local_address).transpose()?;
         #[cfg(unix)]
         let socket = listen.socket.map(bind_socket).transpose()?;
-        let (users, token) = (listen.users, listen.token);
+        let callers = listen.callers;
         Ok(Self {
             listener,
             address,
             #[cfg(unix)]
             socket,
             tls,
-            users,
-            token,
+            callers,
             http: None,
             began,
         })
@@ -208,7 +205,7 @@ impl Server {
             .http2_max_header_list_size(HEADERS)
             .max_concurrent_streams(STREAMS)
             .add_service(health)
-            .add_service(lacus_flight::flight_service(engine, self.users, self.token)?)
+            .add_service(lacus_flight::flight_service(engine, self.callers)?)
             .serve_with_incoming_shutdown(incoming, shutdown);
         let overdue = async move {
             // Without a shutdown there is no deadline for one.

@@ -106,7 +106,7 @@ async fn run() -> std::result::Result<f64, Box<dyn std::error::Error + Send + Sy
     check(&format, &memory, &Path::from("alps.grid"), &[expected]).await?;
     check_damaged(&format, &file, 300).await?;
 
-    let builder = Config::discover(&std::env::temp_dir())?.builder();
+    let builder = Config::discover(&std::env::temp_dir())?.builder()?;
     let stores = Arc::clone(builder.stores());
     stores.add(StoreSpec::new(StoreName::new("memory")?, StorePlace::Custom(memory)));
     let engine = builder.source(Arc::new(ArraySource::new(stores, vec![format]))).build()?;

@@ -12,7 +12,7 @@ use lacus::{Config, Place, Principal, StoreName, StoreSpec, TryStreamExt};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let builder = Config::discover(&std::env::current_dir()?)?.builder();
+    let builder = Config::discover(&std::env::current_dir()?)?.builder()?;
 
     let memory = InMemory::new();
     memory.put(&"runs/today.csv".into(), PutPayload::from_static(b"shot,te\n1,900\n2,1100\n")).await?;

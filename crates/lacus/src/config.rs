@@ -18,6 +18,7 @@ use std::sync::Arc;
 use lacus_audit::{Audit, WhenFull};
 use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Result, StoreName, nearest};
 use lacus_engine::{Engine, EngineBuilder, Limits};
+use lacus_policy::PolicyFile;
 use lacus_storage::{CacheSpec, StoreSpec, Stores, Unnamed};
 
 pub use written::{OptionDoc, reference};
@@ -52,10 +53,14 @@ pub struct Config {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// The socket in the file system that it listens on, too.
     pub socket: Option<PathBuf>,
+    /// Whether who doesn't say who it is may call beside them.
+    pub anonymous: bool,
     /// Its users by name, each with the hash of the password by Argon2id.
     pub users: Vec<(String, String)>,
     /// Where it is recorded who asks what, if it is, and what happens while that can't be.
     pub audit: Option<(PathBuf, WhenFull)>,
+    /// The file that says who may do what, if there is one.
+    pub policy: Option<PathBuf>,
     /// Where what is read of remote stores is kept, if it is.
     pub cache: Option<CacheSpec>,
     /// The address on which it tells of itself over HTTP.
@@ -111,7 +116,10 @@ impl Config {
     }
 
     /// A builder for the engine of this lake, to which a program can add its own.
-    pub fn builder(&self) -> EngineBuilder {
+    ///
+    /// # Errors
+    /// What is wrong with the policy.
+    pub fn builder(&self) -> Result<EngineBuilder> {
         let stores = Stores::new(&self.base, self.unnamed.clone(), self.stores.clone());
         let stores = Arc::new(stores.with_write_to(self.write_to.clone()).with_cache(self.cache.clone()));
         let limits = Limits { spill_directory: self.spill_directory(), ..self.limits.clone() };
@@ -131,8 +139,12 @@ impl Config {
             Some((file, full)) => builder.audit(Audit::new(file.clone(), *full)),
             None => builder,
         };
+        let builder = match &self.policy {
+            Some(file) => builder.policy(PolicyFile::open(file)?),
+            None => builder,
+        };
         let builder = crate::register_defaults(builder);
-        self.datasets.iter().fold(builder, |builder, (name, spec)| builder.dataset(name.clone(), spec.clone()))
+        Ok(self.datasets.iter().fold(builder, |builder, (name, spec)| builder.dataset(name.clone(), spec.clone())))
     }
 
     /// Where data may spill. Data often lies in folders that can't be written, and reading it must work: without a state folder of its
@@ -148,7 +160,7 @@ impl Config {
     /// # Errors
     /// As [`EngineBuilder::build`].
     pub fn engine(&self) -> Result<Engine> {
-        self.builder().build()
+        self.builder()?.build()
     }
 }
 

@@ -45,14 +45,15 @@ pub use defaults::{open, register_defaults};
 pub use futures::TryStreamExt;
 pub use lacus_audit::{Audit, Verified, WhenFull, verify};
 pub use lacus_core::{
-    ColumnSpec, DatasetName, DatasetSpec, Error, IfExists, IndexProgress, IndexStatus, Kind, Location, NOTICES_KEY, OptionValue, Principal,
-    ReferenceFiles, ReferenceForm, Result, Rows, Sink, Source, StoreName, TableInfo, TableName, Tables, WriteSpec, description_of, nearest,
-    notices_of, unit_of,
+    Bearer, Classification, ColumnSpec, DatasetName, DatasetSpec, Error, IfExists, IndexProgress, IndexStatus, Kind, Location, NOTICES_KEY,
+    OptionValue, Principal, PrincipalKind, ReferenceFiles, ReferenceForm, Result, Rows, Sink, Source, StoreName, TableInfo, TableName,
+    Tables, Tokens, WriteSpec, description_of, nearest, notices_of, unit_of,
 };
 pub use lacus_engine::{
-    Durations, Engine, EngineBuilder, Function, Ingest, LakeContent, LakeFile, Limits, Prepared, Progress, Query, QueryProgress, RULES,
-    ResultStream, Session, TableEntry, TableKind, Totals, named_parameters, runtime, split,
+    AccessReport, Decided, Durations, Engine, EngineBuilder, Function, Ingest, LakeContent, LakeFile, Limits, Prepared, Progress, Query,
+    QueryProgress, RULES, ResultStream, Session, TableEntry, TableKind, Totals, named_parameters, runtime, split,
 };
+pub use lacus_policy::{Policy, PolicyFile, Privilege, Rule};
 pub use lacus_storage::{
     AzureCredentials, AzureSpec, CacheSpec, CacheStatus, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Operation, Place,
     S3Spec, Secret, SftpSpec, StoreReads, StoreSpec, Stores, Unnamed, WebCredentials, WebSpec, masked,

@@ -377,8 +377,7 @@ fn check(root: &Path) -> TestResult<bool> {
 /// Prints what was counted; whether the failures are those that are known.
 fn report(counts: &Counts, is_part: bool) -> TestResult<bool> {
     let known = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../sql/corpus-failures.txt");
-    let known: BTreeMap<String, String> = std::fs::read_to_string(known)
-        .unwrap_or_default()
+    let known: BTreeMap<String, String> = std::fs::read_to_string(known)?
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .filter_map(|line| line.split_once(' ').map(|(place, reason)| (place.to_owned(), reason.trim().to_owned())))

@@ -12,7 +12,7 @@ pub(crate) async fn run(lake: Option<&Path>, arguments: AddArguments) -> Result<
     spec.description = arguments.description;
     let name = DatasetName::new(&arguments.name)?;
     if !arguments.offline {
-        let engine = config.builder().dataset(name, spec.clone()).build()?;
+        let engine = config.builder()?.dataset(name, spec.clone()).build()?;
         engine.check(&spec)?;
         engine.query(&format!("DESCRIBE \"{}\"", arguments.name), &[], &Principal::owner()).await?;
     }

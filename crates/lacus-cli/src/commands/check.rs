@@ -33,7 +33,7 @@ pub(crate) async fn run(lake: Option<&Path>, arguments: &CheckArguments) -> Resu
 /// Opens a dataset, and looks for columns that are described but not there.
 async fn open(engine: &Engine, name: &str, spec: &DatasetSpec) -> Result<()> {
     let owner = Principal::owner();
-    let Some(table) = engine.table(name) else { return Err(engine.unknown_table(name)) };
+    let Some(table) = engine.table(name, &owner) else { return Err(engine.unknown_table(name, &owner)) };
     let schema = engine.table_schema(&table, &owner).await?;
     if let Some(column) = spec.columns.keys().find(|column| schema.field_with_name(column).is_err()) {
         let error = Error::new(Kind::InvalidConfiguration, format!("`{column}` is described, but is no column")).with("dataset", name);

@@ -10,7 +10,7 @@ pub(crate) async fn run(lake: Option<&Path>, arguments: &DescribeArguments) -> R
     let engine = super::config(lake)?.engine()?;
     let sql = format!("DESCRIBE \"{}\"", arguments.table.replace('"', "\"\""));
     let query = engine.query(&sql, &[], &Principal::owner()).await?;
-    if let Some(spec) = engine.dataset(&arguments.table) {
+    if let Some(spec) = engine.dataset(&arguments.table, &Principal::owner()) {
         let lines = [
             ("location", Some(spec.location.to_string())),
             ("description", spec.description.clone()),

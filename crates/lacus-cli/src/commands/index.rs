@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use lacus::{Engine, Error, IndexStatus, Kind, ReferenceForm, Result};
+use lacus::{Engine, Error, IndexStatus, Kind, Principal, ReferenceForm, Result};
 
 use crate::arguments::{ExportArguments, IndexCommand};
 use crate::progress::FileProgress;
@@ -66,7 +66,7 @@ fn line(name: &str, status: &IndexStatus, built: bool) -> String {
 
 fn none(engine: &Engine, name: &str) -> Error {
     let error = Error::new(Kind::Unsupported, "this dataset has no index").with("dataset", name);
-    match engine.dataset(name) {
+    match engine.dataset(name, &Principal::owner()) {
         Some(_) => error.hint("datasets of arrays have one, in the state folder of a lake file"),
         None => error,
     }

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use lacus::{Config, Result, Secret};
-use lacus_server::{Following, Listen, LogFormat, Server, Traces, User, follow};
+use lacus_server::{Callers, Following, Listen, LogFormat, Server, Traces, User, follow};
 
 use crate::arguments::{LogForm, ServeArguments};
 use crate::terminal;
@@ -17,8 +17,12 @@ pub(crate) async fn run(lake: Option<&Path>, arguments: &ServeArguments) -> Resu
         address: wants_address.then(|| arguments.listen.clone().unwrap_or_else(|| config.listen.clone())),
         socket: socket.clone(),
         certificate: config.certificate.clone(),
-        users: config.users.iter().map(|(name, password)| User { name: name.clone(), password: password.clone() }).collect(),
-        token: token.clone(),
+        callers: Callers {
+            users: config.users.iter().map(|(name, password)| User { name: name.clone(), password: password.clone() }).collect(),
+            token: token.clone(),
+            anonymous: config.anonymous,
+            tokens: Vec::new(),
+        },
         insecure: arguments.insecure,
     };
     let mut server = Server::listen(listen).await?;

@@ -12,7 +12,8 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, future, stream};
-use lacus_core::{Error, IfExists, Kind, Result, Rows, fit_columns};
+use lacus_core::{Error, IfExists, Kind, Principal, Result, Rows, fit_columns};
+use lacus_policy::Privilege;
 use tracing::Instrument;
 
 use super::{Engine, Prepared};
@@ -25,7 +26,7 @@ use crate::query::{Deadline, Fallback, Query, Ready, RowsWork, Work};
 use crate::session::Scope;
 use crate::statement::{self, Own, Parsed};
 use crate::writes::{self, Part, Place, Unplanned, Write};
-use crate::{copy, ddl, describe, explain, repeated, session, summarize};
+use crate::{Decided, access, copy, ddl, describe, explain, repeated, session, summarize};
 
 /// What to do with the rows of an ingest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,17 @@ impl Ingest {
     fn if_exists(self) -> IfExists {
         if matches!(self, Self::Replace { .. }) { IfExists::Replace } else { IfExists::Fail }
     }
+}
+
+/// What a policy says of a statement.
+#[derive(Debug)]
+pub struct AccessReport {
+    /// What it decided, in the order in which it was asked.
+    pub decided: Vec<Decided>,
+    /// The plan, with what stands in the place of tables that are seen in part; none when it is refused.
+    pub plan: Option<String>,
+    /// What whoever asks is told, if it is refused.
+    pub refused: Option<Error>,
 }
 
 /// A statement as far as planning: what it reads is counted in its own scope.
@@ -139,10 +151,11 @@ impl Engine {
     }
 
     async fn query_once(&self, sql: &str, rows: &[Vec<ScalarValue>], session: &Session) -> Result<Query> {
-        let deadline = Deadline::after(self.shared.limits.deadline);
+        let deadline = Deadline::of(session, self.shared.limits.deadline);
         let memory = self.shared.memory.of_query(self.shared.limits.query_memory);
         let recorded = self.shared.activity.begin(sql, session, memory)?;
         let record = Arc::clone(&recorded.record);
+        record.scope.findings.hold(self.shared.policy.as_ref().map(|policy| policy.now()).as_deref());
         let planned = tokio::select! {
             planned = deadline.bound(self.query_before(sql, rows, session, deadline, &recorded)) => planned,
             killed = Arc::clone(&record).killed() => Err(killed),
@@ -186,12 +199,13 @@ impl Engine {
             Some(Own::Summarize(from)) => self.summary(&from, session, scope, &record.memory).await?,
             Some(Own::Kill(id)) => {
                 statement::check_parameters(0, first)?;
-                self.shared.activity.kill(&id, &record.principal)?;
+                let access = self.access(session, scope);
+                self.shared.activity.kill(&id, &record.principal, |of| access.oversees(self.lake(), of))?;
                 return Ok(done());
             }
             Some(Own::Refresh(name)) => {
                 statement::check_parameters(0, first)?;
-                self.refresh(&name).await?;
+                self.refresh(&name, &self.access(session, scope)).await?;
                 return Ok(done());
             }
         };
@@ -395,7 +409,7 @@ impl Engine {
     }
 
     pub(super) fn planner<'a>(&'a self, state: &'a SessionState, session: &'a Session) -> Planner<'a> {
-        Planner { state, catalog: &self.shared.catalog, session }
+        Planner::new(state, &self.shared.catalog, session)
     }
 
     /// The query that tells what the columns of `from` hold.
@@ -415,7 +429,11 @@ impl Engine {
         let parameters = parsed.parameters;
         let (mut statement, target) = copy::take(parsed.statement, &self.shared.sinks)?;
         let unplanned = Unplanned::take(&mut statement);
-        let state = session::query_state(&self.shared.base.now(), &Arc::new(self.shared.stores.now()), scope, memory, session)?;
+        let access = self.access(session, scope);
+        if let Some(target) = &target {
+            access.require_path(Privilege::Insert, &target.spec.location)?;
+        }
+        let state = session::query_state(&self.shared.base.now(), &Arc::new(self.shared.stores.now()), scope, memory, session, &access)?;
         let text = statement.to_string();
         let planner = self.planner(&state, session);
         let plan = planner.plan(statement).await?;
@@ -428,7 +446,7 @@ impl Engine {
                 Error::new(Kind::InvalidQuery, "a command can't have parameters: what it makes outlives them").hint("write the values out")
             );
         }
-        let plan = describe::rewrite(plan)?;
+        let plan = describe::rewrite(plan, &access)?;
         Ok(Planned { plans: vec![Part::written(plan)], state, text, is_command, keeping: target.map(Keeping::Copy) })
     }
 
@@ -438,7 +456,7 @@ impl Engine {
     /// As [`Engine::query`].
     pub async fn prepare(&self, sql: &str, session: impl Into<Session>) -> Result<Prepared> {
         let session = &session.into();
-        let deadline = Deadline::after(self.shared.limits.deadline);
+        let deadline = Deadline::of(session, self.shared.limits.deadline);
         let (scope, memory) = (Scope::default(), self.shared.memory.of_query(self.shared.limits.query_memory));
         self.reload(&scope.notices);
         let parsed = match statement::own(sql)? {
@@ -473,6 +491,54 @@ impl Engine {
         }
     }
 
+    /// What the policy says of a statement, without running it: what it decided on each table, and the plan that would run.
+    ///
+    /// # Errors
+    /// What is wrong with the statement but for what the policy refuses, which is part of the report.
+    pub async fn check_access(&self, sql: &str, session: impl Into<Session>) -> Result<AccessReport> {
+        let (session, scope) = (&session.into(), Scope::default());
+        let memory = self.shared.memory.of_query(self.shared.limits.query_memory);
+        let parsed = statement::parse_as(sql, session.dialect().as_ref())?;
+        let planning = async {
+            let Planned { plans, state, .. } = self.plan(parsed, session, &scope, &memory).await?;
+            let mut shown = String::new();
+            for part in plans {
+                let analyzed = analyzed(part.plan, &state)?;
+                shown.push_str(&access::rewritten(analyzed)?.display_indent().to_string());
+                shown.push('\n');
+            }
+            Ok::<_, Error>(shown)
+        };
+        let planned = Deadline::of(session, self.shared.limits.deadline).bound(planning).await;
+        let decided = scope.findings.decided();
+        let (plan, refused) = match planned {
+            Ok(plan) => (Some(plan), None),
+            Err(error) if scope.findings.refused().is_some() => (None, Some(error)),
+            Err(error) => return Err(error),
+        };
+        Ok(AccessReport { decided, plan, refused })
+    }
+
+    /// What is wrong with the policy where it meets the tables of the lake: filters and masks that can't be planned. It opens every table that
+    /// a rule shows in part.
+    ///
+    /// # Errors
+    /// As [`Engine::tables`].
+    pub async fn check_policy(&self) -> Result<Vec<Error>> {
+        let Some(policy) = self.shared.policy.as_ref().map(|policy| policy.now()) else { return Ok(Vec::new()) };
+        let owner = Session::from(&Principal::owner());
+        let (state, mut problems) = (self.state(&owner)?, Vec::new());
+        let planner = self.planner(&state, &owner);
+        for entry in self.tables(&owner).await? {
+            let resolved = TableReference::full(entry.catalog, entry.schema, entry.name).resolve("", "");
+            for rule in policy.rules().iter().filter(|rule| rule.restricts()) {
+                let checked = access::check_rule(rule, &resolved, &planner).await;
+                problems.extend(checked.err().map(|error| error.with("rule", &rule.name).with("table", &resolved)));
+            }
+        }
+        Ok(problems)
+    }
+
     /// Appends `rows` to the table `name`, or makes it of them, as `how` says; and gives their number. The columns are matched by name, and
     /// cast to those of the table; one that is not given is NULL.
     ///
@@ -482,18 +548,27 @@ impl Engine {
         let memory = self.shared.memory.of_query(self.shared.limits.query_memory);
         let recorded = self.shared.activity.begin(&format!("INGEST INTO {name}"), session, memory)?;
         recorded.record.reach(Stage::Running);
-        let ingested = self.ingest_rows(name, how, schema, rows, session).await;
+        let state = self.state_of(session, &recorded.record.scope)?;
+        let ingested = self.ingest_rows(name, how, schema, rows, session, &state).await;
         recorded.record.rows.store(ingested.as_ref().copied().unwrap_or_default(), Ordering::Relaxed);
-        recorded.record.scope.reads.name_table(self.planner(&self.state(session)?, session).resolve(name.clone()).to_string());
+        recorded.record.scope.reads.name_table(self.planner(&state, session).resolve(name.clone()).to_string());
         recorded.ended(ingested.as_ref().map(|_| ()));
         ingested
     }
 
-    async fn ingest_rows(&self, name: &TableReference, how: Ingest, schema: SchemaRef, rows: Rows<'_>, session: &Session) -> Result<u64> {
-        let state = self.state(session)?;
-        let planner = self.planner(&state, session);
-        let there = match planner.written_table(name) {
-            Ok(place) if how.may_add() => match planner.table(name.clone()).await {
+    async fn ingest_rows(
+        &self,
+        name: &TableReference,
+        how: Ingest,
+        schema: SchemaRef,
+        rows: Rows<'_>,
+        session: &Session,
+        state: &SessionState,
+    ) -> Result<u64> {
+        let planner = self.planner(state, session);
+        let appending = if how.may_add() { planner.written_table(name, Privilege::Insert) } else { Err(Error::new(Kind::NotFound, "")) };
+        let there = match appending {
+            Ok(place) => match planner.table(name.clone()).await {
                 Ok(table) => Some((place, table)),
                 Err(error) if error.kind() == Kind::NotFound => None,
                 Err(error) => return Err(error),
@@ -503,13 +578,18 @@ impl Engine {
         let counted = AtomicU64::new(0);
         match there {
             Some((place, table)) => {
+                writes::check_whole(&table, Privilege::Insert, name)?;
                 let rows = writes::by_name(rows, &schema, &table.schema(), name)?;
                 let columns = table.schema();
                 self.write(&Write::Append { place, columns: Arc::clone(&columns) }, columns, rows, (0, &counted), session).await
             }
-            None if how == Ingest::Append => Err(self.shared.catalog.unknown(&planner.resolve(name.clone())).await),
+            None if how == Ingest::Append => {
+                let resolved = planner.resolve(name.clone());
+                planner.require(Privilege::Insert, &resolved).await?;
+                Err(self.shared.catalog.unknown(&resolved, planner.access()?).await)
+            }
             None => {
-                let place = planner.new_table(name, how.is_temporary())?;
+                let place = planner.new_table(name, how.is_temporary(), how.if_exists() == IfExists::Replace)?;
                 if matches!(place, Place::Lake(_)) {
                     self.shared.catalog.place_for_tables()?.check_schema(&schema)?;
                 }

@@ -3,8 +3,9 @@
 use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use lacus_audit::WhenFull;
-use lacus_core::DatasetSpec;
+use lacus_core::{Classification, DatasetSpec};
 use lacus_storage::{
     AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Place, S3Spec, StoreSpec, WebCredentials, WebSpec,
     masked,
@@ -41,6 +42,9 @@ impl Display for Config {
             let full = if *full == WhenFull::Warn { "warn" } else { "refuse" };
             writeln!(formatter, "\n[audit]\nfile = {}\nfull = \"{full}\"", quoted(file.display().to_string()))?;
         }
+        if let Some(file) = &self.policy {
+            writeln!(formatter, "\n[policy]\nfile = {}", quoted(file.display().to_string()))?;
+        }
         if !self.rules_off.is_empty() {
             writeln!(formatter, "\n[optimizer]\noff = {:?}", self.rules_off)?;
         }
@@ -50,6 +54,9 @@ impl Display for Config {
             writeln!(formatter, "key = {}", quoted(key.display().to_string()))?;
         }
         self.socket.iter().try_for_each(|socket| writeln!(formatter, "socket = {}", quoted(socket.display().to_string())))?;
+        if self.anonymous {
+            writeln!(formatter, "anonymous = true")?;
+        }
         self.http.iter().try_for_each(|http| writeln!(formatter, "http = {http:?}"))?;
         self.otlp.iter().try_for_each(|otlp| writeln!(formatter, "otlp = {:?}", masked(otlp)))?;
         self.users.iter().try_for_each(|(name, _)| writeln!(formatter, "\n[user.{name}]\npassword = \"***\""))?;
@@ -187,6 +194,13 @@ fn write_dataset(formatter: &mut Formatter<'_>, spec: &DatasetSpec) -> fmt::Resu
     ];
     for (key, text) in texts {
         text.iter().try_for_each(|text| writeln!(formatter, "{key} = {}", quoted(text)))?;
+    }
+    if let Some(classification) = spec.classification {
+        writeln!(formatter, "classification = \"{}\"", classification.word())?;
+        if let Classification::Embargoed(until) = classification {
+            let until: DateTime<Utc> = until.into();
+            writeln!(formatter, "embargo_until = \"{}\"", until.to_rfc3339_opts(SecondsFormat::Secs, true))?;
+        }
     }
     if let Some(partitions) = &spec.partitions {
         writeln!(formatter, "partitions = {partitions:?}")?;

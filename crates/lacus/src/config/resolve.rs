@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use chrono::{DateTime, NaiveDate};
 use lacus_audit::WhenFull;
-use lacus_core::{ColumnSpec, DatasetName, DatasetSpec, Error, ForeignKey, Kind, Location, OptionValue, Result, StoreName, nearest};
+use lacus_core::{
+    Classification, ColumnSpec, DatasetName, DatasetSpec, Error, ForeignKey, Kind, Location, OptionValue, Result, StoreName, nearest,
+};
 use lacus_engine::Limits;
 use lacus_storage::{CacheSpec, StoreSpec};
 
@@ -39,9 +43,11 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         limits: limits(&written.limits, environment)?,
         rules_off: written.optimizer.off,
         audit: audit(&written.audit, &base, environment)?,
+        policy: expand(&written.policy.file, "policy.file")?.map(|file| base.join(file)),
         listen: expand(&written.serve.listen, "serve.listen")?.unwrap_or_else(|| LISTEN.to_owned()),
         certificate: certificate(&written.serve, &base, environment)?,
         socket: expand(&written.serve.socket, "serve.socket")?.map(|socket| base.join(socket)),
+        anonymous: written.serve.anonymous.unwrap_or(false),
         users: users(&written.user, environment)?,
         http: expand(&written.serve.http, "serve.http")?,
         otlp: expand(&written.serve.otlp, "serve.otlp")?,
@@ -191,6 +197,7 @@ fn dataset(name: &str, section: &DatasetSection, stores: &[StoreSpec], environme
     spec.license.clone_from(&section.license);
     spec.doi.clone_from(&section.doi);
     spec.contact.clone_from(&section.contact);
+    spec.classification = classification(section, &key)?;
     let column = |(name, column): (&String, &super::written::ColumnSection)| {
         (name.clone(), ColumnSpec { description: column.description.clone(), unit: column.unit.clone() })
     };
@@ -202,6 +209,36 @@ fn dataset(name: &str, section: &DatasetSection, stores: &[StoreSpec], environme
     };
     spec.foreign_keys = section.foreign_keys.iter().map(foreign).collect::<Result<BTreeMap<_, _>>>()?;
     Ok((dataset_name, spec))
+}
+
+/// How far a dataset may be given to others.
+fn classification(section: &DatasetSection, key: &dyn Fn(&str) -> String) -> Result<Option<Classification>> {
+    let wrong = |what: &str, message: String| Error::new(Kind::InvalidConfiguration, message).with("key", key(what));
+    let until = section.embargo_until.as_deref().map(|text| {
+        let day = text.parse::<NaiveDate>().ok().and_then(|day| day.and_hms_opt(0, 0, 0)).map(|instant| instant.and_utc());
+        let instant = day.or_else(|| DateTime::parse_from_rfc3339(text).ok().map(|instant| instant.to_utc()));
+        instant.map(SystemTime::from).ok_or_else(|| {
+            wrong("embargo_until", format!("`{text}` is no instant")).hint("write a day, 2027-03-01, or an instant, 2027-03-01T12:00:00Z")
+        })
+    });
+    match (section.classification.as_deref(), until.transpose()?) {
+        (Some("embargoed"), Some(until)) => Ok(Some(Classification::Embargoed(until))),
+        (Some("embargoed"), None) => {
+            Err(wrong("classification", "an embargo has no end".to_owned())
+                .hint("write `embargo_until`, or the classification `controlled`"))
+        }
+        (_, Some(_)) => {
+            Err(wrong("embargo_until", "only what is `embargoed` has an end of it".to_owned())
+                .hint("write `classification = \"embargoed\"`"))
+        }
+        (Some("open"), None) => Ok(Some(Classification::Open)),
+        (Some("controlled"), None) => Ok(Some(Classification::Controlled)),
+        (Some(other), None) => {
+            let error = wrong("classification", format!("`{other}` is no classification"));
+            Err(error.hint(format!("there are {}", Classification::WORDS.join(", "))))
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 fn foreign_key(written: &super::written::ForeignKeySection) -> Result<ForeignKey> {

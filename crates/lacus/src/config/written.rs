@@ -88,6 +88,14 @@ section! {
 }
 
 section! {
+    /// Who may do what.
+    PolicySection in "[policy]" {
+        /// The file of rules: `docs/access.md` says what it holds. Everybody but the owner may do what it allows, and nothing else. It is read again when it changes. Without it whoever may call may do everything.
+        file: Option<String> = "none",
+    }
+}
+
+section! {
     /// How queries are planned.
     OptimizerSection in "[optimizer]" {
         /// Rules of the optimizer to switch off: `semi_join_below`, `keys_into_aggregate`, `shared_subplans`, `join_order`, `build_side`, `conjuncts`.
@@ -100,6 +108,8 @@ section! {
     ServeSection in "[serve]" {
         /// The address on which `lacus serve` listens. Beyond this machine only with `certificate` and a `[user.NAME]`.
         listen: Option<String> = "`127.0.0.1:50051`",
+        /// Whether who doesn't say who it is may call beside users, as the principal `anonymous`. Where nobody is named, whoever reaches the server is it.
+        anonymous: Option<bool> = "`false`",
         /// The file of a certificate chain, in PEM: the address is reached by TLS then. It is read again when it changes.
         certificate: Option<String> = "none",
         /// The file of the key of the certificate, in PEM.
@@ -176,6 +186,10 @@ section! {
         doi: Option<String> = "none",
         /// Whom to ask.
         contact: Option<String> = "none",
+        /// How far it may be given to others: `open`, `embargoed` or `controlled`. A policy allows what is not open by name alone.
+        classification: Option<String> = "none",
+        /// The instant at which what is embargoed becomes open: `2027-03-01`, or `2027-03-01T12:00:00Z`.
+        embargo_until: Option<String> = "none; needed with `embargoed`",
         /// What single columns mean: `[dataset.NAME.columns.COLUMN]`.
         columns: BTreeMap<String, ColumnSection> = "none",
         /// The columns whose values together are of one row alone, told to tools that ask. Nobody checks it.
@@ -222,6 +236,7 @@ pub(crate) struct LakeFile {
     pub(crate) lake: LakeSection,
     pub(crate) limits: LimitsSection,
     pub(crate) audit: AuditSection,
+    pub(crate) policy: PolicySection,
     pub(crate) cache: CacheSection,
     pub(crate) optimizer: OptimizerSection,
     pub(crate) serve: ServeSection,
@@ -240,6 +255,7 @@ pub fn reference() -> impl Iterator<Item = &'static OptionDoc> {
         ForeignKeySection::OPTIONS,
         LimitsSection::OPTIONS,
         AuditSection::OPTIONS,
+        PolicySection::OPTIONS,
         CacheSection::OPTIONS,
         OptimizerSection::OPTIONS,
         ServeSection::OPTIONS,

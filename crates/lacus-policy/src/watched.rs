@@ -1,0 +1,80 @@
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use lacus_core::{Error, Kind, Result};
+
+use crate::Policy;
+
+/// A policy file, which takes effect when it is edited. One that can't be used then changes nothing: the rules before it go on to hold.
+#[derive(Debug)]
+pub struct PolicyFile {
+    file: PathBuf,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    stamp: Option<Stamp>,
+    policy: Arc<Policy>,
+    failed: Option<Error>,
+}
+
+/// What changes when a file does.
+type Stamp = (SystemTime, u64, u64, i64);
+
+impl PolicyFile {
+    /// Reads a policy file.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none; else as [`Policy::parse`].
+    pub fn open(file: impl Into<PathBuf>) -> Result<Self> {
+        let file = file.into();
+        let stamp = stamp(&file);
+        let policy = Arc::new(load(&file)?);
+        Ok(Self { file, seen: Mutex::new(Seen { stamp, policy, failed: None }) })
+    }
+
+    /// The policy as it is now.
+    pub fn now(&self) -> Arc<Policy> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = stamp(&self.file);
+        if now != seen.stamp {
+            seen.stamp = now;
+            match load(&self.file) {
+                Ok(policy) => {
+                    tracing::info!(version = policy.version(), "the policy changed");
+                    (seen.policy, seen.failed) = (Arc::new(policy), None);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the policy was changed, and can't be used; the rules before hold on");
+                    seen.failed = Some(error);
+                }
+            }
+        }
+        Arc::clone(&seen.policy)
+    }
+
+    /// Why the file as it is now can't be used, so that the rules before it hold.
+    pub fn failed(&self) -> Option<Error> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).failed.clone()
+    }
+}
+
+fn load(file: &Path) -> Result<Policy> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Error::new(Kind::NotFound, format!("the policy can't be read: {error}")).with("file", file.display()))?;
+    Policy::parse(&text).map_err(|error| error.with("file", file.display()))
+}
+
+fn stamp(file: &Path) -> Option<Stamp> {
+    let metadata = std::fs::metadata(file).ok()?;
+    #[cfg(unix)]
+    let identity = {
+        use std::os::unix::fs::MetadataExt;
+        (metadata.ino(), metadata.ctime_nsec())
+    };
+    #[cfg(not(unix))]
+    let identity = (0, 0);
+    Some((metadata.modified().ok()?, metadata.len(), identity.0, identity.1))
+}

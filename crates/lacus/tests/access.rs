@@ -1,0 +1,181 @@
+//! The access matrix: principals x tables x doors x ways of asking. What a principal is answered about a table that it sees in part is what
+//! the owner is answered about a table that holds no more than that part; nothing that is hidden stands in any answer, error or plan.
+
+#[path = "access/doors.rs"]
+mod doors;
+#[path = "access/lake.rs"]
+mod lake;
+#[path = "access/rights.rs"]
+mod rights;
+
+use std::collections::HashMap;
+
+use doors::{Answer, Door, Doors};
+use lacus::Engine;
+use lake::{HIDDEN, Lake, TABLES, Table};
+
+type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Ways of asking about `{t}`: all tables have the columns `id`, `name` and `v`.
+const WAYS: [&str; 40] = [
+    "SELECT * FROM {t} ORDER BY id",
+    "SELECT id, v FROM {t} ORDER BY id",
+    "SELECT name FROM {t} ORDER BY name NULLS LAST, id",
+    "SELECT count(*) FROM {t}",
+    "SELECT count(v), count(name) FROM {t}",
+    "SELECT min(id), max(id), min(v), max(v), min(name), max(name) FROM {t}",
+    "SELECT sum(v), avg(v), stddev(v) FROM {t}",
+    "SELECT name, count(*) FROM {t} GROUP BY name ORDER BY name NULLS LAST",
+    "SELECT approx_distinct(name) FROM {t}",
+    "SELECT array_agg(name ORDER BY id) FROM {t}",
+    "SELECT string_agg(name, ',' ORDER BY id) FROM {t}",
+    "SELECT a.id, b.name FROM {t} a JOIN {t} b ON a.id = b.id ORDER BY a.id",
+    "SELECT p.id, t.v FROM plain p LEFT JOIN {t} t ON p.id = t.id ORDER BY p.id",
+    "SELECT id FROM plain WHERE id IN (SELECT id FROM {t}) ORDER BY id",
+    "SELECT id FROM plain WHERE id NOT IN (SELECT id FROM {t}) ORDER BY id",
+    "SELECT id FROM plain p WHERE EXISTS (SELECT 1 FROM {t} t WHERE t.id = p.id) ORDER BY id",
+    "SELECT (SELECT max(v) FROM {t}) AS most",
+    "WITH c AS (SELECT * FROM {t}) SELECT c.id, d.id FROM c JOIN c d ON c.id = d.id + 1 ORDER BY c.id",
+    "SELECT id FROM {t} UNION ALL SELECT id FROM plain ORDER BY id",
+    "SELECT id FROM {t} EXCEPT SELECT id FROM plain ORDER BY id",
+    "SELECT id, row_number() OVER (ORDER BY id) AS n, lag(v) OVER (ORDER BY id) AS before FROM {t} ORDER BY id",
+    "SELECT id, sum(v) OVER () AS total FROM {t} ORDER BY id",
+    "SELECT * FROM {t} WHERE v > 900000000 ORDER BY id",
+    "SELECT count(*) FROM {t} WHERE v > 900000000",
+    "SELECT count(*) FROM {t} WHERE name LIKE 'SECRET%'",
+    "SELECT count(*) FROM {t} WHERE id > 100",
+    "SELECT count(*) FROM {t} WHERE id IN (1, 2, 101, 102)",
+    "SELECT id FROM {t} WHERE 1 / (v - 987654321) > 0 ORDER BY id",
+    "SELECT id FROM {t} WHERE CAST(name AS BIGINT) = 1 ORDER BY id",
+    "SELECT CAST(name AS BIGINT) FROM {t}",
+    "SELECT id FROM {t} WHERE CASE WHEN v = 987654321 THEN 1 / (v - v) = 1 ELSE true END ORDER BY id",
+    "SELECT id FROM {t} ORDER BY v DESC, id LIMIT 1",
+    "SELECT DISTINCT name FROM {t} ORDER BY name NULLS LAST",
+    "SELECT id FROM {t} WHERE name = 'SECRET-other' OR v = 987654321 ORDER BY id",
+    "SELECT 'x' FROM {t} LIMIT 2",
+    "SELECT * FROM (SELECT id, v FROM {t} WHERE v IS NOT NULL) ORDER BY id",
+    "DESCRIBE {t}",
+    "SHOW COLUMNS FROM {t}",
+    "SUMMARIZE {t}",
+    "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = '{t}' ORDER BY ordinal_position",
+];
+
+/// Ways of asking of which the text of the answer is of no interest, but that it tells nothing.
+const EXPLAINS: [&str; 6] = [
+    "EXPLAIN SELECT * FROM {t} WHERE v > 900000000",
+    "EXPLAIN VERBOSE SELECT count(*), max(v) FROM {t}",
+    "EXPLAIN ANALYZE SELECT * FROM {t} WHERE v > 900000000",
+    "EXPLAIN ANALYZE SELECT count(*) FROM {t} WHERE name = 'SECRET-other'",
+    "EXPLAIN FORMAT TREE SELECT id FROM {t}",
+    "SELECT sql, error, rows_read, bytes_read FROM system.queries WHERE \"user\" = 'owner'",
+];
+
+#[derive(Default)]
+struct Matrix {
+    cases: usize,
+    leaks: Vec<String>,
+    /// What the owner was answered.
+    wanted: HashMap<(Door, String), Answer>,
+}
+
+impl Matrix {
+    async fn of_owner(&mut self, doors: &Doors, door: Door, question: String) -> Answer {
+        let key = (door, question);
+        if let Some(known) = self.wanted.get(&key) {
+            return known.clone();
+        }
+        let answer = doors.ask(door, "owner", &key.1).await;
+        self.wanted.insert(key, answer.clone());
+        answer
+    }
+
+    fn look(&mut self, case: &str, answer: &Answer) {
+        self.cases += 1;
+        // The text of the question may stand in an answer.
+        let told = case.split_once(": ").map_or_else(|| answer.text(), |(_, question)| answer.text().replace(question, ""));
+        // Operators see the phone numbers of `lessened`.
+        let is_shown =
+            |hidden: &str| case.contains(hidden) || (case.starts_with("bob") && case.contains("lessened") && hidden.starts_with("555"));
+        for hidden in HIDDEN {
+            if told.contains(hidden) && !is_shown(hidden) {
+                self.leaks.push(format!("{case}: `{hidden}` stands in {told}"));
+            }
+        }
+    }
+
+    fn same(&mut self, case: &str, answer: &Answer, wanted: &Answer) {
+        self.look(case, answer);
+        if answer != wanted {
+            self.leaks.push(format!("{case}:\n{}\nin the place of\n{}", answer.text(), wanted.text()));
+        }
+    }
+
+    fn wanted(&mut self, case: &str, answer: &Answer, is_wanted: impl FnOnce(&str) -> bool) {
+        self.look(case, answer);
+        if !matches!(answer, Answer::Refused(_, text) if is_wanted(text)) {
+            self.leaks.push(format!("{case}: {}", answer.text()));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_told_that_is_not_granted() -> TestResult {
+    let lake = Lake::new()?;
+    let engine = lake.engine()?;
+    assert_eq!(engine.check_policy().await?.iter().map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
+    let doors = Doors::open(&lake).await?;
+    let mut matrix = Matrix::default();
+    for principal in ["ada", "bob", "anonymous"] {
+        for door in Door::ALL {
+            for table in &TABLES {
+                ways(&mut matrix, &engine, &doors, principal, door, table).await?;
+            }
+        }
+    }
+    let checked = rights::check(&mut matrix, &lake, &engine, &doors).await;
+    for leak in &matrix.leaks {
+        println!("leak: {leak}\n");
+    }
+    println!("access matrix: {} cases, {} leaks", matrix.cases, matrix.leaks.len());
+    checked?;
+    assert!(matrix.cases >= 500 && matrix.leaks.is_empty());
+    Ok(())
+}
+
+/// One table, asked in all ways.
+async fn ways(matrix: &mut Matrix, engine: &Engine, doors: &Doors, principal: &str, door: Door, table: &Table) -> TestResult {
+    let name = table.name;
+    let seen = table.seen_by(principal);
+    if let Some((rule, _)) = seen
+        && door == Door::Embedded
+    {
+        let report = engine.check_access(&format!("SELECT * FROM {name}"), &lake::principal(principal)).await?;
+        matrix.cases += 1;
+        if report.decided.iter().all(|decided| decided.rule.as_deref() != Some(rule)) {
+            matrix.leaks.push(format!("{principal} reads {name} not by the rule `{rule}`, but by {:?}", report.decided));
+        }
+    }
+    for way in WAYS {
+        let question = way.replace("{t}", name);
+        let case = format!("{principal} by {door:?}: {question}");
+        let answer = doors.ask(door, principal, &question).await;
+        match seen {
+            // What is seen of it is in a table of its own, which the owner asks in the same way.
+            Some((_, as_table)) => {
+                let wanted = matrix.of_owner(doors, door, way.replace("{t}", as_table)).await;
+                matrix.same(&case, &answer.about(name), &wanted.about(as_table));
+            }
+            None if way.contains("information_schema") => {
+                let wanted = matrix.of_owner(doors, door, way.replace("{t}", "nosuch")).await;
+                matrix.same(&case, &answer, &wanted);
+            }
+            None => matrix.wanted(&case, &answer, |text| text.contains(&format!("no table `{name}`"))),
+        }
+    }
+    // Who oversees queries reads the texts of others.
+    for way in EXPLAINS.iter().filter(|way| principal != "bob" || !way.contains("system.queries")) {
+        let question = way.replace("{t}", name);
+        matrix.look(&format!("{principal} by {door:?}: {question}"), &doors.ask(door, principal, &question).await);
+    }
+    Ok(())
+}
