@@ -11,7 +11,7 @@ TOP_LEVEL = {"crates", "python", "sql", "testdata", "benches", "docs", ".ci", ".
 # Arrows point down only: a crate may use those of lower levels, and within a level those listed first.
 LEVELS = [
     ["lacus-core"],
-    ["lacus-audit", "lacus-policy", "lacus-storage", "lacus-files", "lacus-array", "lacus-engine", "lacus-remote"],
+    ["lacus-audit", "lacus-policy", "lacus-identity", "lacus-storage", "lacus-files", "lacus-array", "lacus-engine", "lacus-remote"],
     ["lacus-formats", "lacus-functions", "lacus-tables", "lacus-flight"],
     ["lacus", "lacus-server"],
     ["lacus-cli", "lacus-python", "lacus-benches", "lacus-fuzz"],

@@ -44,6 +44,9 @@ pub(crate) enum Command {
     /// Check what is recorded of who asked what
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Give out keys by which programs and people call a server, and take them back
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Check the file of rules that says who may do what
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -73,6 +76,34 @@ pub(crate) enum CacheCommand {
     Status,
     /// Remove all of it
     Clear,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a key, and print it: it is kept nowhere
+    Create {
+        /// On whose behalf its calls run
+        user: String,
+        /// A group that the user is in; may be given more than once
+        #[arg(long = "group", value_name = "GROUP")]
+        groups: Vec<String>,
+        /// What it is for, as the rules of the policy name it; may be given more than once [default: all that the user may do]
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// For how long it is good: `90d`, `12h` [default: until it is taken back]
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+        /// Who holds it, in words
+        #[arg(long)]
+        note: Option<String>,
+    },
+    /// List the keys, without their secrets
+    List,
+    /// Take a key back: its next call is refused
+    Revoke {
+        /// The id, as `lacus keys list` shows it
+        id: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -60,6 +60,7 @@ async fn run(arguments: Arguments) -> lacus::Result<()> {
         Command::Index(index) => commands::index::run(lake, &index).await,
         Command::Cache(cache) => commands::cache::run(lake, cache),
         Command::Audit(audit) => commands::audit::run(lake, audit),
+        Command::Keys(keys) => commands::keys::run(lake, keys),
         Command::Policy(policy) => commands::policy::run(lake, policy).await,
         Command::Doctor(doctor) => commands::doctor::run(lake, &doctor).await,
         Command::HashPassword => commands::hash_password::run(),

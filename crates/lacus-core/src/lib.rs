@@ -31,6 +31,7 @@ mod references;
 mod sink;
 mod source;
 mod spec;
+mod stamp;
 mod tables;
 mod types;
 
@@ -48,5 +49,6 @@ pub use references::{ReferenceFiles, ReferenceForm};
 pub use sink::{Rows, Sink, WriteSpec};
 pub use source::{IndexProgress, IndexStatus, Source, TableInfo};
 pub use spec::{ColumnSpec, DatasetSpec, ForeignKey, OptionValue};
+pub use stamp::FileStamp;
 pub use tables::{IfExists, TableName, Tables};
 pub use types::{wider_field, wider_type};

@@ -23,6 +23,8 @@ struct Inner {
     groups: BTreeSet<String>,
     scopes: BTreeSet<String>,
     claims: BTreeMap<String, String>,
+    /// Whether its scopes are all that it may use.
+    is_limited: bool,
 }
 
 /// How much is known of a principal.
@@ -38,8 +40,8 @@ pub enum PrincipalKind {
 
 impl Principal {
     fn new(kind: PrincipalKind, name: &str) -> Self {
-        let (groups, scopes, claims) = Default::default();
-        Self { inner: Arc::new(Inner { kind, name: name.to_owned(), groups, scopes, claims }) }
+        let (groups, scopes, claims, is_limited) = Default::default();
+        Self { inner: Arc::new(Inner { kind, name: name.to_owned(), groups, scopes, claims, is_limited }) }
     }
 
     /// The person who holds the process: embedded use, the command line, a server that only this machine can reach.
@@ -69,6 +71,12 @@ impl Principal {
         self.changed(|inner| inner.scopes = scopes.into_iter().collect())
     }
 
+    /// The same by a token that is for `scopes` alone: what its user and the groups of it may do, it may not.
+    #[must_use]
+    pub fn limited_to(self, scopes: impl IntoIterator<Item = String>) -> Self {
+        self.with_scopes(scopes).changed(|inner| inner.is_limited = true)
+    }
+
     /// The same with what else its token says of it.
     #[must_use]
     pub fn with_claims(self, claims: impl IntoIterator<Item = (String, String)>) -> Self {
@@ -88,6 +96,11 @@ impl Principal {
     /// Whether it is who holds the process.
     pub fn is_owner(&self) -> bool {
         self.inner.kind == PrincipalKind::Owner
+    }
+
+    /// Whether it may do what its scopes allow, and not what its name and its groups do.
+    pub fn is_limited(&self) -> bool {
+        self.inner.is_limited
     }
 
     /// The name, for records and handles.

@@ -9,6 +9,7 @@ use futures::{FutureExt, StreamExt, stream};
 use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Location, Result, Source, TableName, Tables, nearest};
 
 use crate::access::{Access, Asked};
+use crate::activity::Activity;
 use crate::client::TEMPORARY;
 use crate::information_schema::INFORMATION_SCHEMA;
 use crate::settings::{MAIN, SYSTEM};
@@ -396,7 +397,9 @@ impl Catalog {
                 description: table.description,
             }));
         }
-        let system = self.sources.iter().flat_map(|source| source.system_tables()).chain(&system::TABLES);
+        let records = session.config().get_extension::<Activity>().is_some_and(|activity| activity.audit().is_some());
+        let audit = records.then_some(&system::AUDIT);
+        let system = self.sources.iter().flat_map(|source| source.system_tables()).chain(&system::TABLES).chain(audit);
         all.extend(system.map(|name| entry(SYSTEM.to_owned(), (*name).to_owned(), TableKind::System)));
         Ok(access.seen(self, all))
     }

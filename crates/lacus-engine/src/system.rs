@@ -1,12 +1,22 @@
 //! The tables of the schema `system` that are about the engine itself.
 
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 
 use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::json::ReaderBuilder;
 use datafusion::catalog::TableProvider;
+use datafusion::catalog::streaming::StreamingTable;
 use datafusion::datasource::MemTable;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
+use datafusion::physical_plan::streaming::PartitionStream;
 use lacus_core::Result;
 
 use crate::access::{Access, QUERIES};
@@ -15,7 +25,11 @@ use crate::activity::{Activity, Record};
 /// The names of these tables.
 pub(crate) const TABLES: [&str; 1] = [QUERIES];
 /// Those of this schema that a policy has to grant by name.
-pub(crate) const IS_GRANTED: [&str; 1] = ["audit"];
+pub(crate) const IS_GRANTED: [&str; 1] = [AUDIT];
+/// The table of what is recorded of who asked what, where it is.
+pub(crate) const AUDIT: &str = "audit";
+/// How many records are read at once.
+const RECORDS: usize = 1024;
 
 /// The table of this name, as things are now.
 pub(crate) fn table(name: &str, activity: &Activity, access: &Access, lake: &str) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -25,7 +39,69 @@ pub(crate) fn table(name: &str, activity: &Activity, access: &Access, lake: &str
             records.retain(|record| access.oversees(lake, &record.principal));
             Ok(Some(queries(&records, access.is_bound())?))
         }
+        AUDIT => activity.audit().map(|audit| audited(audit.file())).transpose(),
         _ => Ok(None),
+    }
+}
+
+/// The records of a file, read while they are asked for.
+fn audited(file: &Path) -> Result<Arc<dyn TableProvider>> {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let number = |name: &str| Field::new(name, DataType::UInt64, true);
+    let schema = Arc::new(Schema::new(vec![
+        number("number"),
+        Field::new("time", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+        text("event"),
+        text("user"),
+        text("door"),
+        text("query"),
+        text("sql"),
+        text("fingerprint"),
+        Field::new_list("tables", Field::new_list_field(DataType::Utf8, true), true),
+        number("files_read"),
+        text("files_hash"),
+        number("rows"),
+        number("bytes_read"),
+        Field::new("seconds", DataType::Float64, true),
+        text("outcome"),
+        text("error"),
+        text("denied"),
+        text("policy"),
+        text("hash"),
+    ]));
+    let records = Arc::new(Records { file: file.to_owned(), schema: Arc::clone(&schema) });
+    Ok(Arc::new(StreamingTable::try_new(schema, vec![records])?))
+}
+
+/// A file of records.
+#[derive(Debug)]
+struct Records {
+    file: PathBuf,
+    schema: SchemaRef,
+}
+
+impl PartitionStream for Records {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let mut builder = RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.schema), 2);
+        let (file, schema, sender) = (self.file.clone(), Arc::clone(&self.schema), builder.tx());
+        builder.spawn_blocking(move || {
+            let opened = match File::open(&file) {
+                // Nothing was recorded yet.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                opened => opened?,
+            };
+            for batch in ReaderBuilder::new(schema).with_batch_size(RECORDS).build(BufReader::new(opened))? {
+                if sender.blocking_send(batch.map_err(DataFusionError::from)).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        builder.build()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use argon2::password_hash::{PasswordHash, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -93,6 +93,8 @@ pub fn check_hash(hash: &str) -> Result<()> {
 /// A token that was given.
 struct Token {
     principal: Principal,
+    /// The token of others that was brought for it: it is good for as long as that is.
+    proof: Option<Secret>,
     session: Session,
     used: Instant,
 }
@@ -112,6 +114,19 @@ pub(crate) struct Access {
     tokens: Mutex<HashMap<String, Token>>,
     looking: Semaphore,
     pub(crate) sessions: Sessions,
+}
+
+/// Who was proven to call, and until when.
+struct Proven {
+    principal: Principal,
+    expires: Option<SystemTime>,
+    proof: Option<Secret>,
+}
+
+impl From<Principal> for Proven {
+    fn from(principal: Principal) -> Self {
+        Self { principal, expires: None, proof: None }
+    }
 }
 
 /// The caller of one call, which stands in its extensions.
@@ -174,9 +189,12 @@ impl Access {
         let named_by_header = headers.contains_key(crate::sessions::HEADER);
         let mut expires = None;
         let principal = match authorization(headers) {
-            Some(Authorization::Bearer(token)) => match self.of_token(token) {
+            Some(Authorization::Bearer(token)) => match self.of_token(token).await? {
                 Some((_, session)) if !named_by_header => return Ok(Caller { session, cookie: None }),
-                Some((principal, _)) => principal,
+                Some((principal, session)) => {
+                    expires = session.expires();
+                    principal
+                }
                 None if self.is_owners(token) => Principal::owner(),
                 None if self.is_open() => Principal::anonymous(),
                 None if let Some(bearer) = self.of_others(token).await? => {
@@ -185,7 +203,13 @@ impl Access {
                 }
                 None => return Err(refused("the token is unknown here, or has expired")),
             },
-            Some(Authorization::Basic(credentials)) => self.of_credentials(&decoded(credentials)?).await?,
+            Some(Authorization::Basic(credentials)) => {
+                let proven = self.of_credentials(&decoded(credentials)?).await?;
+                expires = proven.expires;
+                proven.principal
+            }
+            // Nobody else can open the socket; where users are named, they are asked for there, too.
+            None if self.is_open() && connection.is_some_and(Connection::is_owners) => Principal::owner(),
             None if self.anonymous => Principal::anonymous(),
             None => return Err(refused("the call doesn't say who calls")),
         };
@@ -199,14 +223,15 @@ impl Access {
     /// # Errors
     /// As [`Access::caller`].
     pub(crate) async fn handshake(&self, headers: &MetadataMap, payload: Option<(String, String)>) -> Result<String> {
-        let principal = match (authorization(headers), payload) {
+        let proven = match (authorization(headers), payload) {
             // Who has a token may ask whether it is good.
-            (Some(Authorization::Bearer(token)), _) if self.of_token(token).is_some() => return Ok(token.to_owned()),
-            (Some(Authorization::Bearer(token)), _) if self.is_owners(token) => Principal::owner(),
+            (Some(Authorization::Bearer(token)), _) if self.of_token(token).await?.is_some() => return Ok(token.to_owned()),
+            (Some(Authorization::Bearer(token)), _) if self.is_owners(token) => Principal::owner().into(),
+            (Some(Authorization::Bearer(token)), _) if self.of_others(token).await?.is_some() => return Ok(token.to_owned()),
             (Some(Authorization::Bearer(_)), _) if !self.is_open() => return Err(refused("the token is unknown here, or has expired")),
             (Some(Authorization::Basic(credentials)), _) => self.of_credentials(&decoded(credentials)?).await?,
             (_, Some(credentials)) => self.of_credentials(&credentials).await?,
-            _ if self.anonymous => Principal::anonymous(),
+            _ if self.anonymous => Principal::anonymous().into(),
             _ => return Err(refused("the handshake doesn't say who calls")),
         };
         let token = format!("{:032x}", rand::random::<u128>());
@@ -214,7 +239,8 @@ impl Access {
         let mut tokens = held(&self.tokens);
         tokens.retain(|_, token| now.duration_since(token.used) < TOKEN_LIFETIME);
         make_room(&mut tokens, MOST_TOKENS, |token| token.used);
-        tokens.insert(token.clone(), Token { session: Session::through(DOOR, &principal, true), principal, used: now });
+        let Proven { principal, proof, .. } = proven;
+        tokens.insert(token.clone(), Token { session: Session::through(DOOR, &principal, true), principal, proof, used: now });
         Ok(token)
     }
 
@@ -229,22 +255,40 @@ impl Access {
         self.sessions.close(session.principal(), headers, connection);
     }
 
-    fn of_token(&self, token: &str) -> Option<(Principal, Session)> {
-        let now = Instant::now();
-        let mut tokens = held(&self.tokens);
-        let known = tokens.get_mut(token).filter(|token| now.duration_since(token.used) < TOKEN_LIFETIME)?;
-        known.used = now;
-        Some((known.principal.clone(), known.session.clone()))
+    /// Whom a token of a handshake stands for.
+    async fn of_token(&self, token: &str) -> Result<Option<(Principal, Session)>> {
+        let (principal, session, proof) = {
+            let now = Instant::now();
+            let mut tokens = held(&self.tokens);
+            let Some(known) = tokens.get_mut(token).filter(|token| now.duration_since(token.used) < TOKEN_LIFETIME) else {
+                return Ok(None);
+            };
+            known.used = now;
+            (known.principal.clone(), known.session.clone(), known.proof.clone())
+        };
+        let Some(proof) = proof else { return Ok(Some((principal, session))) };
+        match self.of_others(proof.reveal()).await? {
+            Some(bearer) if bearer.principal == principal => Ok(Some((principal, session.until(bearer.expires)))),
+            _ => Err(refused("what the token stands for has changed")),
+        }
     }
 
-    async fn of_credentials(&self, (name, password): &(String, String)) -> Result<Principal> {
-        // Clients that can send nothing else send the token as a password.
+    async fn of_credentials(&self, credentials: &(String, String)) -> Result<Proven> {
+        // Clients that can send nothing else send a token as a password.
+        let (_, password) = credentials;
         if self.is_owners(password) {
-            return Ok(Principal::owner());
+            return Ok(Principal::owner().into());
         }
         if self.is_open() {
-            return Ok(Principal::anonymous());
+            return Ok(Principal::anonymous().into());
         }
+        if let Some(Bearer { principal, expires }) = self.of_others(password).await? {
+            return Ok(Proven { principal, expires, proof: Some(Secret::new(password.clone())) });
+        }
+        self.of_password(credentials).await.map(Proven::from)
+    }
+
+    async fn of_password(&self, (name, password): &(String, String)) -> Result<Principal> {
         let mut digest = Sha256::new_with_prefix(self.salt);
         digest.update((name.len() as u64).to_be_bytes());
         digest.update(name.as_bytes());

@@ -28,7 +28,10 @@ const MOST: usize = 10_000;
 
 /// One connection, and the session of each principal that calls by it. It stands in the extensions of every call.
 #[derive(Debug, Clone, Default)]
-pub struct Connection(Arc<Mutex<HashMap<Principal, Named>>>);
+pub struct Connection {
+    sessions: Arc<Mutex<HashMap<Principal, Named>>>,
+    is_owners: bool,
+}
 
 /// A session and the name by which cookies know it.
 #[derive(Debug, Clone)]
@@ -38,8 +41,17 @@ struct Named {
 }
 
 impl Connection {
+    /// A connection that only the owner of the process can have made.
+    pub fn of_owner() -> Self {
+        Self { is_owners: true, ..Self::default() }
+    }
+
+    pub(crate) fn is_owners(&self) -> bool {
+        self.is_owners
+    }
+
     fn held(&self) -> MutexGuard<'_, HashMap<Principal, Named>> {
-        held(&self.0)
+        held(&self.sessions)
     }
 
     fn session(&self, principal: &Principal) -> Named {

@@ -95,8 +95,10 @@ impl Rule {
             Whom::Users => principal.kind() != PrincipalKind::Anonymous,
             Whom::Anonymous => principal.kind() == PrincipalKind::Anonymous,
             // Nobody gets a right by calling itself so.
-            Whom::User(pattern) => principal.kind() != PrincipalKind::Anonymous && pattern.is_match(principal.name()),
-            Whom::Group(pattern) => groups.iter().any(|group| pattern.is_match(group)),
+            Whom::User(pattern) => {
+                principal.kind() != PrincipalKind::Anonymous && !principal.is_limited() && pattern.is_match(principal.name())
+            }
+            Whom::Group(pattern) => !principal.is_limited() && groups.iter().any(|group| pattern.is_match(group)),
             Whom::Scope(pattern) => principal.scopes().any(|scope| pattern.is_match(scope)),
         })
     }

@@ -1,8 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
-use lacus_core::{Error, Kind, Result};
+use lacus_core::{Error, FileStamp, Kind, Result};
 
 use crate::Policy;
 
@@ -15,13 +14,10 @@ pub struct PolicyFile {
 
 #[derive(Debug)]
 struct Seen {
-    stamp: Option<Stamp>,
+    stamp: Option<FileStamp>,
     policy: Arc<Policy>,
     failed: Option<Error>,
 }
-
-/// What changes when a file does.
-type Stamp = (SystemTime, u64, u64, i64);
 
 impl PolicyFile {
     /// Reads a policy file.
@@ -30,7 +26,7 @@ impl PolicyFile {
     /// `NotFound` when there is none; else as [`Policy::parse`].
     pub fn open(file: impl Into<PathBuf>) -> Result<Self> {
         let file = file.into();
-        let stamp = stamp(&file);
+        let stamp = FileStamp::of(&file);
         let policy = Arc::new(load(&file)?);
         Ok(Self { file, seen: Mutex::new(Seen { stamp, policy, failed: None }) })
     }
@@ -38,7 +34,7 @@ impl PolicyFile {
     /// The policy as it is now.
     pub fn now(&self) -> Arc<Policy> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = stamp(&self.file);
+        let now = FileStamp::of(&self.file);
         if now != seen.stamp {
             seen.stamp = now;
             match load(&self.file) {
@@ -65,16 +61,4 @@ fn load(file: &Path) -> Result<Policy> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Error::new(Kind::NotFound, format!("the policy can't be read: {error}")).with("file", file.display()))?;
     Policy::parse(&text).map_err(|error| error.with("file", file.display()))
-}
-
-fn stamp(file: &Path) -> Option<Stamp> {
-    let metadata = std::fs::metadata(file).ok()?;
-    #[cfg(unix)]
-    let identity = {
-        use std::os::unix::fs::MetadataExt;
-        (metadata.ino(), metadata.ctime_nsec())
-    };
-    #[cfg(not(unix))]
-    let identity = (0, 0);
-    Some((metadata.modified().ok()?, metadata.len(), identity.0, identity.1))
 }

@@ -113,7 +113,11 @@ enum Socket {
 
 impl Incoming {
     fn new(socket: Socket) -> Self {
-        Self { socket, connection: Connection::default() }
+        #[cfg(unix)]
+        let connection = if matches!(socket, Socket::Unix(_)) { Connection::of_owner() } else { Connection::default() };
+        #[cfg(not(unix))]
+        let connection = Connection::default();
+        Self { socket, connection }
     }
 
     fn socket(self: Pin<&mut Self>) -> Pin<&mut (dyn Both + Unpin)> {

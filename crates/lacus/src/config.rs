@@ -21,6 +21,7 @@ use lacus_engine::{Engine, EngineBuilder, Limits};
 use lacus_policy::PolicyFile;
 use lacus_storage::{CacheSpec, StoreSpec, Stores, Unnamed};
 
+pub use values::duration;
 pub use written::{OptionDoc, reference};
 
 /// The name of a lake file.
@@ -53,6 +54,8 @@ pub struct Config {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// The socket in the file system that it listens on, too.
     pub socket: Option<PathBuf>,
+    /// The file of keys that were given out, if there is one.
+    pub keys: Option<PathBuf>,
     /// Whether who doesn't say who it is may call beside them.
     pub anonymous: bool,
     /// Its users by name, each with the hash of the password by Argon2id.

@@ -33,7 +33,7 @@ mod defaults;
 /// One option of the lake file, as the reference documents it.
 pub use config::OptionDoc;
 /// The configuration of a lake, resolved from its file and the environment.
-pub use config::{Config, FILE_NAME, reference};
+pub use config::{Config, FILE_NAME, duration, reference};
 /// DataFusion, in the version that the engine is built on: table providers and functions of your own are its traits.
 pub use datafusion;
 /// Arrow, in the version that the engine speaks.

@@ -12,8 +12,10 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, future, stream};
+use lacus_audit::Event;
 use lacus_core::{Error, IfExists, Kind, Principal, Result, Rows, fit_columns};
 use lacus_policy::Privilege;
+use lacus_storage::masked;
 use tracing::Instrument;
 
 use super::{Engine, Prepared};
@@ -455,17 +457,37 @@ impl Engine {
     /// # Errors
     /// As [`Engine::query`].
     pub async fn prepare(&self, sql: &str, session: impl Into<Session>) -> Result<Prepared> {
-        let session = &session.into();
+        let (session, scope) = (&session.into(), Scope::default());
+        let prepared = self.prepared(sql, session, &scope).await;
+        // What is refused here never becomes a query.
+        if let (Err(error), Some(denied), Some(audit)) = (&prepared, scope.findings.refused(), self.shared.activity.audit()) {
+            audit.record(Event {
+                event: "prepare",
+                user: session.principal().name().to_owned(),
+                door: session.door(),
+                sql: Some(masked(sql)),
+                fingerprint: Some(statement::fingerprint(sql)),
+                outcome: "denied".to_owned(),
+                error: Some(masked(&error.to_string())),
+                denied: Some(denied),
+                policy: scope.findings.version(),
+                ..Event::default()
+            });
+        }
+        prepared
+    }
+
+    async fn prepared(&self, sql: &str, session: &Session, scope: &Scope) -> Result<Prepared> {
         let deadline = Deadline::of(session, self.shared.limits.deadline);
-        let (scope, memory) = (Scope::default(), self.shared.memory.of_query(self.shared.limits.query_memory));
+        let memory = self.shared.memory.of_query(self.shared.limits.query_memory);
         self.reload(&scope.notices);
         let parsed = match statement::own(sql)? {
             None => statement::parse_as(sql, session.dialect().as_ref())?,
-            Some(Own::Summarize(from)) => deadline.bound(self.summary(&from, session, &scope, &memory)).await?,
+            Some(Own::Summarize(from)) => deadline.bound(self.summary(&from, session, scope, &memory)).await?,
             Some(Own::Kill(_) | Own::Refresh(_)) => return Ok(Prepared::update(Vec::new())),
         };
         let count = parsed.parameters;
-        let Planned { plans, is_command, keeping, state, .. } = deadline.bound(self.plan(parsed, session, &scope, &memory)).await?;
+        let Planned { plans, is_command, keeping, state, .. } = deadline.bound(self.plan(parsed, session, scope, &memory)).await?;
         let mut types = HashMap::new();
         for part in &plans {
             types.extend(part.plan.get_parameter_types()?.into_iter().filter(|(_, data_type)| data_type.is_some()));

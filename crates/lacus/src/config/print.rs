@@ -54,6 +54,7 @@ impl Display for Config {
             writeln!(formatter, "key = {}", quoted(key.display().to_string()))?;
         }
         self.socket.iter().try_for_each(|socket| writeln!(formatter, "socket = {}", quoted(socket.display().to_string())))?;
+        self.keys.iter().try_for_each(|keys| writeln!(formatter, "keys = {}", quoted(keys.display().to_string())))?;
         if self.anonymous {
             writeln!(formatter, "anonymous = true")?;
         }

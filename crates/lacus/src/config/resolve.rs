@@ -47,6 +47,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         listen: expand(&written.serve.listen, "serve.listen")?.unwrap_or_else(|| LISTEN.to_owned()),
         certificate: certificate(&written.serve, &base, environment)?,
         socket: expand(&written.serve.socket, "serve.socket")?.map(|socket| base.join(socket)),
+        keys: expand(&written.serve.keys, "serve.keys")?.map(|keys| base.join(keys)),
         anonymous: written.serve.anonymous.unwrap_or(false),
         users: users(&written.user, environment)?,
         http: expand(&written.serve.http, "serve.http")?,

@@ -53,8 +53,11 @@ pub(crate) fn memory(text: &str, key: &str) -> Result<usize> {
     usize::try_from(bytes).ok().filter(|bytes| *bytes > 0).ok_or_else(|| wrong(text, key, "a size above zero"))
 }
 
-/// Reads `500ms`, `90s`, `10m`, `2h`.
-pub(crate) fn duration(text: &str, key: &str) -> Result<Duration> {
+/// Reads a duration: `500ms`, `90s`, `10m`, `2h`, `30d`.
+///
+/// # Errors
+/// `InvalidConfiguration` that names `key`.
+pub fn duration(text: &str, key: &str) -> Result<Duration> {
     let wanted = "a duration such as `90s`, `10m` or `2h`";
     let (number, unit) = number(text).ok_or_else(|| wrong(text, key, wanted))?;
     let seconds = match unit {

@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
 
-use lacus_core::{Error, Result};
+use lacus_core::{Error, FileStamp, Result};
 use lacus_engine::{LakeContent, LakeFile};
 
 use crate::Config;
@@ -18,21 +17,21 @@ pub(crate) struct Watched {
 
 #[derive(Debug)]
 struct Seen {
-    stamp: Option<(SystemTime, u64)>,
+    stamp: Option<FileStamp>,
     /// Why what was seen can't be used.
     failed: Option<Error>,
 }
 
 impl Watched {
     pub(crate) fn new(file: &Path) -> Self {
-        Self { file: file.to_owned(), seen: Mutex::new(Seen { stamp: stamp(file), failed: None }) }
+        Self { file: file.to_owned(), seen: Mutex::new(Seen { stamp: FileStamp::of(file), failed: None }) }
     }
 }
 
 impl LakeFile for Watched {
     fn changed(&self) -> Result<Option<LakeContent>> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = stamp(&self.file);
+        let now = FileStamp::of(&self.file);
         if now == seen.stamp {
             return seen.failed.clone().map_or(Ok(None), Err);
         }
@@ -48,9 +47,4 @@ impl LakeFile for Watched {
             }
         }
     }
-}
-
-fn stamp(file: &Path) -> Option<(SystemTime, u64)> {
-    let metadata = std::fs::metadata(file).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
 }

@@ -110,6 +110,8 @@ section! {
         listen: Option<String> = "`127.0.0.1:50051`",
         /// Whether who doesn't say who it is may call beside users, as the principal `anonymous`. Where nobody is named, whoever reaches the server is it.
         anonymous: Option<bool> = "`false`",
+        /// The file of keys that `lacus keys` gives out. It is read again when it changes.
+        keys: Option<String> = "none",
         /// The file of a certificate chain, in PEM: the address is reached by TLS then. It is read again when it changes.
         certificate: Option<String> = "none",
         /// The file of the key of the certificate, in PEM.
