@@ -225,7 +225,7 @@ def test_logs_of_text_and_of_nothing(serve: Callable[..., Served], cli: Callable
     for server in (served, silent, warned):
         server.stop()
     ended = [line for line in served.log.read_text().splitlines() if "query ended" in line]
-    assert len(ended) == 1 and re.search(r" INFO lacus_engine::activity: query ended query_id=[0-9a-f]{32} user=owner .*outcome=finished ", ended[0])
+    assert len(ended) == 1 and re.search(r" INFO lacus_engine::activity: query ended query_id=[0-9a-f]{32} user=anonymous .*outcome=finished ", ended[0])
     assert silent.log.read_text() == ""
     (only,) = warned.log.read_text().splitlines()
     assert " WARN " in only and re.search("query_id=[0-9a-f]{32}", only)
@@ -333,7 +333,7 @@ def test_traces_follow_their_caller(serve: Callable[..., Served], collector: Col
     (query,), (plan,), (scan,) = spans["query"], spans["plan"], spans["scan"]
     assert query.parent_span_id == parent and plan.parent_span_id == scan.parent_span_id == query.span_id
     said = attributes(query)
-    assert (said["query_id"], said["user"], said["outcome"], said["rows"]) == (recorded["id"], "owner", "finished", 1)
+    assert (said["query_id"], said["user"], said["outcome"], said["rows"]) == (recorded["id"], "anonymous", "finished", 1)
     assert (attributes(scan)["table"], attributes(scan)["files"]) == ("runs", 2)
     # The driver also asks for the schema alone, which is no query, but done for the caller.
     requests = [request for request in spans["store request"] if request.parent_span_id != parent]
