@@ -25,7 +25,7 @@ use crate::client::TEMPORARY;
 use crate::information_schema::INFORMATION_SCHEMA;
 use crate::settings::SYSTEM;
 
-pub(crate) use secured::{Secured, Unreadable, is_partial, lacks_columns, rewritten};
+pub(crate) use secured::{RestrictedExec, Secured, Unreadable, is_partial, lacks_columns, rewritten};
 
 /// The table about queries. Everybody sees it, with one's own.
 pub(crate) const QUERIES: &str = "queries";
@@ -107,6 +107,8 @@ pub(crate) struct Access {
     policy: Option<Arc<PolicyFile>>,
     stores: Arc<Stores>,
     findings: Arc<Findings>,
+    /// The access of whoever asks, for views in the plans of a policy: they see as whoever asks.
+    asking: Option<Arc<Self>>,
     /// Whether its plans are looked at.
     is_checked: bool,
     /// The tables that came through here, each kept so that its address stays its own.
@@ -126,11 +128,20 @@ impl Access {
         let granted = now.as_ref().filter(|_| !principal.is_owner()).map(|policy| policy.of(principal));
         findings.hold(now.as_deref());
         let (is_checked, policy) = (granted.is_some(), policy.cloned());
-        Arc::new(Self { principal: principal.clone(), granted, policy, stores, findings, is_checked, opened: Mutex::default() })
+        Arc::new(Self {
+            principal: principal.clone(),
+            granted,
+            policy,
+            stores,
+            findings,
+            asking: None,
+            is_checked,
+            opened: Mutex::default(),
+        })
     }
 
     /// The access of whoever wrote the policy: what its filters and masks read.
-    fn of_policy(&self) -> Arc<Self> {
+    fn of_policy(self: &Arc<Self>) -> Arc<Self> {
         let (stores, findings) = (Arc::clone(&self.stores), Arc::new(Findings::default()));
         Arc::new(Self {
             principal: self.principal.clone(),
@@ -138,6 +149,7 @@ impl Access {
             policy: None,
             stores,
             findings,
+            asking: Some(Arc::clone(self)),
             is_checked: true,
             opened: Mutex::default(),
         })
@@ -243,7 +255,13 @@ impl Access {
     pub(crate) fn require_path(&self, privilege: Privilege, location: &Location) -> Result<()> {
         let Some(granted) = &self.granted else { return Ok(()) };
         let place = self.place(location);
-        let decision = granted.on_path(privilege, &|rule| place.as_ref().is_some_and(|place| self.covers(rule, place)));
+        let covers = |rule: &str| place.as_ref().is_some_and(|place| self.covers(rule, place));
+        // What is denied may lie below what is asked for by its folder, or by a glob.
+        let holds = |rule: &str| {
+            let of_rule = Location::parse(rule).ok().and_then(|location| self.place(&location));
+            place.as_ref().zip(of_rule).is_some_and(|(place, of_rule)| of_rule.prefix_matches(place))
+        };
+        let decision = granted.on_path(privilege, &covers, &holds);
         self.findings.note(privilege, location.to_string(), &decision);
         match decision.is_allowed() {
             true => Ok(()),
@@ -363,7 +381,8 @@ impl Access {
             self.findings.note(Privilege::Select, scan.table_name.to_string(), &decision);
             return Err(unreadable.refused());
         }
-        match held(&self.opened).contains_key(&address(&table)) {
+        let is_opened = |access: &Self| held(&access.opened).contains_key(&address(&table));
+        match is_opened(self) || self.asking.as_deref().is_some_and(is_opened) {
             true => Ok(()),
             false => Err(Error::new(Kind::Internal, format!("nobody decided on `{}`, which the plan reads", scan.table_name))),
         }

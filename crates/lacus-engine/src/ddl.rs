@@ -168,6 +168,9 @@ async fn drop_schema(drop: &DropCatalogSchema, planner: &Planner<'_>) -> Result<
             Error::new(Kind::InvalidQuery, format!("the schema `{name}` holds views")).hint("drop them first, or DROP SCHEMA ... CASCADE")
         );
     }
+    if drop.cascade {
+        check_contents(name, catalog, access).await?;
+    }
     let dropped = match catalog.written() {
         Some(written) => written.drop_schema(name, drop.cascade).await?,
         None => false,
@@ -182,6 +185,25 @@ async fn drop_schema(drop: &DropCatalogSchema, planner: &Planner<'_>) -> Result<
         true => Ok(()),
         false => Err(Error::new(Kind::NotFound, format!("no schema `{name}`"))),
     }
+}
+
+/// Refuses to drop a schema with what the principal may not drop in it.
+async fn check_contents(schema: &str, catalog: &Catalog, access: &Access) -> Result<()> {
+    let tables = match catalog.written() {
+        Some(written) => written.tables().await?,
+        None => Vec::new(),
+    };
+    let tables = tables.into_iter().filter(|table| table.schema == schema).map(|table| table.table);
+    let views = catalog.views_of_schemas().into_keys().filter(|(of, _)| of == schema).map(|(_, view)| view);
+    for name in tables.chain(views) {
+        let resolved = TableReference::full(catalog.lake.as_str(), schema, name).resolve("", "");
+        // Which one it is may be nothing to know.
+        access.require(Privilege::Drop, &catalog.asked(&resolved)).map_err(|_| {
+            Error::new(Kind::PermissionDenied, format!("the schema `{schema}` holds what you may not drop"))
+                .hint("ask whoever keeps the policy of this lake")
+        })?;
+    }
+    Ok(())
 }
 
 async fn drop_table(name: &TableReference, if_exists: bool, planner: &Planner<'_>) -> Result<()> {

@@ -176,9 +176,15 @@ impl<'a> Planner<'a> {
     }
 
     /// A planner for what the policy reads: as whoever wrote it, with the table that it is about.
-    pub(crate) fn of_policy(&self, access: &Arc<Access>, given: (ResolvedTableReference, Arc<dyn TableProvider>)) -> Planner<'_> {
+    /// Names mean what they mean in `session`, which is none that whoever asks can change.
+    pub(crate) fn of_policy<'b>(
+        &'b self,
+        session: &'b Session,
+        access: &Arc<Access>,
+        given: (ResolvedTableReference, Arc<dyn TableProvider>),
+    ) -> Planner<'b> {
         let (access, given) = (Some(Arc::clone(access)), Some(given));
-        Planner { state: self.state, catalog: self.catalog, session: self.session, access, given }
+        Planner { state: self.state, catalog: self.catalog, session, access, given }
     }
 
     fn plan_at(&self, mut statement: Statement, depth: usize) -> BoxFuture<'_, Result<LogicalPlan>> {
@@ -321,7 +327,7 @@ impl<'a> Planner<'a> {
         let source = self.catalog.sources().iter().find(|source| source.system_tables().contains(&name));
         let Some(source) = source else { return Ok(None) };
         let access = self.access()?;
-        let told = |spec: &Arc<DatasetSpec>| access.tells_all(&self.catalog.asked(&self.resolve(TableReference::bare(spec.name.as_str()))));
+        let told = |spec: &Arc<DatasetSpec>| access.tells_all(&self.catalog.asked(&self.catalog.in_main(&spec.name)));
         let datasets: Vec<_> = self.catalog.datasets_of(source).into_iter().filter(told).collect();
         source.system_table(name, &datasets, self.state).await
     }

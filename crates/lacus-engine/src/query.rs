@@ -20,7 +20,7 @@ use lacus_storage::StoreReads;
 use tokio::time::{Instant, Sleep};
 use tracing::{Instrument, Span};
 
-use crate::access::Access;
+use crate::access::{Access, RestrictedExec};
 use crate::activity::{Recorded, Slot, Stage};
 use crate::progress::QueryProgress;
 use crate::{explain, session};
@@ -90,7 +90,8 @@ impl RowsWork {
 fn has_independent_partitions(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let partitions = plan.output_partitioning().partition_count();
     match plan.children().as_slice() {
-        [] => true,
+        // What is below a restricted table may be anything.
+        [] => !plan.is::<RestrictedExec>(),
         [child] => {
             !plan.is::<RepartitionExec>()
                 && child.output_partitioning().partition_count() == partitions

@@ -304,6 +304,9 @@ fn changed(change: &DmlStatement, planner: &Planner<'_>) -> Result<(Write, Vec<P
         _ => Privilege::Delete,
     };
     let place = planner.written_table(&change.table_name, privilege)?;
+    if matches!(change.op, WriteOp::Insert(InsertOp::Overwrite)) {
+        planner.written_table(&change.table_name, Privilege::Insert)?;
+    }
     check_whole(&source_as_provider(&change.target)?, privilege, &change.table_name)?;
     let input = change.input.as_ref();
     let rewrite = |counts, is_checked| -> Result<Write> {

@@ -116,6 +116,7 @@ impl KeyFile {
     /// # Errors
     /// As [`KeyFile::open`]; `Unavailable` when the file can't be written.
     pub fn create(&self, new: NewKey) -> Result<(String, String)> {
+        let _locked = self.locked()?;
         let mut keys = load(&self.file)?;
         let id = format!("{:08x}", rand::random::<u32>());
         let secret = BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
@@ -132,6 +133,7 @@ impl KeyFile {
     /// # Errors
     /// `NotFound` when there is no such key; else as [`KeyFile::create`].
     pub fn revoke(&self, id: &str) -> Result<()> {
+        let _locked = self.locked()?;
         let mut keys = load(&self.file)?;
         if keys.remove(id).is_none() {
             let error = Error::new(Kind::NotFound, format!("no key `{id}`"));
@@ -141,6 +143,15 @@ impl KeyFile {
             });
         }
         self.write(keys)
+    }
+
+    /// Keeps others from changing the file until what this gives is dropped.
+    fn locked(&self) -> Result<std::fs::File> {
+        let lock = self.file.with_extension("lock");
+        let opened = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&lock);
+        opened
+            .and_then(|file| file.lock().map(|()| file))
+            .map_err(|error| Error::new(Kind::Unavailable, format!("the keys can't be locked: {error}")).with("file", lock.display()))
     }
 
     /// Puts a file with these keys in the place of the one that is there, in one step; nobody else can read it.

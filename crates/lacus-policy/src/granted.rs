@@ -152,9 +152,12 @@ impl Granted {
         Privilege::ALL.into_iter().any(sees)
     }
 
-    /// Decides on files that are named by their place.
-    pub fn on_path(&self, privilege: Privilege, covers: Covers<'_>) -> Decision {
-        self.first(privilege, None, |rule| rule.paths.iter().any(|path| covers(path)) || self.is_scoped(rule, privilege, covers))
+    /// Decides on files that are named by their place. A rule that denies is about what holds its place, too: `holds` says of which that is.
+    pub fn on_path(&self, privilege: Privilege, covers: Covers<'_>, holds: Covers<'_>) -> Decision {
+        self.first(privilege, None, |rule| {
+            let denies = rule.decides(privilege) == Some(false);
+            rule.paths.iter().any(|path| covers(path) || (denies && holds(path))) || self.is_scoped(rule, privilege, covers)
+        })
     }
 
     /// Decides on a setting of the principal's own session.

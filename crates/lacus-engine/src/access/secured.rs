@@ -39,6 +39,7 @@ use lacus_policy::Rule;
 
 use super::{Access, CHECK};
 use crate::planner::Planner;
+use crate::settings::MAIN;
 use crate::statement;
 
 /// What a policy shows of a table.
@@ -97,7 +98,8 @@ impl Secured {
                 *name = ast::ObjectName(parts.to_vec());
             }
         }
-        let planned = planner.of_policy(&access, (name.clone(), Arc::clone(&table))).plan(shown).await?;
+        let session = planner.session.of_view(MAIN.to_owned());
+        let planned = planner.of_policy(&session, &access, (name.clone(), Arc::clone(&table))).plan(shown).await?;
         // What is masked keeps its type, and may be NULL.
         let columns = fields.iter().map(|field| {
             let expr = Expr::Column(Column::from_name(field.name()));

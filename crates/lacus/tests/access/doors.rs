@@ -75,6 +75,8 @@ impl Doors {
         // A column without values would have another type in a file.
         let view = "CREATE VIEW seen_masked AS SELECT id, name, CAST(v AS BIGINT) AS v FROM pseudonyms";
         engine.query(view, &[], &principal("owner")).await?;
+        engine.query("CREATE VIEW viewed AS SELECT * FROM masked", &[], &principal("owner")).await?;
+        engine.query("CREATE VIEW seen_viewed AS SELECT * FROM seen_masked WHERE id < 100", &[], &principal("owner")).await?;
         let callers = Callers { tokens: vec![Arc::new(Names)], anonymous: true, ..Callers::default() };
         let listen = Listen { address: Some("127.0.0.1:0".to_owned()), callers, ..Listen::default() };
         let server = Server::listen(listen).await?;

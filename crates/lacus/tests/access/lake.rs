@@ -23,7 +23,8 @@ impl Table {
     }
 }
 
-pub(crate) const TABLES: [Table; 9] = [
+pub(crate) const TABLES: [Table; 10] = [
+    Table { name: "viewed", seen: &[("ada", "a view of names", "seen_viewed")] },
     Table { name: "plain", seen: &[("ada", "open data", "plain"), ("bob", "open data", "plain"), ("anonymous", "open data", "plain")] },
     Table { name: "filtered", seen: &[("ada", "one's own rows", "seen_filtered")] },
     Table { name: "masked", seen: &[("ada", "without names", "seen_masked")] },
@@ -94,6 +95,13 @@ filter = "owner = current_claim('login')"
 hide = ["owner"]
 
 [[rule]]
+name = "a view of names"
+to = ["user:ada"]
+tables = ["viewed"]
+allow = ["select"]
+filter = "id < 100"
+
+[[rule]]
 name = "write-only"
 to = ["user:ada"]
 tables = ["inbox"]
@@ -104,6 +112,12 @@ name = "own tables"
 to = ["user:ada"]
 tables = ["ada_*", "labbook.*"]
 allow = ["select", "insert", "update", "delete", "create", "drop"]
+
+[[rule]]
+name = "not for ada"
+to = ["user:ada"]
+paths = ["disk:open/not"]
+deny = ["select"]
 
 [[rule]]
 name = "own folder"

@@ -9,7 +9,7 @@ use crate::lake::{Lake, principal};
 use crate::{Matrix, TestResult};
 
 /// What `ada` may do, and what she may not: with a part of the error.
-const STATEMENTS: [(&str, Option<&str>); 44] = [
+const STATEMENTS: [(&str, Option<&str>); 46] = [
     ("CREATE TABLE ada_a AS SELECT * FROM filtered", None),
     ("INSERT INTO ada_a SELECT * FROM filtered", None),
     ("UPDATE ada_a SET v = 1 WHERE id = 1", None),
@@ -31,6 +31,8 @@ const STATEMENTS: [(&str, Option<&str>); 44] = [
     ("COPY (SELECT id, v FROM filtered) TO 'disk:results/a.zarr' OPTIONS (dims 'id')", None),
     ("SET datafusion.execution.batch_size = 100", None),
     ("SET datafusion.execution.time_zone = 'UTC'", None),
+    ("SELECT * FROM 'disk:*/fine.csv'", Some("by path")),
+    ("SELECT * FROM read_csv('disk:open/')", Some("by path")),
     ("CREATE TABLE other AS SELECT 1 AS x", Some("may not create")),
     ("CREATE VIEW other AS SELECT 1 AS x", Some("may not create")),
     ("CREATE OR REPLACE VIEW plain AS SELECT 1 AS x", Some("may not create")),
@@ -80,6 +82,7 @@ pub(crate) async fn check(matrix: &mut Matrix, lake: &Lake, engine: &Engine, doo
     listings(matrix, doors).await?;
     ingests(matrix, doors).await;
     others(matrix, doors).await?;
+    shadowed(matrix, doors).await?;
     revoked(matrix, lake, doors).await?;
     recorded(matrix, lake, engine)
 }
@@ -199,6 +202,25 @@ async fn others(matrix: &mut Matrix, doors: &Doors) -> TestResult {
         }
     }
     assert_eq!(running.stream()?.try_collect::<Vec<_>>().await.map_err(|error| error.kind()), Err(Kind::Cancelled));
+    Ok(())
+}
+
+/// What a session calls its own is nothing to the policy.
+async fn shadowed(matrix: &mut Matrix, doors: &Doors) -> TestResult {
+    let session = Session::new(&principal("ada"));
+    let run = async |text: &str| -> TestResult<Vec<lacus::arrow::array::RecordBatch>> {
+        Ok(doors.engine.query(text, &[], &session).await?.stream()?.try_collect().await?)
+    };
+    let everything = "SELECT count(*) FROM main.everything";
+    let wanted = run(everything).await?;
+    run("CREATE TEMPORARY TABLE members AS SELECT 'ada' AS person, unnest(make_array('ada', 'bob', 'carl')) AS member").await?;
+    let shadowed = run(everything).await?;
+    run("SET schema = 'information_schema'").await?;
+    let (moved, arrays) = (run(everything).await?, run("SELECT * FROM system.attributes").await?);
+    matrix.cases += 3;
+    if shadowed != wanted || moved != wanted || arrays.iter().any(|batch| batch.num_rows() > 0) {
+        matrix.leaks.push("what a session calls its own changes what the policy means".to_owned());
+    }
     Ok(())
 }
 
