@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use lacus_core::{Error, Kind, Result};
+use lacus_core::{Error, Kind, Result, hex};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -239,11 +239,6 @@ fn append(file: &mut File, end: &End, time: &str, event: &Event) -> io::Result<E
 
 fn hash(body: &str) -> String {
     hex(&Sha256::digest(body.as_bytes()))
-}
-
-/// A hash as records write it.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The number and the hash of the last record of a file.

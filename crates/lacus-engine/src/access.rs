@@ -1,11 +1,11 @@
-//! What the principal of a query may do, enforced twice: names that it may not see mean nothing to the planner (`Access::table`), and the
+//! What the principal of a query may do, enforced twice: names that it may not see mean nothing to the planner (`Access::hides`), and the
 //! plan as a whole is looked at before it runs (`Access::check`): every table in it must have come through here.
 
 mod secured;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::config::ConfigOptions;
@@ -13,6 +13,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ResolvedTableReference, Result as DataFusionResult};
 use datafusion::datasource::source_as_provider;
 use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 use datafusion::optimizer::AnalyzerRule;
 use lacus_core::{Classification, Error, Kind, Location, Principal, PrincipalKind, Result};
@@ -24,6 +25,7 @@ use crate::catalog::{Catalog, TableEntry};
 use crate::client::TEMPORARY;
 use crate::information_schema::INFORMATION_SCHEMA;
 use crate::settings::SYSTEM;
+use crate::system::IS_GRANTED;
 
 pub(crate) use secured::{RestrictedExec, Secured, Unreadable, is_partial, lacks_columns, rewritten};
 
@@ -57,6 +59,13 @@ pub struct Decided {
     pub rule: Option<String>,
 }
 
+impl Decided {
+    /// What decided, in words.
+    pub fn by(&self) -> String {
+        self.rule.as_ref().map_or_else(|| "no rule allows it".to_owned(), |rule| format!("by the rule `{rule}`"))
+    }
+}
+
 impl Findings {
     /// What was refused, if anything was.
     pub(crate) fn refused(&self) -> Option<String> {
@@ -84,12 +93,11 @@ impl Findings {
     }
 
     fn note(&self, privilege: Privilege, object: String, decision: &Decision) {
-        let rule = decision.rule().map(|rule| rule.name.clone());
-        if !decision.is_allowed() {
-            let by = rule.as_ref().map_or_else(|| "no rule allows it".to_owned(), |rule| format!("by the rule `{rule}`"));
-            held(&self.refused).push(format!("{privilege} on `{object}` denied: {by}"));
+        let (is_allowed, rule) = (decision.is_allowed(), decision.rule().map(|rule| rule.name.clone()));
+        let decided = Decided { privilege: privilege.word(), object, is_allowed, rule };
+        if !is_allowed {
+            held(&self.refused).push(format!("{privilege} on `{}` denied: {}", decided.object, decided.by()));
         }
-        let decided = Decided { privilege: privilege.word(), object, is_allowed: decision.is_allowed(), rule };
         let mut all = held(&self.decided);
         if !all.contains(&decided) {
             all.push(decided);
@@ -109,8 +117,6 @@ pub(crate) struct Access {
     findings: Arc<Findings>,
     /// The access of whoever asks, for views in the plans of a policy: they see as whoever asks.
     asking: Option<Arc<Self>>,
-    /// Whether its plans are looked at.
-    is_checked: bool,
     /// The tables that came through here, each kept so that its address stays its own.
     opened: Mutex<HashMap<usize, Arc<dyn TableProvider>>>,
 }
@@ -127,32 +133,23 @@ impl Access {
         let now = policy.map(|policy| policy.now());
         let granted = now.as_ref().filter(|_| !principal.is_owner()).map(|policy| policy.of(principal));
         findings.hold(now.as_deref());
-        let (is_checked, policy) = (granted.is_some(), policy.cloned());
-        Arc::new(Self {
-            principal: principal.clone(),
-            granted,
-            policy,
-            stores,
-            findings,
-            asking: None,
-            is_checked,
-            opened: Mutex::default(),
-        })
+        let (principal, policy) = (principal.clone(), policy.cloned());
+        Arc::new(Self { principal, granted, policy, stores, findings, asking: None, opened: Mutex::default() })
     }
 
     /// The access of whoever wrote the policy: what its filters and masks read.
     fn of_policy(self: &Arc<Self>) -> Arc<Self> {
-        let (stores, findings) = (Arc::clone(&self.stores), Arc::new(Findings::default()));
-        Arc::new(Self {
-            principal: self.principal.clone(),
-            granted: None,
-            policy: None,
-            stores,
-            findings,
-            asking: Some(Arc::clone(self)),
-            is_checked: true,
-            opened: Mutex::default(),
-        })
+        let (principal, stores, findings) = (self.principal.clone(), Arc::clone(&self.stores), Arc::default());
+        let asking = Some(Arc::clone(self));
+        Arc::new(Self { principal, granted: None, policy: None, stores, findings, asking, opened: Mutex::default() })
+    }
+
+    /// The access of the query that `state` is of.
+    ///
+    /// # Errors
+    /// `Internal` when there is none: nothing can be opened then.
+    pub(crate) fn of(state: &SessionState) -> Result<Arc<Self>> {
+        state.config().get_extension::<Self>().ok_or_else(|| Error::new(Kind::Internal, "nobody said what the principal may do"))
     }
 
     /// Refuses to run what was planned by rules that no longer hold for the principal.
@@ -181,14 +178,12 @@ impl Access {
     }
 
     fn with<T>(&self, asked: &Asked<'_>, decide: impl FnOnce(&Table<'_>) -> T) -> T {
-        let place = asked.location.as_ref().and_then(|location| self.place(location));
-        let covers = |rule: &str| place.as_ref().is_some_and(|place| self.covers(rule, place));
+        // Few rules ask where a table lies.
+        let place = OnceLock::new();
+        let place = || place.get_or_init(|| asked.location.as_ref().and_then(|location| self.place(location))).as_ref();
+        let covers = |rule: &str| place().is_some_and(|place| self.place_of(rule).is_some_and(|rule| place.prefix_matches(&rule)));
         let ResolvedTableReference { catalog, schema, table } = asked.resolved;
-        let table = Table {
-            classification: asked.classification,
-            covers: place.is_some().then_some(&covers),
-            ..Table::new(catalog, schema, table)
-        };
+        let table = Table { classification: asked.classification, covers: Some(&covers), ..Table::new(catalog, schema, table) };
         decide(&table)
     }
 
@@ -197,20 +192,24 @@ impl Access {
         self.stores.resolve(location).ok().map(|pattern| pattern.prefix().clone())
     }
 
-    /// Whether a place lies below that of a rule.
-    fn covers(&self, rule: &str, place: &Path) -> bool {
-        let of_rule = Location::parse(rule).ok().and_then(|location| self.place(&location));
-        of_rule.is_some_and(|of_rule| place.prefix_matches(&of_rule))
+    /// The place that a rule writes.
+    fn place_of(&self, rule: &str) -> Option<Path> {
+        self.place(&Location::parse(rule).ok()?)
+    }
+
+    /// Whether the rules are about a table: those of every lake that tell a principal of its own are not.
+    fn is_ruled(asked: &Asked<'_>) -> bool {
+        match asked.resolved.schema.as_ref() {
+            INFORMATION_SCHEMA | TEMPORARY => false,
+            SYSTEM => IS_GRANTED.contains(&asked.resolved.table.as_ref()),
+            _ => true,
+        }
     }
 
     /// Whether the principal may know that there is this table.
     pub(crate) fn sees(&self, asked: &Asked<'_>) -> bool {
         let Some(granted) = &self.granted else { return true };
-        match asked.resolved.schema.as_ref() {
-            INFORMATION_SCHEMA | TEMPORARY => true,
-            SYSTEM if !crate::system::IS_GRANTED.contains(&asked.resolved.table.as_ref()) => true,
-            _ => self.with(asked, |table| granted.sees(table)),
-        }
+        !Self::is_ruled(asked) || self.with(asked, |table| granted.sees(table))
     }
 
     /// Whether the principal may know that there is this schema.
@@ -229,10 +228,8 @@ impl Access {
         Some(self.with(asked, |table| granted.on_table(privilege, table)))
     }
 
-    /// Refuses what the principal may not do with a table.
-    ///
-    /// # Errors
-    /// `NotFound`, as if there were no such table, for one that it may not know of; else `PermissionDenied`.
+    /// Refuses what the principal may not do with a table. [`Planner::require`](crate::planner::Planner::require) also passes off as not
+    /// there what it may not know of.
     pub(crate) fn require(&self, privilege: Privilege, asked: &Asked<'_>) -> Result<()> {
         let Some(decision) = self.on_table(privilege, asked) else { return Ok(()) };
         self.findings.note(privilege, asked.resolved.to_string(), &decision);
@@ -255,12 +252,10 @@ impl Access {
     pub(crate) fn require_path(&self, privilege: Privilege, location: &Location) -> Result<()> {
         let Some(granted) = &self.granted else { return Ok(()) };
         let place = self.place(location);
-        let covers = |rule: &str| place.as_ref().is_some_and(|place| self.covers(rule, place));
+        let both = |rule: &str| place.as_ref().zip(self.place_of(rule));
+        let covers = |rule: &str| both(rule).is_some_and(|(place, rule)| place.prefix_matches(&rule));
         // What is denied may lie below what is asked for by its folder, or by a glob.
-        let holds = |rule: &str| {
-            let of_rule = Location::parse(rule).ok().and_then(|location| self.place(&location));
-            place.as_ref().zip(of_rule).is_some_and(|(place, of_rule)| of_rule.prefix_matches(place))
-        };
+        let holds = |rule: &str| both(rule).is_some_and(|(place, rule)| rule.prefix_matches(place));
         let decision = granted.on_path(privilege, &covers, &holds);
         self.findings.note(privilege, location.to_string(), &decision);
         match decision.is_allowed() {
@@ -299,11 +294,7 @@ impl Access {
 
     /// How a table is read: by which rule, or that it is not; `None` when nothing binds the principal.
     fn reading(&self, asked: &Asked<'_>) -> Option<Decision> {
-        match asked.resolved.schema.as_ref() {
-            INFORMATION_SCHEMA | TEMPORARY => None,
-            SYSTEM if !crate::system::IS_GRANTED.contains(&asked.resolved.table.as_ref()) => None,
-            _ => self.on_table(Privilege::Select, asked),
-        }
+        if Self::is_ruled(asked) { self.on_table(Privilege::Select, asked) } else { None }
     }
 
     /// Whether the principal sees all of a table, so that what is known of its files may be told.
@@ -350,7 +341,7 @@ impl Access {
 
     /// A table that may stand in plans.
     pub(crate) fn opened(&self, table: Arc<dyn TableProvider>) -> Arc<dyn TableProvider> {
-        if self.is_checked {
+        if self.is_bound() || self.asking.is_some() {
             held(&self.opened).insert(address(&table), Arc::clone(&table));
         }
         table

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use lacus_audit::{Audit, Event, FileRead, hex};
-use lacus_core::{Error, Kind, Principal, Result, nearest};
+use lacus_audit::{Audit, Event, FileRead};
+use lacus_core::{Error, Kind, Principal, Result, hex, nearest};
 use lacus_storage::{ReadScope, masked};
 use object_store::ObjectMeta;
 use object_store::path::Path;
@@ -319,18 +319,16 @@ impl Activity {
     /// Ends a running query.
     pub(crate) fn kill(&self, id: &str, by: &Principal, may: impl Fn(&Principal) -> bool) -> Result<()> {
         let queries = held(&self.queries);
-        let Some(record) = queries.current.get(id).filter(|record| may(&record.principal)) else {
-            let ended = queries.ended.iter().any(|record| record.id == id && may(&record.principal));
+        let is_seen = |record: &&Arc<Record>| may(&record.principal);
+        let Some(record) = queries.current.get(id).filter(is_seen) else {
+            let ended = queries.ended.iter().filter(is_seen).any(|record| record.id == id);
             let error =
                 Error::new(Kind::NotFound, if ended { format!("the query `{id}` has ended") } else { format!("no query `{id}` runs") });
-            return Err(
-                match nearest(id, queries.current.values().filter(|record| may(&record.principal)).map(|record| record.id.as_str()))
-                    .filter(|_| !ended)
-                {
-                    Some(near) => error.hint(format!("did you mean `{near}`?")),
-                    None => error.hint("SELECT id, state, sql FROM system.queries lists them"),
-                },
-            );
+            let near = nearest(id, queries.current.values().filter(is_seen).map(|record| record.id.as_str()));
+            return Err(match near.filter(|_| !ended) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint("SELECT id, state, sql FROM system.queries lists them"),
+            });
         };
         record.reach(Stage::Killed(by.name().to_owned()));
         record.kill.cancel();

@@ -251,11 +251,7 @@ async fn check_new(schema: &str, name: &str, catalog: &Catalog) -> Result<()> {
 async fn create_view(view: &CreateView, text: &str, planner: &Planner<'_>) -> Result<()> {
     let catalog = planner.catalog;
     let resolved = planner.resolve(view.name.clone());
-    let access = planner.access()?;
-    access.require(Privilege::Create, &catalog.asked(&resolved))?;
-    if view.or_replace {
-        access.require(Privilege::Drop, &catalog.asked(&resolved))?;
-    }
+    planner.require_new(&resolved, view.or_replace)?;
     let made = View { definition: text.to_owned(), schema: planner.session.schema() };
     // What only this session sees is nothing to others.
     if !planner.session.temporary_tables().is_empty() {
@@ -266,7 +262,7 @@ async fn create_view(view: &CreateView, text: &str, planner: &Planner<'_>) -> Re
         check_new(&resolved.schema, &resolved.table, catalog).await?;
         return catalog.add_view(&resolved.schema, &resolved.table, made, view.or_replace);
     }
-    let name = catalog.own_name(&resolved, access).await?;
+    let name = catalog.own_name(&resolved, planner.access()?).await?;
     check_new(MAIN, &name, catalog).await?;
     catalog.add(&name, Entry::View(made), view.or_replace)
 }
@@ -274,10 +270,7 @@ async fn create_view(view: &CreateView, text: &str, planner: &Planner<'_>) -> Re
 async fn create_table(table: &CreateExternalTable, planner: &Planner<'_>) -> Result<()> {
     let catalog = planner.catalog;
     let (access, resolved) = (planner.access()?, planner.resolve(table.name.clone()));
-    access.require(Privilege::Create, &catalog.asked(&resolved))?;
-    if table.or_replace {
-        access.require(Privilege::Drop, &catalog.asked(&resolved))?;
-    }
+    planner.require_new(&resolved, table.or_replace)?;
     let name = catalog.own_name(&resolved, access).await?;
     if table.if_not_exists && catalog.entry(&name).is_some() {
         return Ok(());

@@ -22,6 +22,7 @@ use lacus_core::{Error, Kind, Result, description_of, nearest, text_length, unit
 use crate::access::Access;
 use crate::catalog::{Catalog, Entry, TableEntry, TableKind, View};
 use crate::planner::Planner;
+use crate::session::state_of;
 use crate::settings::MAIN;
 
 pub(crate) const INFORMATION_SCHEMA: &str = "information_schema";
@@ -37,10 +38,11 @@ pub(crate) async fn table(
     state: &SessionState,
     session: &crate::Session,
 ) -> Result<Arc<dyn TableProvider>> {
+    let access = &Access::of(state)?;
     match name {
-        "tables" => in_memory(tables(catalog, catalog.all_tables(state, session, access(state)?.as_ref(), |_| true).await?)?),
-        "schemata" => in_memory(schemata(catalog, &catalog.all_schemas(access(state)?.as_ref()).await?)?),
-        "views" => in_memory(views(catalog, access(state)?.as_ref())?),
+        "tables" => in_memory(tables(catalog, catalog.all_tables(state, session, access, |_| true).await?)?),
+        "schemata" => in_memory(schemata(catalog, &catalog.all_schemas(access).await?)?),
+        "views" => in_memory(views(catalog, access)?),
         "columns" => Ok(Arc::new(Columns { catalog: Arc::clone(catalog), session: session.clone() })),
         "df_settings" | "routines" | "parameters" => {
             let provider = InformationSchemaProvider::new(Arc::clone(state.catalog_list()));
@@ -48,10 +50,6 @@ pub(crate) async fn table(
         }
         _ => Err(unknown(name)),
     }
-}
-
-fn access(state: &SessionState) -> Result<Arc<Access>> {
-    state.config().get_extension::<Access>().ok_or_else(|| Error::new(Kind::Internal, "nobody said what the principal may do"))
 }
 
 /// The tables of this schema, as they are listed.
@@ -216,15 +214,13 @@ impl TableProvider for Columns {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let state = session
-            .as_any()
-            .downcast_ref::<SessionState>()
-            .ok_or_else(|| Error::new(Kind::Internal, "the session of a query is not DataFusion's"))?;
+        let state = state_of(session)?;
         let wanted = |entry: &TableEntry| filters.iter().all(|filter| may_hold(filter, entry));
         let of_use = |schema: &str| {
             filters.iter().all(|filter| equality(filter).is_none_or(|(column, value)| column != "table_schema" || value == schema))
         };
-        let listed = self.catalog.all_tables(session, &self.session, access(state)?.as_ref(), of_use).await?;
+        let access = Access::of(state)?;
+        let listed = self.catalog.all_tables(session, &self.session, &access, of_use).await?;
         let entries: Vec<TableEntry> = listed.into_iter().chain(entries(&self.catalog)).filter(wanted).collect();
         let rows: Vec<Column> =
             stream::iter(entries).map(|entry| self.of(entry, state)).buffered(CONCURRENT_OPENS).flat_map(stream::iter).collect().await;

@@ -46,7 +46,7 @@ pub(crate) struct Planner<'a> {
     pub(crate) catalog: &'a Arc<Catalog>,
     pub(crate) session: &'a Session,
     /// What the principal may do; nothing can be opened without it.
-    access: Option<Arc<Access>>,
+    access: Result<Arc<Access>>,
     /// A table that a name means, whatever else it means.
     given: Option<(ResolvedTableReference, Arc<dyn TableProvider>)>,
 }
@@ -54,12 +54,12 @@ pub(crate) struct Planner<'a> {
 impl<'a> Planner<'a> {
     /// Plans in `state`, which says what the principal may do.
     pub(crate) fn new(state: &'a SessionState, catalog: &'a Arc<Catalog>, session: &'a Session) -> Self {
-        Self { state, catalog, session, access: state.config().get_extension::<Access>(), given: None }
+        Self { state, catalog, session, access: Access::of(state), given: None }
     }
 
     /// What the principal may do.
     pub(crate) fn access(&self) -> Result<&Arc<Access>> {
-        self.access.as_ref().ok_or_else(|| Error::new(Kind::Internal, "nobody said what the principal may do"))
+        self.access.as_ref().map_err(Error::clone)
     }
 
     /// Refuses what the principal may not do with a table; one that it may not know of is not there.
@@ -78,6 +78,13 @@ impl<'a> Planner<'a> {
     /// Plans `statement`: opens the calls and the names that it uses, then plans over them.
     pub(crate) async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
         self.plan_at(statement, 0).await
+    }
+
+    /// Refuses to make what the principal may not make, or may not put in the place of what is there.
+    pub(crate) fn require_new(&self, resolved: &ResolvedTableReference, replaces: bool) -> Result<()> {
+        let (access, asked) = (self.access()?, self.catalog.asked(resolved));
+        access.require(Privilege::Create, &asked)?;
+        if replaces { access.require(Privilege::Drop, &asked) } else { Ok(()) }
     }
 
     /// The table behind a reference, for those who only want its schema.
@@ -106,11 +113,7 @@ impl<'a> Planner<'a> {
             return Ok(Place::Temporary(TableName::new(TEMPORARY, reference.table())?.table));
         }
         let resolved = reference.clone().resolve(&self.catalog.lake, &self.session.schema());
-        let (access, asked) = (self.access()?, self.catalog.asked(&resolved));
-        access.require(Privilege::Create, &asked)?;
-        if replaces {
-            access.require(Privilege::Drop, &asked)?;
-        }
+        self.require_new(&resolved, replaces)?;
         self.check_written(&resolved)?;
         if self.is_no_table(&resolved) {
             return Err(Error::new(Kind::AlreadyExists, format!("`{}` exists already, and is no table that SQL made", resolved.table))
@@ -183,7 +186,7 @@ impl<'a> Planner<'a> {
         access: &Arc<Access>,
         given: (ResolvedTableReference, Arc<dyn TableProvider>),
     ) -> Planner<'b> {
-        let (access, given) = (Some(Arc::clone(access)), Some(given));
+        let (access, given) = (Ok(Arc::clone(access)), Some(given));
         Planner { state: self.state, catalog: self.catalog, session, access, given }
     }
 

@@ -80,6 +80,12 @@ impl QueryPlanner for Planner {
     }
 }
 
+/// The state behind the session of a query.
+pub(crate) fn state_of(session: &dyn Session) -> Result<&SessionState> {
+    let state = session.as_any().downcast_ref::<SessionState>();
+    state.ok_or_else(|| Error::new(Kind::Internal, "the session of a query is not DataFusion's"))
+}
+
 /// What belongs to one query: what it reads, and what it wants its reader to know.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scope {

@@ -8,8 +8,7 @@ use datafusion::sql::sqlparser::ast::{Expr, Ident, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
-use lacus_audit::hex;
-use lacus_core::{Error, Kind, Result};
+use lacus_core::{Error, Kind, Result, hex};
 use sha2::{Digest, Sha256};
 
 /// How deeply a statement may nest: enough for generated SQL, too little to exhaust a stack.

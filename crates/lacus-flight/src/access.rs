@@ -104,6 +104,8 @@ pub(crate) struct Access {
     users: Arc<HashMap<String, String>>,
     /// A token that stands for the owner.
     token: Option<Secret>,
+    /// Whether the server asks nobody who it is.
+    is_open: bool,
     /// Whether who doesn't say who it is may call.
     anonymous: bool,
     /// Who else says whom tokens stand for.
@@ -143,13 +145,14 @@ fn refused(what: &str) -> Error {
 
 impl Access {
     pub(crate) fn new(callers: Callers) -> Self {
-        let anonymous = callers.anonymous || callers.is_empty();
-        let Callers { users, token, tokens: others, .. } = callers;
+        let is_open = callers.is_empty();
+        let Callers { users, token, anonymous, tokens: others } = callers;
         let users = users.into_iter().map(|user| (user.name, user.password)).collect();
         Self {
             users: Arc::new(users),
             token,
-            anonymous,
+            is_open,
+            anonymous: anonymous || is_open,
             others,
             salt: rand::random(),
             known: Mutex::default(),
@@ -157,11 +160,6 @@ impl Access {
             looking: Semaphore::new(AT_ONCE),
             sessions: Sessions::default(),
         }
-    }
-
-    /// Whether the server asks nobody who it is.
-    fn is_open(&self) -> bool {
-        self.users.is_empty() && self.token.is_none() && self.others.is_empty()
     }
 
     /// Whom a token stands for that is neither the owner's nor one of a handshake.
@@ -196,7 +194,7 @@ impl Access {
                     principal
                 }
                 None if self.is_owners(token) => Principal::owner(),
-                None if self.is_open() => Principal::anonymous(),
+                None if self.is_open => Principal::anonymous(),
                 None if let Some(bearer) = self.of_others(token).await? => {
                     expires = bearer.expires;
                     bearer.principal
@@ -209,7 +207,7 @@ impl Access {
                 proven.principal
             }
             // Nobody else can open the socket; where users are named, they are asked for there, too.
-            None if self.is_open() && connection.is_some_and(Connection::is_owners) => Principal::owner(),
+            None if self.is_open && connection.is_some_and(Connection::is_owners) => Principal::owner(),
             None if self.anonymous => Principal::anonymous(),
             None => return Err(refused("the call doesn't say who calls")),
         };
@@ -228,7 +226,7 @@ impl Access {
             (Some(Authorization::Bearer(token)), _) if self.of_token(token).await?.is_some() => return Ok(token.to_owned()),
             (Some(Authorization::Bearer(token)), _) if self.is_owners(token) => Principal::owner().into(),
             (Some(Authorization::Bearer(token)), _) if self.of_others(token).await?.is_some() => return Ok(token.to_owned()),
-            (Some(Authorization::Bearer(_)), _) if !self.is_open() => return Err(refused("the token is unknown here, or has expired")),
+            (Some(Authorization::Bearer(_)), _) if !self.is_open => return Err(refused("the token is unknown here, or has expired")),
             (Some(Authorization::Basic(credentials)), _) => self.of_credentials(&decoded(credentials)?).await?,
             (_, Some(credentials)) => self.of_credentials(&credentials).await?,
             _ if self.anonymous => Principal::anonymous().into(),
@@ -279,7 +277,7 @@ impl Access {
         if self.is_owners(password) {
             return Ok(Principal::owner().into());
         }
-        if self.is_open() {
+        if self.is_open {
             return Ok(Principal::anonymous().into());
         }
         if let Some(Bearer { principal, expires }) = self.of_others(password).await? {

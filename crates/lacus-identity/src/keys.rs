@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
-use lacus_core::{Bearer, Error, FileStamp, Kind, Principal, Result, Tokens, nearest};
+use lacus_core::{Bearer, Error, FileStamp, Kind, Principal, Result, Tokens, hex, nearest};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -193,7 +193,7 @@ fn load(file: &Path) -> Result<BTreeMap<String, Key>> {
 }
 
 fn digest(secret: &str) -> String {
-    Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(secret.as_bytes()))
 }
 
 #[async_trait]

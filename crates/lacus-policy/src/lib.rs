@@ -29,7 +29,7 @@ mod written;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lacus_core::{Principal, Result};
+use lacus_core::{Principal, Result, hex};
 use sha2::{Digest, Sha256};
 
 pub use granted::{Covers, Decision, Granted, Table};
@@ -57,8 +57,7 @@ impl Policy {
         let written::PolicyText { version, group, rule } = written::read(text)?;
         let rules = rule.into_iter().enumerate().map(|(place, section)| section.rule(place).map(Arc::new)).collect::<Result<_>>()?;
         let groups = group.into_iter().map(|(name, section)| (name, section.members)).collect();
-        let hash = Sha256::digest(text.as_bytes());
-        let hash: String = hash.iter().take(SHOWN_OF_HASH).map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex(&Sha256::digest(text.as_bytes())[..SHOWN_OF_HASH]);
         let version = version.map_or_else(|| hash.clone(), |version| format!("{version} ({hash})"));
         Ok(Self { version, groups, rules })
     }

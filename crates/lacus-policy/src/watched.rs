@@ -16,7 +16,6 @@ pub struct PolicyFile {
 struct Seen {
     stamp: Option<FileStamp>,
     policy: Arc<Policy>,
-    failed: Option<Error>,
 }
 
 impl PolicyFile {
@@ -28,7 +27,7 @@ impl PolicyFile {
         let file = file.into();
         let stamp = FileStamp::of(&file);
         let policy = Arc::new(load(&file)?);
-        Ok(Self { file, seen: Mutex::new(Seen { stamp, policy, failed: None }) })
+        Ok(Self { file, seen: Mutex::new(Seen { stamp, policy }) })
     }
 
     /// The policy as it is now.
@@ -40,20 +39,12 @@ impl PolicyFile {
             match load(&self.file) {
                 Ok(policy) => {
                     tracing::info!(version = policy.version(), "the policy changed");
-                    (seen.policy, seen.failed) = (Arc::new(policy), None);
+                    seen.policy = Arc::new(policy);
                 }
-                Err(error) => {
-                    tracing::error!(%error, "the policy was changed, and can't be used; the rules before hold on");
-                    seen.failed = Some(error);
-                }
+                Err(error) => tracing::error!(%error, "the policy was changed, and can't be used; the rules before hold on"),
             }
         }
         Arc::clone(&seen.policy)
-    }
-
-    /// Why the file as it is now can't be used, so that the rules before it hold.
-    pub fn failed(&self) -> Option<Error> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).failed.clone()
     }
 }
 

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use lacus::{Error, Kind, Result};
+use lacus::{Error, FileStamp, Kind, Result};
 use lacus_flight::Connection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -41,7 +41,7 @@ pub(crate) struct Tls {
 #[derive(Debug)]
 struct Known {
     config: Arc<ServerConfig>,
-    of: [Option<SystemTime>; 2],
+    of: [Option<FileStamp>; 2],
     looked: Instant,
 }
 
@@ -49,8 +49,8 @@ fn unusable(path: &Path, what: &str, error: impl std::fmt::Display) -> Error {
     Error::new(Kind::InvalidConfiguration, format!("{what} can't be used: {error}")).with("file", path.display())
 }
 
-fn times(certificate: &Path, key: &Path) -> [Option<SystemTime>; 2] {
-    [certificate, key].map(|path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok())
+fn stamps(certificate: &Path, key: &Path) -> [Option<FileStamp>; 2] {
+    [certificate, key].map(FileStamp::of)
 }
 
 fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
@@ -71,7 +71,7 @@ fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
 impl Tls {
     /// The certificate chain and its key, each a PEM file.
     pub(crate) fn new(certificate: PathBuf, key: PathBuf) -> Result<Self> {
-        let (of, looked) = (times(&certificate, &key), Instant::now());
+        let (of, looked) = (stamps(&certificate, &key), Instant::now());
         let known = Known { config: load(&certificate, &key)?, of, looked };
         Ok(Self { certificate, key, known: Mutex::new(known) })
     }
@@ -82,7 +82,7 @@ impl Tls {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.looked.elapsed() >= LOOKS {
             known.looked = Instant::now();
-            let of = times(&self.certificate, &self.key);
+            let of = stamps(&self.certificate, &self.key);
             if of != known.of {
                 known.of = of;
                 match load(&self.certificate, &self.key) {

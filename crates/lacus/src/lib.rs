@@ -45,9 +45,9 @@ pub use defaults::{open, register_defaults};
 pub use futures::TryStreamExt;
 pub use lacus_audit::{Audit, Verified, WhenFull, verify};
 pub use lacus_core::{
-    Bearer, Classification, ColumnSpec, DatasetName, DatasetSpec, Error, IfExists, IndexProgress, IndexStatus, Kind, Location, NOTICES_KEY,
-    OptionValue, Principal, PrincipalKind, ReferenceFiles, ReferenceForm, Result, Rows, Sink, Source, StoreName, TableInfo, TableName,
-    Tables, Tokens, WriteSpec, description_of, nearest, notices_of, unit_of,
+    Bearer, Classification, ColumnSpec, DatasetName, DatasetSpec, Error, FileStamp, IfExists, IndexProgress, IndexStatus, Kind, Location,
+    NOTICES_KEY, OptionValue, Principal, PrincipalKind, ReferenceFiles, ReferenceForm, Result, Rows, Sink, Source, StoreName, TableInfo,
+    TableName, Tables, Tokens, WriteSpec, description_of, nearest, notices_of, unit_of,
 };
 pub use lacus_engine::{
     AccessReport, Decided, Durations, Engine, EngineBuilder, Function, Ingest, LakeContent, LakeFile, Limits, Prepared, Progress, Query,

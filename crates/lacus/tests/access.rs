@@ -11,7 +11,6 @@ mod rights;
 use std::collections::HashMap;
 
 use doors::{Answer, Door, Doors};
-use lacus::Engine;
 use lake::{HIDDEN, Lake, TABLES, Table};
 
 type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -121,18 +120,17 @@ impl Matrix {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_told_that_is_not_granted() -> TestResult {
     let lake = Lake::new()?;
-    let engine = lake.engine()?;
-    assert_eq!(engine.check_policy().await?.iter().map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
     let doors = Doors::open(&lake).await?;
+    assert_eq!(doors.engine.check_policy().await?.iter().map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
     let mut matrix = Matrix::default();
     for principal in ["ada", "bob", "anonymous"] {
         for door in Door::ALL {
             for table in &TABLES {
-                ways(&mut matrix, &doors.engine, &doors, principal, door, table).await?;
+                ways(&mut matrix, &doors, principal, door, table).await?;
             }
         }
     }
-    let checked = rights::check(&mut matrix, &lake, &engine, &doors).await;
+    let checked = rights::check(&mut matrix, &lake, &doors).await;
     for leak in &matrix.leaks {
         println!("leak: {leak}\n");
     }
@@ -143,13 +141,13 @@ async fn nothing_is_told_that_is_not_granted() -> TestResult {
 }
 
 /// One table, asked in all ways.
-async fn ways(matrix: &mut Matrix, engine: &Engine, doors: &Doors, principal: &str, door: Door, table: &Table) -> TestResult {
+async fn ways(matrix: &mut Matrix, doors: &Doors, principal: &str, door: Door, table: &Table) -> TestResult {
     let name = table.name;
     let seen = table.seen_by(principal);
     if let Some((rule, _)) = seen
         && door == Door::Embedded
     {
-        let report = engine.check_access(&format!("SELECT * FROM {name}"), &lake::principal(principal)).await?;
+        let report = doors.engine.check_access(&format!("SELECT * FROM {name}"), &lake::principal(principal)).await?;
         matrix.cases += 1;
         if report.decided.iter().all(|decided| decided.rule.as_deref() != Some(rule)) {
             matrix.leaks.push(format!("{principal} reads {name} not by the rule `{rule}`, but by {:?}", report.decided));

@@ -29,9 +29,8 @@ pub(crate) async fn run(lake: Option<&Path>, command: PolicyCommand) -> Result<(
     let report = engine.check_access(&sql, &principal).await?;
     terminal::print(&format!("policy: {}", policy.version()))?;
     for decided in &report.decided {
-        let by = decided.rule.as_ref().map_or_else(|| "no rule allows it".to_owned(), |rule| format!("by the rule `{rule}`"));
         let verdict = if decided.is_allowed { "allowed" } else { "denied" };
-        terminal::print(&format!("{verdict}: {} on {}: {by}", decided.privilege, decided.object))?;
+        terminal::print(&format!("{verdict}: {} on {}: {}", decided.privilege, decided.object, decided.by()))?;
     }
     if let Some(refused) = report.refused {
         return terminal::print(&format!("{user} is told: {refused}"));

@@ -21,7 +21,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, ColumnStatistics, ResolvedTableReference, Result as DataFusionResult, ScalarValue, Statistics};
 use datafusion::datasource::source_as_provider;
 use datafusion::error::DataFusionError;
-use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext};
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::{
     BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, SubqueryAlias, TableProviderFilterPushDown, TableType,
 };
@@ -39,6 +39,7 @@ use lacus_policy::Rule;
 
 use super::{Access, CHECK};
 use crate::planner::Planner;
+use crate::session::state_of;
 use crate::settings::MAIN;
 use crate::statement;
 
@@ -191,10 +192,7 @@ impl TableProvider for Secured {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let state = session
-            .as_any()
-            .downcast_ref::<SessionState>()
-            .ok_or_else(|| Error::new(Kind::Internal, "the session of a query is not DataFusion's"))?;
+        let state = state_of(session)?;
         let mut plan = LogicalPlanBuilder::from(self.plan.clone());
         for filter in filters {
             // The names of the user's plan stand for the columns of this one.

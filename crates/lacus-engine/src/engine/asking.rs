@@ -19,6 +19,7 @@ use lacus_storage::masked;
 use tracing::Instrument;
 
 use super::{Engine, Prepared};
+use crate::access::{self, Access};
 use crate::activity::{Record, Recorded, Stage};
 use crate::client::{Room, Session};
 use crate::copy::Target;
@@ -28,7 +29,7 @@ use crate::query::{Deadline, Fallback, Query, Ready, RowsWork, Work};
 use crate::session::Scope;
 use crate::statement::{self, Own, Parsed};
 use crate::writes::{self, Part, Place, Unplanned, Write};
-use crate::{Decided, access, copy, ddl, describe, explain, repeated, session, summarize};
+use crate::{Decided, copy, ddl, describe, explain, repeated, session, summarize};
 
 /// What to do with the rows of an ingest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +158,6 @@ impl Engine {
         let memory = self.shared.memory.of_query(self.shared.limits.query_memory);
         let recorded = self.shared.activity.begin(sql, session, memory)?;
         let record = Arc::clone(&recorded.record);
-        record.scope.findings.hold(self.shared.policy.as_ref().map(|policy| policy.now()).as_deref());
         let planned = tokio::select! {
             planned = deadline.bound(self.query_before(sql, rows, session, deadline, &recorded)) => planned,
             killed = Arc::clone(&record).killed() => Err(killed),
@@ -190,6 +190,7 @@ impl Engine {
     /// Plans one statement; a command has run then.
     async fn outcome(&self, sql: &str, rows: &[Vec<ScalarValue>], session: &Session, record: &Record) -> Result<Outcome> {
         let scope = &record.scope;
+        let access = self.access(session, scope);
         let first = rows
             .first()
             .map(Vec::as_slice)
@@ -198,21 +199,20 @@ impl Engine {
         let done = || Outcome::Ready(Ready { schema: Arc::new(Schema::empty()), work: Work::Done });
         let parsed = match statement::own(sql)? {
             None => statement::parse_as(sql, session.dialect().as_ref())?,
-            Some(Own::Summarize(from)) => self.summary(&from, session, scope, &record.memory).await?,
+            Some(Own::Summarize(from)) => self.summary(&from, session, scope, &record.memory, &access).await?,
             Some(Own::Kill(id)) => {
                 statement::check_parameters(0, first)?;
-                let access = self.access(session, scope);
                 self.shared.activity.kill(&id, &record.principal, |of| access.oversees(self.lake(), of))?;
                 return Ok(done());
             }
             Some(Own::Refresh(name)) => {
                 statement::check_parameters(0, first)?;
-                self.refresh(&name, &self.access(session, scope)).await?;
+                self.refresh(&name, &access).await?;
                 return Ok(done());
             }
         };
         rows.iter().try_for_each(|row| statement::check_parameters(parsed.parameters, row))?;
-        let Planned { mut plans, state, text, is_command, keeping } = self.plan(parsed, session, scope, &record.memory).await?;
+        let Planned { mut plans, state, text, is_command, keeping } = self.plan(parsed, session, scope, &record.memory, &access).await?;
         if is_command {
             let planner = self.planner(&state, session);
             for part in plans {
@@ -415,27 +415,26 @@ impl Engine {
     }
 
     /// The query that tells what the columns of `from` hold.
-    async fn summary(&self, from: &str, session: &Session, scope: &Scope, memory: &QueryMemory) -> Result<Parsed> {
+    async fn summary(&self, from: &str, session: &Session, scope: &Scope, memory: &QueryMemory, access: &Arc<Access>) -> Result<Parsed> {
         let parsed = statement::parse(&format!("SELECT * FROM {from}"))?;
         if parsed.parameters > 0 {
             return Err(Error::new(Kind::Unsupported, "SUMMARIZE takes no parameters").hint("write the values out"));
         }
-        let planned = self.plan(parsed, session, scope, memory).await?;
+        let planned = self.plan(parsed, session, scope, memory, access).await?;
         let schema = planned.plans.first().map(|part| part.plan.schema().as_arrow());
         let schema = schema.ok_or_else(|| Error::new(Kind::Internal, "a query has no plan"))?;
         statement::parse(&summarize::query(from, schema)?)
     }
 
-    async fn plan(&self, parsed: Parsed, session: &Session, scope: &Scope, memory: &QueryMemory) -> Result<Planned> {
+    async fn plan(&self, parsed: Parsed, session: &Session, scope: &Scope, memory: &QueryMemory, access: &Arc<Access>) -> Result<Planned> {
         ddl::refuse_unknown(&parsed.statement)?;
         let parameters = parsed.parameters;
         let (mut statement, target) = copy::take(parsed.statement, &self.shared.sinks)?;
         let unplanned = Unplanned::take(&mut statement);
-        let access = self.access(session, scope);
         if let Some(target) = &target {
             access.require_path(Privilege::Insert, &target.spec.location)?;
         }
-        let state = session::query_state(&self.shared.base.now(), &Arc::new(self.shared.stores.now()), scope, memory, session, &access)?;
+        let state = session::query_state(&self.shared.base.now(), &Arc::new(self.shared.stores.now()), scope, memory, session, access)?;
         let text = statement.to_string();
         let planner = self.planner(&state, session);
         let plan = planner.plan(statement).await?;
@@ -448,7 +447,7 @@ impl Engine {
                 Error::new(Kind::InvalidQuery, "a command can't have parameters: what it makes outlives them").hint("write the values out")
             );
         }
-        let plan = describe::rewrite(plan, &access)?;
+        let plan = describe::rewrite(plan, access)?;
         Ok(Planned { plans: vec![Part::written(plan)], state, text, is_command, keeping: target.map(Keeping::Copy) })
     }
 
@@ -479,15 +478,15 @@ impl Engine {
 
     async fn prepared(&self, sql: &str, session: &Session, scope: &Scope) -> Result<Prepared> {
         let deadline = Deadline::of(session, self.shared.limits.deadline);
-        let memory = self.shared.memory.of_query(self.shared.limits.query_memory);
+        let (memory, access) = (self.shared.memory.of_query(self.shared.limits.query_memory), self.access(session, scope));
         self.reload(&scope.notices);
         let parsed = match statement::own(sql)? {
             None => statement::parse_as(sql, session.dialect().as_ref())?,
-            Some(Own::Summarize(from)) => deadline.bound(self.summary(&from, session, scope, &memory)).await?,
+            Some(Own::Summarize(from)) => deadline.bound(self.summary(&from, session, scope, &memory, &access)).await?,
             Some(Own::Kill(_) | Own::Refresh(_)) => return Ok(Prepared::update(Vec::new())),
         };
         let count = parsed.parameters;
-        let Planned { plans, is_command, keeping, state, .. } = deadline.bound(self.plan(parsed, session, scope, &memory)).await?;
+        let Planned { plans, is_command, keeping, state, .. } = deadline.bound(self.plan(parsed, session, scope, &memory, &access)).await?;
         let mut types = HashMap::new();
         for part in &plans {
             types.extend(part.plan.get_parameter_types()?.into_iter().filter(|(_, data_type)| data_type.is_some()));
@@ -519,10 +518,10 @@ impl Engine {
     /// What is wrong with the statement but for what the policy refuses, which is part of the report.
     pub async fn check_access(&self, sql: &str, session: impl Into<Session>) -> Result<AccessReport> {
         let (session, scope) = (&session.into(), Scope::default());
-        let memory = self.shared.memory.of_query(self.shared.limits.query_memory);
+        let (memory, access) = (self.shared.memory.of_query(self.shared.limits.query_memory), self.access(session, &scope));
         let parsed = statement::parse_as(sql, session.dialect().as_ref())?;
         let planning = async {
-            let Planned { plans, state, .. } = self.plan(parsed, session, &scope, &memory).await?;
+            let Planned { plans, state, .. } = self.plan(parsed, session, &scope, &memory, &access).await?;
             let mut shown = String::new();
             for part in plans {
                 let analyzed = analyzed(part.plan, &state)?;

@@ -226,6 +226,8 @@ impl Lake {
         let pseudonyms = [(1, "A***"), (2, "B***"), (3, "***"), (101, "S***"), (102, "S***")];
         let masked: String = pseudonyms.iter().map(|(id, name)| format!("{id},{name},\n")).collect();
         let quiet = [(1, "Ann", 10, "ada", "555-0100"), (2, "Ben", 20, "ada", "555-0101")];
+        let lessened: String = quiet.iter().map(|(id, name, v, ..)| format!("{id},{name},{v},555-0199\n")).collect();
+        let lessened = format!("id,name,v,phone\n{lessened}");
         for (file, text) in [
             ("plain.csv", some(own, as_is)),
             ("released.csv", some(own, as_is)),
@@ -234,34 +236,19 @@ impl Lake {
             ("seen_filtered.csv", some(own, as_is)),
             ("masked.csv", some(&rows, as_is)),
             ("pseudonyms.csv", format!("id,name,v\n{masked}")),
-            (
-                "lessened.csv",
-                quiet
-                    .iter()
-                    .map(|(id, name, v, ..)| format!("{id},{name},{v},555-0199\n"))
-                    .fold("id,name,v,phone\n".to_owned(), |all, line| all + &line),
-            ),
-            (
-                "lessened_whole.csv",
-                quiet
-                    .iter()
-                    .map(|(id, name, v, ..)| format!("{id},{name},{v},555-0199\n"))
-                    .fold("id,name,v,phone\n".to_owned(), |all, line| all + &line),
-            ),
+            ("lessened.csv", lessened.clone()),
+            ("lessened_whole.csv", lessened),
             ("seen_lessened.csv", some(&quiet, as_is)),
             ("everything.csv", all(&rows)),
             ("seen_everything.csv", some(own, |_, v| ("somebody".to_owned(), v.to_string()))),
             ("embargoed.csv", some(&rows, as_is)),
             ("unnamed.csv", some(&rows, as_is)),
             ("members.csv", "member,person\nada,ada\nbob,bob\n".to_owned()),
-            ("open/fine.csv", "id\n1\n".to_owned()),
-            ("closed/secret.csv", "id,name\n1,SECRET\n".to_owned()),
             ("policy.toml", POLICY.to_owned()),
         ] {
             lake.write(file, &text)?;
         }
         lake.write("lacus.toml", &lake_file())?;
-        std::fs::create_dir_all(lake.folder().join("store/open"))?;
         lake.write("store/open/fine.csv", "id\n1\n")?;
         lake.write("store/closed/secret.csv", "id,name\n1,SECRET\n")?;
         Ok(lake)

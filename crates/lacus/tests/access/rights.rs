@@ -2,7 +2,7 @@
 
 use arrow_flight::sql::{CommandGetDbSchemas, CommandGetTables};
 use futures::TryStreamExt;
-use lacus::{Engine, Ingest, Kind, Session};
+use lacus::{Ingest, Kind, Session};
 
 use crate::doors::{Answer, Door, Doors, rows};
 use crate::lake::{Lake, principal};
@@ -71,7 +71,7 @@ const LISTINGS: [&str; 9] = [
     "SELECT * FROM hideouts.cellar",
 ];
 
-pub(crate) async fn check(matrix: &mut Matrix, lake: &Lake, engine: &Engine, doors: &Doors) -> TestResult {
+pub(crate) async fn check(matrix: &mut Matrix, lake: &Lake, doors: &Doors) -> TestResult {
     let owner = Session::from(&principal("owner"));
     for statement in
         ["CREATE TABLE inbox (id BIGINT, name VARCHAR)", "CREATE SCHEMA hideout", "CREATE TABLE hideout.cellar AS SELECT 1 AS treasure"]
@@ -84,7 +84,7 @@ pub(crate) async fn check(matrix: &mut Matrix, lake: &Lake, engine: &Engine, doo
     others(matrix, doors).await?;
     shadowed(matrix, doors).await?;
     revoked(matrix, lake, doors).await?;
-    recorded(matrix, lake, engine)
+    recorded(matrix, lake)
 }
 
 async fn statements(matrix: &mut Matrix, doors: &Doors) {
@@ -253,7 +253,7 @@ async fn revoked(matrix: &mut Matrix, lake: &Lake, doors: &Doors) -> TestResult 
 }
 
 /// What was refused is recorded as denied, with the version of the policy.
-fn recorded(matrix: &mut Matrix, lake: &Lake, _: &Engine) -> TestResult {
+fn recorded(matrix: &mut Matrix, lake: &Lake) -> TestResult {
     let text = std::fs::read_to_string(lake.folder().join("audit.jsonl"))?;
     let records: Vec<serde_json::Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     let of_unnamed = records.iter().filter(|record| record["user"] == "bob" && record["sql"] == "SELECT * FROM unnamed ORDER BY id");
