@@ -11,7 +11,7 @@
 //! * [`Tables`]: the trait of a place for tables that SQL makes;
 //! * [`fit_columns`], [`fit_batch`]: rows in the columns of the table that takes them;
 //! * [`Principal`]: on whose behalf a query runs; [`Tokens`]: who says whom a token stands for;
-//!   [`Classification`]: how far data may be given to others;
+//!   [`Classification`]: how far data may be given to others; [`Secret`]: what never shows itself;
 //! * [`Notices`]: what a query wants its reader to know beside the rows.
 //!
 //! An extension needs only this crate and DataFusion's table traits.
@@ -29,6 +29,7 @@ mod notices;
 mod partitions;
 mod principal;
 mod references;
+mod secret;
 mod sink;
 mod source;
 mod spec;
@@ -48,6 +49,7 @@ pub use notices::{NOTICES_KEY, Notices, notices_of};
 pub use partitions::Partitions;
 pub use principal::{Principal, PrincipalKind};
 pub use references::{ReferenceFiles, ReferenceForm};
+pub use secret::Secret;
 pub use sink::{Rows, Sink, WriteSpec};
 pub use source::{IndexProgress, IndexStatus, Source, TableInfo};
 pub use spec::{ColumnSpec, DatasetSpec, ForeignKey, OptionValue};

@@ -1,8 +1,15 @@
-//! Whom tokens stand for: keys that a lake gives out to programs and to people.
+//! Whom tokens stand for: keys that a lake gives out to programs and to people, and the tokens of identity providers.
 //!
-//! A key is `lacus_ID_SECRET`. The file of keys holds the SHA-256 of the secret, which is 256 random bits, so that nobody who reads the file
-//! can call by it; a slow hash would add nothing.
+//! * A key of [`KeyFile`] is `lacus_ID_SECRET`. The file of keys holds the SHA-256 of the secret, which is 256 random bits, so that nobody
+//!   who reads the file can call by it; a slow hash would add nothing.
+//! * [`Issuers`] believe the signed tokens (JWT) of OpenID Connect, WLCG and SciTokens by the public keys of who issued them, and ask who
+//!   issued them about others (RFC 7662), such as those of Globus.
 
+mod issuers;
+mod key_set;
 mod keys;
+mod signatures;
+mod web;
 
+pub use issuers::{IssuerSpec, Issuers};
 pub use keys::{Key, KeyFile, NewKey};

@@ -19,6 +19,7 @@ mod google;
 mod known;
 mod listings;
 mod local;
+mod masked;
 mod mount;
 mod network;
 mod page;
@@ -27,7 +28,6 @@ mod reads;
 mod requests;
 mod s3;
 mod scan;
-mod secret;
 mod sftp;
 mod spec;
 mod stores;
@@ -36,11 +36,11 @@ mod writing;
 
 pub use cache::{CacheSpec, CacheStatus};
 pub use known::Known;
+pub use masked::masked;
 pub use pattern::Pattern;
 pub use reads::{ReadScope, ScopedStore, same_version};
 pub use requests::{Operation, StoreReads};
 pub use scan::{Scan, Scanning};
-pub use secret::{Secret, masked};
 pub use spec::{
     AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Place, S3Spec, SftpSpec, StoreSpec, Unnamed,
     WebCredentials, WebSpec,

@@ -16,8 +16,8 @@ use object_store::{
 use tracing::{Instrument, Span};
 
 use crate::ReadScope;
+use crate::masked;
 use crate::reads::held;
-use crate::secret::masked;
 
 /// One read of a table: the requests that it sends are its parts. It begins with its first partition and ends with its last.
 #[derive(Debug, Clone)]

@@ -2,10 +2,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lacus_core::{Error, StoreName};
+use lacus_core::{Error, Secret, StoreName};
 use object_store::ObjectStore;
-
-use crate::Secret;
 
 /// A named place for bytes, resolved: nothing is left to the environment.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use http_body_util::{BodyExt, Limited};
-use lacus_core::{Error, Kind};
+use lacus_core::{Error, Kind, Secret};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpService, ReqwestConnector,
 };
@@ -23,7 +23,7 @@ use object_store::{
 };
 use url::Url;
 
-use crate::{Listing, Secret, StoreSpec, WebCredentials, WebSpec, network, page};
+use crate::{Listing, StoreSpec, WebCredentials, WebSpec, network, page};
 
 /// How many files are asked for their size at once: as many as a polite browser opens connections.
 const CONCURRENT_HEADS: usize = 8;

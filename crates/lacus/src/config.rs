@@ -5,6 +5,7 @@
 //! engine needs.
 
 mod add;
+mod issuer;
 mod print;
 mod resolve;
 mod store;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use lacus_audit::{Audit, WhenFull};
 use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Result, StoreName, nearest};
 use lacus_engine::{Engine, EngineBuilder, Limits};
+use lacus_identity::IssuerSpec;
 use lacus_policy::PolicyFile;
 use lacus_storage::{CacheSpec, StoreSpec, Stores, Unnamed};
 
@@ -60,6 +62,8 @@ pub struct Config {
     pub anonymous: bool,
     /// Its users by name, each with the hash of the password by Argon2id.
     pub users: Vec<(String, String)>,
+    /// The identity providers whose tokens are believed.
+    pub issuers: Vec<IssuerSpec>,
     /// Where it is recorded who asks what, if it is, and what happens while that can't be.
     pub audit: Option<(PathBuf, WhenFull)>,
     /// The file that says who may do what, if there is one.

@@ -46,17 +46,18 @@ pub use futures::TryStreamExt;
 pub use lacus_audit::{Audit, Verified, WhenFull, verify};
 pub use lacus_core::{
     Bearer, Classification, ColumnSpec, DatasetName, DatasetSpec, Error, FileStamp, IfExists, IndexProgress, IndexStatus, Kind, Location,
-    NOTICES_KEY, OptionValue, Principal, PrincipalKind, ReferenceFiles, ReferenceForm, Result, Rows, Sink, Source, StoreName, TableInfo,
-    TableName, Tables, Tokens, WriteSpec, description_of, nearest, notices_of, unit_of,
+    NOTICES_KEY, OptionValue, Principal, PrincipalKind, ReferenceFiles, ReferenceForm, Result, Rows, Secret, Sink, Source, StoreName,
+    TableInfo, TableName, Tables, Tokens, WriteSpec, description_of, nearest, notices_of, unit_of,
 };
 pub use lacus_engine::{
     AccessReport, Decided, Durations, Engine, EngineBuilder, Function, Ingest, LakeContent, LakeFile, Limits, Prepared, Progress, Query,
     QueryProgress, RULES, ResultStream, Session, TableEntry, TableKind, Totals, named_parameters, runtime, split,
 };
+pub use lacus_identity::{IssuerSpec, Issuers};
 pub use lacus_policy::{Policy, PolicyFile, Privilege, Rule};
 pub use lacus_storage::{
     AzureCredentials, AzureSpec, CacheSpec, CacheStatus, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Operation, Place,
-    S3Spec, Secret, SftpSpec, StoreReads, StoreSpec, Stores, Unnamed, WebCredentials, WebSpec, masked,
+    S3Spec, SftpSpec, StoreReads, StoreSpec, Stores, Unnamed, WebCredentials, WebSpec, masked,
 };
 /// The trait of stores that a program brings.
 pub use object_store;

@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lacus::{Config, Result, Secret, Tokens};
-use lacus_identity::KeyFile;
+use lacus_identity::{Issuers, KeyFile};
 use lacus_server::{Callers, Following, Listen, LogFormat, Server, Traces, User, follow};
 
 use crate::arguments::{LogForm, ServeArguments};
@@ -15,7 +15,15 @@ pub(crate) async fn run(lake: Option<&Path>, arguments: &ServeArguments) -> Resu
     let token = arguments.token.then(|| Secret::new(Server::new_token()));
     // Who asks for a socket alone wants no address.
     let wants_address = arguments.socket.is_none() || arguments.listen.is_some();
-    let keys = config.keys.as_ref().map(KeyFile::open).transpose()?;
+    let mut tokens: Vec<Arc<dyn Tokens>> = Vec::new();
+    if let Some(keys) = &config.keys {
+        tokens.push(Arc::new(KeyFile::open(keys)?));
+    }
+    if !config.issuers.is_empty() {
+        let issuers = Arc::new(Issuers::new(config.issuers.clone())?);
+        tokens.push(Arc::clone(&issuers) as Arc<dyn Tokens>);
+        tokio::spawn(async move { issuers.warm().await });
+    }
     let listen = Listen {
         address: wants_address.then(|| arguments.listen.clone().unwrap_or_else(|| config.listen.clone())),
         socket: socket.clone(),
@@ -24,7 +32,7 @@ pub(crate) async fn run(lake: Option<&Path>, arguments: &ServeArguments) -> Resu
             users: config.users.iter().map(|(name, password)| User { name: name.clone(), password: password.clone() }).collect(),
             token: token.clone(),
             anonymous: config.anonymous,
-            tokens: keys.into_iter().map(|keys| Arc::new(keys) as Arc<dyn Tokens>).collect(),
+            tokens,
         },
         insecure: arguments.insecure,
     };

@@ -6,6 +6,7 @@ use std::path::Path;
 use chrono::{DateTime, SecondsFormat, Utc};
 use lacus_audit::WhenFull;
 use lacus_core::{Classification, DatasetSpec};
+use lacus_identity::IssuerSpec;
 use lacus_storage::{
     AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Place, S3Spec, StoreSpec, WebCredentials, WebSpec,
     masked,
@@ -61,9 +62,28 @@ impl Display for Config {
         self.http.iter().try_for_each(|http| writeln!(formatter, "http = {http:?}"))?;
         self.otlp.iter().try_for_each(|otlp| writeln!(formatter, "otlp = {:?}", masked(otlp)))?;
         self.users.iter().try_for_each(|(name, _)| writeln!(formatter, "\n[user.{name}]\npassword = \"***\""))?;
+        self.issuers.iter().try_for_each(|issuer| write_issuer(formatter, issuer))?;
         self.stores.iter().try_for_each(|store| write_store(formatter, store))?;
         self.datasets.iter().try_for_each(|(_, spec)| write_dataset(formatter, spec))
     }
+}
+
+fn write_issuer(formatter: &mut Formatter<'_>, issuer: &IssuerSpec) -> fmt::Result {
+    let IssuerSpec { name, url, audience, user, prefix, groups, .. } = issuer;
+    writeln!(
+        formatter,
+        "\n[issuer.{name}]\nurl = {url:?}\naudience = {audience:?}\nuser = {user:?}\nprefix = {prefix:?}\ngroups = {groups:?}"
+    )?;
+    if !issuer.algorithms.is_empty() {
+        writeln!(formatter, "algorithms = {:?}", issuer.algorithms)?;
+    }
+    if !issuer.claims.is_empty() {
+        writeln!(formatter, "claims = {:?}", issuer.claims)?;
+    }
+    issuer.limited.iter().try_for_each(|limited| writeln!(formatter, "limited = {limited}"))?;
+    issuer.client.iter().try_for_each(|(client, _)| writeln!(formatter, "client = {client:?}\nsecret = \"***\""))?;
+    issuer.ca.iter().try_for_each(|ca| writeln!(formatter, "ca = {}", quoted(ca.display().to_string())))?;
+    writeln!(formatter, "keys_kept = \"{}s\"", issuer.keys_kept.as_secs())
 }
 
 fn write_store(formatter: &mut Formatter<'_>, store: &StoreSpec) -> fmt::Result {

@@ -13,7 +13,7 @@ use lacus_engine::Limits;
 use lacus_storage::{CacheSpec, StoreSpec};
 
 use super::written::{AuditSection, CacheSection, DatasetSection, LakeFile, LimitsSection, ServeSection, UserSection};
-use super::{store, values};
+use super::{issuer, store, values};
 use crate::Config;
 
 const LISTEN: &str = "127.0.0.1:50051";
@@ -38,6 +38,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
     let write_to = expand(&written.lake.write_to, "lake.write_to")?.map(|name| write_to(&name, &stores)).transpose()?;
     let cache = cache(&written.cache, &base, state.as_deref(), environment)?;
     DatasetName::new(&lake).map_err(|error| error.with("key", "lake.name"))?;
+    let issuers = issuer::issuers(&written, &base, environment)?;
     Ok(Config {
         file: None,
         limits: limits(&written.limits, environment)?,
@@ -50,6 +51,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         keys: expand(&written.serve.keys, "serve.keys")?.map(|keys| base.join(keys)),
         anonymous: written.serve.anonymous.unwrap_or(false),
         users: users(&written.user, environment)?,
+        issuers,
         http: expand(&written.serve.http, "serve.http")?,
         otlp: expand(&written.serve.otlp, "serve.otlp")?,
         unnamed: store::unnamed(environment)?,

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lacus_core::{Error, Kind, Location, Result, StoreName, nearest};
+use lacus_core::{Error, Kind, Location, Result, Secret, StoreName, nearest};
 use lacus_storage::{
-    AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Place, S3Spec, Secret, SftpSpec, StoreSpec,
-    Unnamed, WebCredentials, WebSpec,
+    AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Place, S3Spec, SftpSpec, StoreSpec, Unnamed,
+    WebCredentials, WebSpec,
 };
 
 use super::resolve::Environment;

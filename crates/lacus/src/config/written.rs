@@ -231,6 +231,36 @@ section! {
     }
 }
 
+section! {
+    /// An identity provider whose tokens are believed.
+    IssuerSection in "[issuer.NAME]" {
+        /// What it calls itself, to the letter, which is the claim `iss` of its tokens; `https`, or an address of this machine. It says there where its keys are.
+        url: Option<String> = "required",
+        /// What this server is called in its tokens: one of these must be in the claim `aud`.
+        audience: Vec<String> = "required",
+        /// What its tokens may be signed by: `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`.
+        algorithms: Vec<String> = "all of these",
+        /// The claim that names the user.
+        user: Option<String> = "`sub`",
+        /// What stands before the names of its users and groups here. It must be written, be it empty, where there are a `[user.NAME]` or other issuers: their users could have the same names.
+        prefix: Option<String> = "none",
+        /// The claims that name groups: lists, or words in one text; those in objects with dots between, such as `realm_access.roles`.
+        groups: Option<Vec<String>> = "`groups`, `wlcg.groups`",
+        /// What else `current_claim` may ask of its tokens, beside `iss` and `sub`.
+        claims: Vec<String> = "none",
+        /// Whether its tokens may do what rules say of their scopes, and nothing that rules say of their user and groups.
+        limited: Option<bool> = "for tokens with scopes that name places, such as `storage.read:/open`",
+        /// The client by which it is asked about tokens that say nothing themselves, as those of Globus (RFC 7662).
+        client: Option<String> = "none",
+        /// The secret of that client: `${LACUS_ISSUER_SECRET}`.
+        secret: Option<String> = "required with `client`",
+        /// The authorities that are trusted beside those of the system, in PEM.
+        ca: Option<String> = "none",
+        /// How long its keys are used when it can't be reached.
+        keys_kept: Option<String> = "`24h`",
+    }
+}
+
 /// A lake file, as written.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -243,6 +273,7 @@ pub(crate) struct LakeFile {
     pub(crate) optimizer: OptimizerSection,
     pub(crate) serve: ServeSection,
     pub(crate) user: BTreeMap<String, UserSection>,
+    pub(crate) issuer: BTreeMap<String, IssuerSection>,
     pub(crate) store: BTreeMap<String, StoreSection>,
     pub(crate) dataset: BTreeMap<String, DatasetSection>,
 }
@@ -262,6 +293,7 @@ pub fn reference() -> impl Iterator<Item = &'static OptionDoc> {
         OptimizerSection::OPTIONS,
         ServeSection::OPTIONS,
         UserSection::OPTIONS,
+        IssuerSection::OPTIONS,
     ]
     .into_iter()
     .flatten()
