@@ -18,7 +18,7 @@ LEVELS = [
 ]
 BESIDE = {"lacus-testbed"}  # test servers: used by tests alone, and using nothing of the product
 SAME_LEVEL = {("lacus-files", "lacus-storage"), ("lacus-array", "lacus-storage"), ("lacus-engine", "lacus-storage"), ("lacus-server", "lacus")}
-SAME_LEVEL |= {("lacus-engine", "lacus-audit"), ("lacus-engine", "lacus-policy")}
+SAME_LEVEL |= {("lacus-engine", "lacus-audit"), ("lacus-engine", "lacus-policy"), ("lacus-remote", "lacus-identity")}
 MOST_LINES = 800
 BANNED_NAMES = re.compile(r"(^|[_-])(common|util|utils|helpers?|misc|ext|manager)($|[_-])")
 BANNED_TYPES = re.compile(r"\b(?:struct|enum|trait)\s+\w*(?:Manager|Helper|Util|Common|Misc)\b")

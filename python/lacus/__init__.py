@@ -30,7 +30,7 @@ from lacus._exceptions import (
     UnsupportedError,
 )
 from lacus._index import build_index as _build_index
-from lacus._lacus import Array, Batch, Lake, Result, __version__, connect, open
+from lacus._lacus import Array, Batch, Lake, Result, __version__, connect, login, open, token
 from lacus._plot import plot as _plot
 from lacus._xarray import to_xarray as _to_xarray
 
@@ -87,5 +87,7 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "connect",
+    "login",
     "open",
+    "token",
 ]

@@ -31,7 +31,32 @@ def open(path: str | PathLike[str] | None = None) -> Lake:
     """
 
 def connect(uri: str) -> Lake:
-    """Connects to a server: ``grpc://127.0.0.1:50051``."""
+    """Connects to a server: ``grpc://127.0.0.1:50051``.
+
+    Without a user in the address and without ``LACUS_TOKEN``, the token of :func:`login` is brought, if there is one.
+    """
+
+def login(
+    server: str,
+    issuer: str,
+    client: str,
+    *,
+    scopes: Sequence[str] = (),
+    resource: str | None = None,
+    audience: str | None = None,
+    ca: str | PathLike[str] | None = None,
+    show: Callable[[str], object] | None = None,
+) -> None:
+    """Gets a token for a server from its identity provider, and keeps it, as ``lacus login`` does.
+
+    Where to agree, and by which code, is printed, or given to ``show``. Ctrl-C gives up.
+    """
+
+def token(server: str) -> str | None:
+    """The token for a server, renewed if it ends soon; None where nobody logged in.
+
+    Other clients of the server bring it in the header ``authorization: Bearer ...``.
+    """
 
 class Lake:
     """A lake, in this process or on a server; both answer alike."""

@@ -14,6 +14,7 @@ mod capsule;
 mod error;
 mod function;
 mod lake;
+mod login;
 mod progress;
 mod result;
 mod runtime;
@@ -29,6 +30,8 @@ fn _lacus(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(lake::open, module)?)?;
     module.add_function(wrap_pyfunction!(lake::connect, module)?)?;
+    module.add_function(wrap_pyfunction!(login::login, module)?)?;
+    module.add_function(wrap_pyfunction!(login::token, module)?)?;
     module.add_function(wrap_pyfunction!(lake::split, module)?)?;
     module.add_function(wrap_pyfunction!(lake::parameter_names, module)?)?;
     module.add_function(wrap_pyfunction!(error::error_codes, module)?)?;

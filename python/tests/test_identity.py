@@ -31,6 +31,7 @@ from test_access import BEARER, ask
 from test_stores import NPM
 
 PROVIDER = pathlib.Path(__file__).parent / "oidc" / "provider.mjs"
+DENIED = (AdbcStatusCode.NOT_FOUND, AdbcStatusCode.UNAUTHORIZED)
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 
 LAKE = """
@@ -49,9 +50,9 @@ file = "policy.toml"
 url = "store"
 [dataset.shots]
 path = "shots.csv"
-[dataset.open]
+[dataset.open_runs]
 path = "lab:data/open/runs.csv"
-[dataset.closed]
+[dataset.closed_runs]
 path = "lab:data/closed/runs.csv"
 """
 POLICY = """
@@ -73,6 +74,10 @@ def base64url(data: bytes | int, size: int | None = None) -> str:
     if isinstance(data, int):
         data = data.to_bytes(size or (data.bit_length() + 7) // 8, "big")
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def in_seconds(seconds: int) -> int:
+    return int(time.time()) + seconds
 
 
 class Keys:
@@ -170,7 +175,8 @@ class Provider:
         """What it answers to a form, by one of its clients."""
         request = urllib.request.Request(self.url + path, urllib.parse.urlencode(fields).encode())
         if client:
-            request.add_header("Authorization", f"Basic {base64.b64encode(f'{client}:{client}-secret'.encode()).decode()}")
+            pair = base64.b64encode(f"{client}:{client}-secret".encode()).decode()
+            request.add_header("Authorization", f"Basic {pair}")
         with urllib.request.urlopen(request) as answer:
             found: dict[str, str] = json.loads(answer.read() or b"{}")
             return found
@@ -185,11 +191,13 @@ class Provider:
         approve(device["verification_uri_complete"], user)
         return self.post("/token", client_id="lacus-cli", grant_type=DEVICE, device_code=device["device_code"])
 
-    def signed(self, header: dict[str, object] | None = None, keys: Keys | None = None, secret: bytes = b"", **claims: object) -> str:
+    def signed(
+        self, header: dict[str, object] | None = None, keys: Keys | None = None, secret: bytes = b"", **claims: object
+    ) -> str:
         """A token as it gives them, but for what is said here. What is None is left out."""
-        now = int(time.time())
-        usual = {"iss": self.url, "aud": "lacus", "sub": "beamline", "client_id": "beamline", "iat": now, "exp": now + 600}
-        says = {key: value for key, value in {**usual, "groups": ["plasma"], **claims}.items() if value is not None}
+        usual = {"iss": self.url, "aud": "lacus", "sub": "beamline", "client_id": "beamline", "groups": ["plasma"]}
+        usual |= {"iat": in_seconds(0), "exp": in_seconds(600)}
+        says = {key: value for key, value in {**usual, **claims}.items() if value is not None}
         algorithm = str((header or {}).get("alg", "RS256"))
         usual = {"alg": algorithm, "typ": "at+jwt", "kid": self.keys.names.get(algorithm, self.keys.names["RS256"])}
         head = {key: value for key, value in {**usual, **(header or {})}.items() if value is not None}
@@ -259,23 +267,29 @@ def answered(uri: str, token: str, seconds: float) -> None:
             time.sleep(0.5)
 
 
-WHO = "SELECT current_user() AS u, current_groups() AS g, current_claim('email') AS e, current_claim('iss') AS i, current_claim('sub') AS s"
+WHO = "SELECT current_user() AS u, current_groups() AS g, current_claim('email') AS e"
+WHOSE = f"{WHO}, current_claim('iss') AS i, current_claim('sub') AS s"
 
 
-@pytest.mark.parametrize(("client", "algorithm", "groups"), [("beamline", "RS256", ["plasma"]), ("beamline-es", "ES256", [])])
-def test_a_program_calls_by_its_token(provider: Provider, uri: str, client: str, algorithm: str, groups: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("client", "algorithm", "groups"), [("beamline", "RS256", ["plasma"]), ("beamline-es", "ES256", [])]
+)
+def test_a_program_calls_by_its_token(
+    provider: Provider, uri: str, client: str, algorithm: str, groups: list[str]
+) -> None:
     token = provider.token(client)
     head = json.loads(base64.urlsafe_b64decode(token.split(".")[0] + "=="))
     assert (head["alg"], head["kid"]) == (algorithm, provider.keys.names[algorithm])
-    assert ask(uri, token, WHO) == [(client, groups, f"{client}@lab.example", provider.url, client)]
+    assert ask(uri, token, WHOSE) == [(client, groups, f"{client}@lab.example", provider.url, client)]
 
 
 def test_a_person_calls_by_the_token_of_a_device(provider: Provider, uri: str) -> None:
     given = provider.login("ada")
+    renewing = {"grant_type": "refresh_token", "refresh_token": given["refresh_token"]}
     who = [("ada", ["operators", "plasma"], "ada@lab.example", provider.url, "ada")]
-    assert ask(uri, given["access_token"], WHO) == who
-    again = provider.post("/token", client_id="lacus-cli", grant_type="refresh_token", refresh_token=given["refresh_token"])
-    assert again["access_token"] != given["access_token"] and ask(uri, again["access_token"], WHO) == who
+    assert ask(uri, given["access_token"], WHOSE) == who
+    again = provider.post("/token", client_id="lacus-cli", **renewing)
+    assert again["access_token"] != given["access_token"] and ask(uri, again["access_token"], WHOSE) == who
     # What tells the device who logged in is for the device.
     refused(uri, given["id_token"], "lacus-cli")
 
@@ -290,16 +304,15 @@ def test_who_brings_no_token_is_refused(uri: str) -> None:
 
 def test_what_is_believed(provider: Provider, uri: str) -> None:
     """The tokens that the next test changes would be good without the change; and clocks may be a minute apart."""
-    now = int(time.time())
     for token in [
         provider.signed(),
         provider.signed({"alg": "ES256"}),
         provider.signed({"typ": "JWT"}),
         provider.signed({"kid": None}),
         provider.signed(aud=["other", "lacus"]),
-        provider.signed(exp=now - 30),
-        provider.signed(nbf=now + 30),
-        provider.signed(iat=now + 30),
+        provider.signed(exp=in_seconds(-30)),
+        provider.signed(nbf=in_seconds(30)),
+        provider.signed(iat=in_seconds(30)),
     ]:
         assert ask(uri, token, "SELECT current_user() AS u") == [("beamline",)]
 
@@ -310,9 +323,20 @@ def tampered(token: str, **changes: object) -> str:
     return ".".join([header, base64url(json.dumps({**says, **changes}).encode()), signature])
 
 
+def pem(keys: Keys) -> bytes:
+    public = serialization.PublicFormat.SubjectPublicKeyInfo
+    return keys.rsa.public_key().public_bytes(serialization.Encoding.PEM, public)
+
+
+def by_secret(of: Provider, secret: bytes, **header: object) -> str:
+    return of.signed({"alg": "HS256", **header}, secret=secret)
+
+
+# What it signs by has the names of the keys of the provider.
+STRANGER = Keys(1)
 FORGED: dict[str, tuple[Callable[[Provider], str], str]] = {
-    "expired": (lambda of: of.signed(exp=int(time.time()) - 3600), "expired"),
-    "not yet good": (lambda of: of.signed(nbf=int(time.time()) + 3600), "holds from|not yet|before"),
+    "expired": (lambda of: of.signed(exp=in_seconds(-3600)), "expired"),
+    "not yet good": (lambda of: of.signed(nbf=in_seconds(3600)), "holds from|not yet|before"),
     "without an end": (lambda of: of.signed(exp=None), r"\bexp\b"),
     "with an end that is text": (lambda of: of.signed(exp="2099-01-01"), "token"),
     "for another": (lambda of: of.token(resource="urn:other"), "other"),
@@ -326,11 +350,11 @@ FORGED: dict[str, tuple[Callable[[Provider], str], str]] = {
     "by none": (lambda of: of.signed({"alg": "none"}), "none"),
     "by None": (lambda of: of.signed({"alg": "None"}), "none"),
     "by none, with a signature": (lambda of: of.signed({"alg": "none"}) + of.signed().rsplit(".", 1)[1], "none"),
-    "by a secret": (lambda of: of.signed({"alg": "HS256"}, secret=b"secret"), "HS256"),
-    "by the public key as PEM": (lambda of: of.signed({"alg": "HS256"}, secret=pem(of.keys)), "HS256"),
-    "by the public key as PEM, unnamed": (lambda of: of.signed({"alg": "HS256", "kid": None}, secret=pem(of.keys)), "HS256"),
-    "by the public key as JWK": (lambda of: of.signed({"alg": "HS256"}, secret=json.dumps(of.keys.public()).encode()), "HS256"),
-    "by the modulus": (lambda of: of.signed({"alg": "HS256"}, secret=of.keys.public()["n"].encode()), "HS256"),
+    "by a secret": (lambda of: by_secret(of, b"secret"), "HS256"),
+    "by the public key as PEM": (lambda of: by_secret(of, pem(of.keys)), "HS256"),
+    "by the public key as PEM, unnamed": (lambda of: by_secret(of, pem(of.keys), kid=None), "HS256"),
+    "by the public key as JWK": (lambda of: by_secret(of, json.dumps(of.keys.public()).encode()), "HS256"),
+    "by the modulus": (lambda of: by_secret(of, of.keys.public()["n"].encode()), "HS256"),
     "by an algorithm of another key": (lambda of: of.signed({"alg": "ES256", "kid": of.keys.names["RS256"]}), "key"),
     "by an unknown algorithm": (lambda of: of.signed({"alg": "RS1"}), "RS1"),
     "by an unknown key": (lambda of: of.signed({"kid": "k99"}), "key"),
@@ -342,15 +366,10 @@ FORGED: dict[str, tuple[Callable[[Provider], str], str]] = {
     "without a signature": (lambda of: of.token().rsplit(".", 1)[0] + ".", "signature"),
     "with another user": (lambda of: tampered(of.token(), sub="ada"), "signature"),
     "with other groups": (lambda of: tampered(of.token("beamline-es"), groups=["plasma"]), "signature"),
-    "with a longer life": (lambda of: tampered(of.signed(exp=int(time.time()) - 3600), exp=int(time.time()) + 600), "signature"),
+    "with a longer life": (lambda of: tampered(of.signed(exp=in_seconds(-3600)), exp=in_seconds(600)), "signature"),
     "with an extension": (lambda of: of.signed({"crit": ["lab"], "lab": 1}), "extension|crit"),
     "too long": (lambda of: of.signed(padding="x" * 15_000), "bytes|long|large"),
 }
-STRANGER = Keys(1)
-
-
-def pem(keys: Keys) -> bytes:
-    return keys.rsa.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 @pytest.mark.parametrize("how", FORGED)
@@ -396,10 +415,10 @@ def test_a_result_ends_when_its_token_does(provider: Provider, uri: str) -> None
     """Five seconds after the query began, as a minute is given to clocks."""
     rows = "FROM generate_series(1, 1000000000000) AS t(v)"
     for sql in [f"SELECT count(*) AS n {rows} WHERE v % 7 = 3", f"SELECT v {rows}"]:
-        token, read, begin = provider.signed(exp=int(time.time()) - 55), 0, time.monotonic()
+        token, read, begin = provider.signed(exp=in_seconds(-55)), 0, time.monotonic()
         # That the statement is done with can't be said by this token any more.
-        closing = contextlib.suppress(flightsql.Error)
-        with closing, flightsql.connect(uri, db_kwargs={BEARER: f"Bearer {token}"}) as connection, connection.cursor() as cursor:
+        closing, header = contextlib.suppress(flightsql.Error), {BEARER: f"Bearer {token}"}
+        with closing, flightsql.connect(uri, db_kwargs=header) as connection, connection.cursor() as cursor:
             with pytest.raises(flightsql.Error, match="expired") as error:
                 cursor.execute(sql)
                 while cursor.fetchmany(10_000) and time.monotonic() - begin < 60:
@@ -417,14 +436,13 @@ def test_a_token_that_says_nothing_is_asked_about(
     with serving(lab(tmp_path, own_provider, f'user = "{user}"\n{ASKING}')) as uri:
         person, program = own_provider.login("ada", resource="urn:opaque"), own_provider.token(resource="urn:opaque")
         assert "." not in person["access_token"] + program
-        who = "SELECT current_user() AS u, current_groups() AS g, current_claim('email') AS e"
         if user == "sub":
-            assert ask(uri, person["access_token"], who) == [("ada", ["operators", "plasma"], "ada@lab.example")]
+            assert ask(uri, person["access_token"], WHO) == [("ada", ["operators", "plasma"], "ada@lab.example")]
             # This provider tells no subject of a program.
             refused(uri, program, r"\bsub\b")
         else:
             assert ask(uri, person["access_token"], "SELECT current_user() AS u") == [("lacus-cli",)]
-            assert ask(uri, program, who) == [("beamline", ["plasma"], "beamline@lab.example")]
+            assert ask(uri, program, WHO) == [("beamline", ["plasma"], "beamline@lab.example")]
         assert ask(uri, own_provider.token(), "SELECT current_user() AS u") == [("beamline",)]
         refused(uri, "XRAvxcTlE9O0ktSQHTWaqYx431pHg8mE7_0KGXvDhs5", "token")
         # It is known to the provider, and no token to call by.
@@ -489,20 +507,21 @@ def test_rules_go_by_the_groups_and_scopes_of_tokens(provider: Provider, tmp_pat
             for sql in statements:
                 with pytest.raises(flightsql.Error) as error:
                     ask(uri, token, sql)
-                assert error.value.status_code in (AdbcStatusCode.NOT_FOUND, AdbcStatusCode.UNAUTHORIZED), str(error.value)
+                assert error.value.status_code in DENIED, str(error.value)
 
         files = {name: f"SELECT x FROM 'lab:data/{name}/runs.csv'" for name in ["open", "opened", "closed"]}
         member, stranger = provider.token("beamline"), provider.token("beamline-es")
-        assert ask(uri, member, "SELECT count(*) AS n FROM shots") == [(2,)] and ask(uri, member, tables) == [("shots",)]
-        denied(member, "SELECT x FROM open", *files.values())
+        assert ask(uri, member, "SELECT count(*) AS n FROM shots") == [(2,)]
+        assert ask(uri, member, tables) == [("shots",)]
+        denied(member, "SELECT x FROM open_runs", *files.values())
         assert ask(uri, stranger, tables) == []
-        denied(stranger, "SELECT count(*) FROM shots", "SELECT x FROM open", *files.values())
+        denied(stranger, "SELECT count(*) FROM shots", "SELECT x FROM open_runs", *files.values())
         for client in ["beamline", "beamline-es"]:
             scoped = provider.token(client, scope="storage.read:/open")
-            assert ask(uri, scoped, files["open"]) == [(0,)] and ask(uri, scoped, "SELECT x FROM open") == [(0,)]
-            assert ask(uri, scoped, tables) == [("open",)]
+            assert ask(uri, scoped, files["open"]) == [(0,)] and ask(uri, scoped, "SELECT x FROM open_runs") == [(0,)]
+            assert ask(uri, scoped, tables) == [("open_runs",)]
             # Who brings a token for a place may do that, and nothing by its groups.
-            denied(scoped, "SELECT x FROM closed", "SELECT count(*) FROM shots", files["opened"], files["closed"])
+            denied(scoped, "SELECT x FROM closed_runs", "SELECT count(*) FROM shots", files["opened"], files["closed"])
         whole = provider.token("beamline-es", scope="storage.read:/")
         assert [ask(uri, whole, sql) for sql in files.values()] == [[(0,)], [(1,)], [(2,)]]
         climbing = provider.signed(groups=[], scope="storage.read:/open/../closed")

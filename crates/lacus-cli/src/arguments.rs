@@ -47,6 +47,20 @@ pub(crate) enum Command {
     /// Give out keys by which programs and people call a server, and take them back
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Get a token for a server at a browser, be it of another device. It is kept, brought to that server alone, and renewed when it ends
+    Login(LoginArguments),
+    /// Forget the token for a server
+    Logout {
+        /// The server
+        #[arg(value_name = "grpc+tls://HOST:PORT")]
+        server: String,
+    },
+    /// Print the token for a server, for other programs that ask it: a header `authorization: Bearer TOKEN`
+    Token {
+        /// The server
+        #[arg(value_name = "grpc+tls://HOST:PORT")]
+        server: String,
+    },
     /// Check the file of rules that says who may do what
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -104,6 +118,31 @@ pub(crate) enum KeysCommand {
         /// The id, as `lacus keys list` shows it
         id: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoginArguments {
+    /// The server that the token is for
+    #[arg(value_name = "grpc+tls://HOST:PORT")]
+    pub(crate) server: String,
+    /// Who gives tokens: what the identity provider of the server calls itself
+    #[arg(long, value_name = "https://HOST")]
+    pub(crate) issuer: String,
+    /// What it calls this program: a public client that may log in on another device
+    #[arg(long, value_name = "ID")]
+    pub(crate) client: String,
+    /// A scope to ask for; may be given more than once [default: openid offline_access]
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub(crate) scopes: Vec<String>,
+    /// Whom the token is for, where the provider wants to be told (RFC 8707)
+    #[arg(long, value_name = "URI")]
+    pub(crate) resource: Option<String>,
+    /// Whom the token is for, in the word of providers that know no resources
+    #[arg(long, value_name = "NAME")]
+    pub(crate) audience: Option<String>,
+    /// The authorities to trust beside those of the system, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,6 +11,7 @@ pub(crate) mod doctor;
 pub(crate) mod hash_password;
 pub(crate) mod index;
 pub(crate) mod keys;
+pub(crate) mod login;
 pub(crate) mod man;
 pub(crate) mod policy;
 pub(crate) mod serve;

@@ -11,7 +11,6 @@ use lacus_storage::{ReadScope, masked};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 
@@ -19,6 +18,7 @@ use crate::client::Session;
 use crate::memory::QueryMemory;
 use crate::progress::{Progress, QueryProgress};
 use crate::session::Scope;
+use crate::slots::{Slot, Slots, Turn};
 use crate::statement;
 use crate::totals::Totals;
 
@@ -240,10 +240,7 @@ impl Record {
 #[derive(Debug)]
 pub(crate) struct Activity {
     queries: Mutex<Queries>,
-    slots: Arc<Semaphore>,
-    running: usize,
-    waiting: AtomicUsize,
-    most_waiting: usize,
+    slots: Arc<Slots>,
     audit: Option<Audit>,
 }
 
@@ -258,8 +255,7 @@ struct Queries {
 impl Activity {
     /// At most `running` queries at once, and `waiting` behind them.
     pub(crate) fn new(running: usize, waiting: usize, audit: Option<Audit>) -> Arc<Self> {
-        let slots = Arc::new(Semaphore::new(running.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { queries: Mutex::default(), slots, running, waiting: AtomicUsize::new(0), most_waiting: waiting, audit })
+        Arc::new(Self { queries: Mutex::default(), slots: Slots::new(running, waiting), audit })
     }
 
     /// Opens the record of a query. It is closed when what this gives is dropped.
@@ -335,44 +331,20 @@ impl Activity {
         Ok(())
     }
 
-    /// Waits until the query may run. It may for as long as the permit is kept.
-    async fn slot(self: Arc<Self>, record: Arc<Record>) -> Result<OwnedSemaphorePermit> {
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            return Ok(slot);
+    /// Waits until the query may run. It may for as long as the slot is kept.
+    async fn slot(self: Arc<Self>, record: Arc<Record>) -> Result<Slot> {
+        match self.slots.turn(&record.principal, None, None)? {
+            Turn::Now(slot) => Ok(slot),
+            Turn::Later(given) => {
+                record.reach(Stage::Queued);
+                given.await.map_err(|_| Error::new(Kind::Internal, "the queue is closed"))
+            }
         }
-        let waiting = Waiting::more(&self.waiting);
-        if waiting.count > self.most_waiting {
-            let message = format!("{} queries run and {} wait for them", self.running, self.most_waiting);
-            return Err(Error::new(Kind::LimitExceeded, message)
-                .hint("try again later, or raise `queries` or `queue` under [limits]")
-                .retryable(true));
-        }
-        record.reach(Stage::Queued);
-        let slot = Arc::clone(&self.slots).acquire_owned().await;
-        slot.map_err(|_| Error::new(Kind::Internal, "the queue is closed"))
-    }
-}
-
-/// One that waits, counted for as long as it does.
-struct Waiting<'a> {
-    waiting: &'a AtomicUsize,
-    count: usize,
-}
-
-impl<'a> Waiting<'a> {
-    fn more(waiting: &'a AtomicUsize) -> Self {
-        Self { waiting, count: waiting.fetch_add(1, Ordering::Relaxed) + 1 }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// The turn of a query, which ends with the last who holds it.
-pub(crate) type Slot = Arc<OwnedSemaphorePermit>;
+pub(crate) type SharedSlot = Arc<Slot>;
 
 /// A record that is closed when this is dropped: as cancelled, unless the end was told.
 #[derive(Debug)]
@@ -400,7 +372,7 @@ struct Parts {
     /// How many have not ended.
     left: AtomicUsize,
     /// The turn of those that run. With one each, a reader of all of them would wait for a part that waits for another one's turn.
-    slot: tokio::sync::Mutex<Weak<OwnedSemaphorePermit>>,
+    slot: tokio::sync::Mutex<Weak<Slot>>,
 }
 
 impl Recorded {
@@ -422,7 +394,7 @@ impl Recorded {
     }
 
     /// Waits for the turn of the query.
-    pub(crate) fn slot(&self) -> impl Future<Output = Result<Slot>> + Send + use<> {
+    pub(crate) fn slot(&self) -> impl Future<Output = Result<SharedSlot>> + Send + use<> {
         let (activity, record) = (Arc::clone(&self.activity), Arc::clone(&self.record));
         let parts = if let Extent::Part(parts) = &self.extent { Some(Arc::clone(parts)) } else { None };
         async move {

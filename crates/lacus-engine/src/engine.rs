@@ -27,7 +27,7 @@ use crate::memory::SharedMemory;
 use crate::query::Deadline;
 use crate::session::Scope;
 use crate::totals::Totals;
-use crate::{LakeContent, LakeFile, Limits, ddl, information_schema, rules, session};
+use crate::{LakeContent, LakeFile, Limits, ddl, information_schema, rules, session, share};
 
 pub use asking::{AccessReport, Ingest};
 
@@ -244,6 +244,7 @@ impl EngineBuilder {
     /// `InvalidConfiguration` when the spill folder can't be made or a rule is unknown, `AlreadyExists` when a name is given twice.
     pub fn build(self) -> Result<Engine> {
         rules::check(&self.rules_off)?;
+        share::install();
         let activity = Activity::new(self.limits.queries, self.limits.queue, self.audit);
         let state = session::base_state(&self.lake, &self.limits, &activity, &self.rules_off, self.rules)?;
         let base = BaseState::new(state, self.functions)?;

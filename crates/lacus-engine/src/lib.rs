@@ -44,6 +44,8 @@ mod rules;
 mod runtime;
 mod session;
 mod settings;
+mod share;
+mod slots;
 mod spelling;
 mod spill;
 mod statement;

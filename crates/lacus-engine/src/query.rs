@@ -21,8 +21,9 @@ use tokio::time::{Instant, Sleep};
 use tracing::{Instrument, Span};
 
 use crate::access::{Access, RestrictedExec};
-use crate::activity::{Recorded, Slot, Stage};
+use crate::activity::{Recorded, SharedSlot, Stage};
 use crate::progress::QueryProgress;
+use crate::share::{Lane, Seat};
 use crate::{explain, session};
 
 /// How a query is planned whose memory was short.
@@ -299,6 +300,8 @@ impl Query {
             alarm: Box::pin(tokio::time::sleep_until(deadline.at)),
             killed: Box::pin(Arc::clone(&recorded.record).killed()),
             explains,
+            // What a running query waits for computes in its turn.
+            seat: Seat::new(takes_turn.then(|| Lane::of(&recorded.record.principal))),
             span: recorded.record.scope.reads.span(),
             _task: task,
             recorded,
@@ -314,6 +317,7 @@ pub struct ResultStream {
     alarm: Pin<Box<Sleep>>,
     killed: Pin<Box<dyn Future<Output = Error> + Send>>,
     explains: bool,
+    seat: Seat,
     span: Span,
     /// What runs may yet spill, into a folder that is there for as long as the configuration of its task.
     _task: Option<Arc<TaskContext>>,
@@ -322,7 +326,7 @@ pub struct ResultStream {
 }
 
 /// A plan that waits for its turn.
-type Turn = Pin<Box<dyn Future<Output = Result<(RowsWork, Option<Slot>)>> + Send>>;
+type Turn = Pin<Box<dyn Future<Output = Result<(RowsWork, Option<SharedSlot>)>> + Send>>;
 
 /// Where a stream is.
 enum Body {
@@ -336,7 +340,7 @@ enum Body {
 
 struct Running {
     batches: SendableRecordBatchStream,
-    slot: Option<Slot>,
+    slot: Option<SharedSlot>,
     /// Kept until the first batch is there.
     fallback: Option<Fallback>,
 }
@@ -372,7 +376,7 @@ impl ResultStream {
         Poll::Ready(Some(Err(error)))
     }
 
-    fn run(&mut self, mut rows: RowsWork, slot: Option<Slot>) -> Result<()> {
+    fn run(&mut self, mut rows: RowsWork, slot: Option<SharedSlot>) -> Result<()> {
         let record = &self.recorded.record;
         if let Some(access) = rows.task.session_config().get_extension::<Access>() {
             access.check_current()?;
@@ -382,7 +386,7 @@ impl ResultStream {
             progress.replan(Arc::clone(&rows.plan));
         }
         let fallback = rows.fallback.take();
-        self.body = Body::Running(Box::new(Running { batches: rows.stream()?, slot, fallback }));
+        self.body = Body::Running(Box::new(Running { batches: self.seat.within(|| rows.stream())?, slot, fallback }));
         Ok(())
     }
 }
@@ -411,7 +415,7 @@ impl Stream for ResultStream {
                     Ok(()) => {}
                     Err(error) => return this.fail(error),
                 },
-                Body::Running(running) => match ready!(running.batches.as_mut().poll_next(context)) {
+                Body::Running(running) => match ready!(this.seat.poll(context, |context| running.batches.as_mut().poll_next(context))) {
                     None => return Poll::Ready(this.end()),
                     Some(Ok(batch)) => {
                         running.fallback = None;

@@ -69,7 +69,7 @@ struct Issuer {
     web: Web,
     keys: Arc<KeySet>,
     asking: Semaphore,
-    answers: Mutex<HashMap<[u8; 32], (Instant, Option<Bearer>)>>,
+    answers: Mutex<HashMap<[u8; 32], (Instant, Result<Option<Bearer>>)>>,
 }
 
 /// The issuers whose tokens are believed.
@@ -96,6 +96,20 @@ impl Issuers {
         Ok(Self { all: specs.into_iter().map(issuer).collect::<Result<_>>()? })
     }
 
+    /// Whom a token stands for that says nothing itself.
+    async fn asked(&self, token: &str) -> Result<Option<Bearer>> {
+        let mut failed = Ok(None);
+        for issuer in self.all.iter().filter(|issuer| issuer.spec.client.is_some()) {
+            match issuer.asked(token).await {
+                Ok(None) => {}
+                Ok(found) => return Ok(found),
+                // Another issuer may know it.
+                Err(error) => failed = Err(error),
+            }
+        }
+        failed
+    }
+
     /// Asks all issuers for their keys, so that the log tells early of one that can't be reached.
     pub async fn warm(&self) {
         futures::future::join_all(self.all.iter().map(|issuer| issuer.keys.ask())).await;
@@ -108,14 +122,7 @@ impl Tokens for Issuers {
         if token.len() > MOST_BYTES {
             return Err(refused(format!("the token has {} bytes, and those that are read have {MOST_BYTES} at most", token.len())));
         }
-        let Some((header, says)) = parts(token) else {
-            for issuer in self.all.iter().filter(|issuer| issuer.spec.client.is_some()) {
-                if let Some(bearer) = issuer.asked(token).await? {
-                    return Ok(Some(bearer));
-                }
-            }
-            return Ok(None);
-        };
+        let Some((header, says)) = parts(token) else { return self.asked(token).await };
         // What the token says is believed only when the keys of who it says issued it prove it.
         let named = says.get("iss").and_then(Value::as_str).unwrap_or_default();
         let issuer = self.all.iter().find(|issuer| issuer.spec.url == named).ok_or_else(|| {
@@ -223,18 +230,19 @@ impl Issuer {
             answers.retain(|_, (at, _)| at.elapsed() < ASKED_FOR);
             answers.get(&digest).map(|(_, bearer)| bearer.clone())
         };
-        let is_past = |bearer: &Bearer| bearer.expires.is_some_and(|expires| expires <= SystemTime::now());
+        let is_good = |bearer: &Bearer| bearer.expires.is_none_or(|expires| expires > SystemTime::now());
         if let Some(known) = known() {
-            return Ok(known.filter(|bearer| !is_past(bearer)));
+            return Ok(known?.filter(is_good));
         }
         let _asking = self.asking.acquire().await.map_err(|_| Error::new(Kind::Internal, "nobody asks issuers any more"))?;
         if let Some(known) = known() {
-            return Ok(known.filter(|bearer| !is_past(bearer)));
+            return Ok(known?.filter(is_good));
         }
         let unasked = |error: Error| {
             Error::new(Kind::Unavailable, "the issuer can't be asked about the token now").with("issuer", &self.spec.url).because(error)
         };
-        let bearer = self.answer(token).await.map_err(unasked)?.map(|claims| self.allowed(&claims)).transpose()?.flatten();
+        let answer = self.answer(token).await.map_err(unasked)?;
+        let bearer = answer.map(|claims| self.allowed(&claims)).transpose();
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if answers.len() >= MOST_ANSWERS
             && let Some(oldest) = answers.iter().min_by_key(|(_, (at, _))| *at).map(|(digest, _)| *digest)
@@ -242,7 +250,7 @@ impl Issuer {
             answers.remove(&oldest);
         }
         answers.insert(digest, (Instant::now(), bearer.clone()));
-        Ok(bearer)
+        Ok(bearer?.filter(is_good))
     }
 
     /// What the issuer says of a token (RFC 7662); `None` when it is none of its own, or no longer good.
@@ -258,15 +266,14 @@ impl Issuer {
         Ok((claims.get("active") == Some(&Value::Bool(true))).then_some(claims))
     }
 
-    /// Whom a token stands for of which the issuer says this; `None` when it is for others.
-    fn allowed(&self, claims: &Map<String, Value>) -> Result<Option<Bearer>> {
+    /// Whom a token stands for of which the issuer says this.
+    fn allowed(&self, claims: &Map<String, Value>) -> Result<Bearer> {
         let is_own = claims.get("iss").is_none_or(|issuer| issuer.as_str() == Some(&self.spec.url));
         let is_for_us = words(claims.get("aud")).iter().any(|audience| self.spec.audience.contains(audience));
-        if !is_own || !is_for_us {
-            return Err(refused(format!("the token is for others, and this server is {}", self.spec.audience.join(", "))));
+        match is_own && is_for_us {
+            true => self.bearer(claims),
+            false => Err(refused(format!("the token is for others, and this server is {}", self.spec.audience.join(", ")))),
         }
-        let bearer = self.bearer(claims)?;
-        Ok(Some(bearer).filter(|bearer| bearer.expires.is_none_or(|expires| expires > SystemTime::now())))
     }
 
     /// Whom a token stands for that was proven to say this.

@@ -4,12 +4,15 @@
 //!   who reads the file can call by it; a slow hash would add nothing.
 //! * [`Issuers`] believe the signed tokens (JWT) of OpenID Connect, WLCG and SciTokens by the public keys of who issued them, and ask who
 //!   issued them about others (RFC 7662), such as those of Globus.
+//! * [`Logins`] get tokens for people, who agree at a browser (RFC 8628), and renew them.
 
 mod issuers;
 mod key_set;
 mod keys;
+mod login;
 mod signatures;
 mod web;
 
 pub use issuers::{IssuerSpec, Issuers};
 pub use keys::{Key, KeyFile, NewKey};
+pub use login::{LoginSpec, Logins, Waiting};

@@ -43,6 +43,15 @@ impl Address {
         matches!(&self.place, Place::Network { authority, .. } if authority.rsplit(':').next().is_none_or(|port| port.parse::<u16>().is_err()))
     }
 
+    /// The name of the server under which a login for it is kept; `None` where a token could be read on its way.
+    pub(crate) fn login(&self) -> Option<String> {
+        match &self.place {
+            Place::Network { authority, tls: true } => Some(format!("grpc+tls://{authority}")),
+            Place::Network { authority, tls: false } => is_here(authority).then(|| format!("grpc://{authority}")),
+            Place::Socket(path) => Some(format!("grpc+unix://{}", path.display())),
+        }
+    }
+
     pub(crate) fn parse(uri: &str) -> Result<Self> {
         let (scheme, rest) = uri.split_once("://").ok_or_else(|| wrong(uri, "it has no scheme"))?;
         let (rest, options) = rest.split_once('?').map_or((rest, None), |(rest, options)| (rest, Some(options)));
@@ -79,6 +88,25 @@ impl Address {
     }
 }
 
+/// Whether a host is this machine.
+fn is_here(authority: &str) -> bool {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The name under which a login for the server at `uri` is kept.
+///
+/// # Errors
+/// `InvalidConfiguration` when it is no address of a server, `PermissionDenied` when others could read a token on its way there.
+pub fn login_name(uri: &str) -> Result<String> {
+    let address = Address::parse(uri)?;
+    address.login().ok_or_else(|| {
+        Error::new(Kind::PermissionDenied, format!("a token could be read on its way to `{}`", without_password(uri)))
+            .hint("write grpc+tls://HOST:PORT")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +120,9 @@ mod tests {
         assert_eq!(Address::parse("grpc+unix:///run/lacus.sock")?.place, Place::Socket(PathBuf::from("/run/lacus.sock")));
         assert!(Address::parse("grpc://lab")?.has_no_port() && Address::parse("grpc://[::1]")?.has_no_port());
         assert!(!Address::parse("grpc://[::1]:5")?.has_no_port());
+        assert_eq!(login_name("grpc+tls://lab.example:5?ca=a.pem")?, "grpc+tls://lab.example:5");
+        assert_eq!(login_name("grpc://[::1]:5")?, "grpc://[::1]:5");
+        assert!(login_name("grpc://lab.example:5").is_err() && login_name("grpc://127.0.0.1.example:5").is_err());
         assert!(Address::parse("http://x").is_err() && Address::parse("x").is_err() && Address::parse("grpc://x?y=1").is_err());
         let refused = Address::parse("grpc://ada:secret@x?y=1").err().map(|error| error.to_string()).unwrap_or_default();
         assert!(!refused.contains("secret"), "{refused}");

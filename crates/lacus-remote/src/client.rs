@@ -14,6 +14,7 @@ use datafusion_common::ScalarValue;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use lacus_core::{Error, Kind, Result};
+use lacus_identity::Logins;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use crate::address::{Address, Place, without_password};
@@ -29,6 +30,8 @@ const WINDOW: u32 = 8 << 20;
 pub struct Remote {
     client: Box<FlightSqlServiceClient<Channel>>,
     uri: String,
+    /// Whose token is brought, when somebody has logged in to be known by this server.
+    login: Option<(Logins, String)>,
 }
 
 /// The variables that hold what is not for a command line.
@@ -37,7 +40,8 @@ const TOKEN: &str = "LACUS_TOKEN";
 
 impl Remote {
     /// Connects to `grpc://host:port`, `grpc+tls://user@host:port?ca=file` or `grpc+unix:///path`. The password of the user may stand in the
-    /// address, or in `LACUS_PASSWORD`; a token in `LACUS_TOKEN` stands for both.
+    /// address, or in `LACUS_PASSWORD`; a token in `LACUS_TOKEN` stands for both. Without either the token of `lacus login` is brought, if there
+    /// is one for this server, and renewed when it ends.
     ///
     /// # Errors
     /// `InvalidConfiguration` for another form, `Unauthenticated` when the server doesn't know who calls, `Unavailable` when nobody answers
@@ -50,6 +54,7 @@ impl Remote {
         let mut client = FlightSqlServiceClient::new_from_inner(inner);
         // Arrow as it is: what other clients can't read, this one can.
         client.set_header("wire_types", "native");
+        let mut login = None;
         let of_environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         match address.user {
             Some((user, password)) => {
@@ -63,10 +68,16 @@ impl Remote {
             None => {
                 if let Some(token) = of_environment(TOKEN) {
                     client.set_token(token);
+                } else if let Some(server) = address.login() {
+                    // Where there is no home, nobody has logged in.
+                    login = Logins::of_user().ok().map(|logins| (logins, server));
                 }
             }
         }
-        Ok(Self { client: Box::new(client), uri: shown })
+        let remote = Self { client: Box::new(client), uri: shown, login };
+        // A login that can't be renewed is told now, and not by the first query.
+        remote.client().await?;
+        Ok(remote)
     }
 
     /// The address of the server.
@@ -74,12 +85,23 @@ impl Remote {
         &self.uri
     }
 
+    /// A client that brings a token which is good.
+    async fn client(&self) -> Result<FlightSqlServiceClient<Channel>> {
+        let mut client = self.client.as_ref().clone();
+        if let Some((logins, server)) = &self.login
+            && let Some(token) = logins.token(server).await?
+        {
+            client.set_token(token.reveal().to_owned());
+        }
+        Ok(client)
+    }
+
     /// Asks one statement, with a value for each `?` or `$n` by position. A command has run when this returns.
     ///
     /// # Errors
     /// What the server says, by its kind.
     pub async fn query(&self, sql: &str, parameters: &[ScalarValue]) -> Result<RemoteQuery> {
-        let mut client = self.client.clone();
+        let mut client = self.client().await?;
         let info = match parameters {
             [] => client.execute(sql.to_owned(), None).await.map_err(from_flight)?,
             parameters => {
@@ -95,7 +117,7 @@ impl Remote {
             true => Schema::empty(),
             false => info.clone().try_decode_schema()?,
         };
-        Ok(RemoteQuery { client: self.client.clone(), schema: schema.into(), info: Box::new(info) })
+        Ok(RemoteQuery { client: Box::new(client), schema: schema.into(), info: Box::new(info) })
     }
 }
 

@@ -13,5 +13,7 @@ mod address;
 mod client;
 mod status;
 
+pub use address::login_name;
 pub use client::{Remote, RemoteQuery, RemoteStream};
+pub use lacus_identity::{LoginSpec, Logins};
 pub use status::from_status;

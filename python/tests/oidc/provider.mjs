@@ -1,5 +1,5 @@
-// An identity provider: node provider.mjs NPM PORT KEYS [SECONDS]. KEYS is a file with a set of private JWKs, by which it signs; SECONDS is
-// how long access tokens hold.
+// An identity provider: node provider.mjs NPM PORT KEYS [SECONDS]. It signs by the private JWKs of the file KEYS, and
+// gives access tokens that hold for so many seconds.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
