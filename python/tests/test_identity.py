@@ -16,12 +16,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 
 import adbc_driver_flightsql.dbapi as flightsql
+import lacus
 import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 from adbc_driver_manager import AdbcStatusCode
 from altertable_flightsql.generated import arrow_flight_sql_pb2 as messages
-from conftest import free_port, serving, started
+from conftest import BIN, free_port, serving, started
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -526,3 +527,82 @@ def test_rules_go_by_the_groups_and_scopes_of_tokens(provider: Provider, tmp_pat
         assert [ask(uri, whole, sql) for sql in files.values()] == [[(0,)], [(1,)], [(2,)]]
         climbing = provider.signed(groups=[], scope="storage.read:/open/../closed")
         denied(climbing, *files.values())
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([BIN, *arguments], capture_output=True, text=True, timeout=60)
+
+
+def test_a_person_logs_in(
+    provider: Provider, uri: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a browser, from the command line and from Python; the token is kept for the server, renewed, and forgotten."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("LACUS_TOKEN", raising=False)
+    asked = ["--issuer", provider.url, "--client", "lacus-cli"]
+    process = subprocess.Popen([BIN, "login", uri, *asked], stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    told = process.stderr.readline()
+    place, code = re.search(r"open (\S+) and agree there, if it shows the code (\S+)", told).groups()  # type: ignore[union-attr]
+    assert code in place
+    approve(place, "ada")
+    assert process.wait(timeout=60) == 0, process.stderr.read()
+    process.stderr.close()
+
+    (kept,) = (tmp_path / "lacus/logins").glob("*.json")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    who = "SELECT current_user() AS u"
+    assert command("--connect", uri, "sql", "--format", "csv", who).stdout.split() == ["u", "ada"]
+    first = command("token", uri).stdout.strip()
+    assert ask(uri, first, who) == [("ada",)] and lacus.token(uri) == first
+    assert lacus.connect(uri).sql(who).to_arrow().to_pylist() == [{"u": "ada"}]
+
+    # A token that ends soon is renewed, and what renews it, too.
+    says = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**says, "expires": "2020-01-01T00:00:00Z"}))
+    renewed = lacus.token(uri)
+    assert renewed not in (None, first) and ask(uri, str(renewed), who) == [("ada",)]
+    assert json.loads(kept.read_text())["refresh"] != says["refresh"]
+    kept.write_text(json.dumps({**says, "expires": "2020-01-01T00:00:00Z", "refresh": "spent"}))
+    for refusal in [command("token", uri), command("--connect", uri, "sql", who)]:
+        assert refusal.returncode != 0 and "lacus login" in refusal.stderr, refusal.stderr
+
+    assert command("logout", uri).returncode == 0
+    missing = command("logout", uri)
+    assert missing.returncode != 0 and "no token for this server" in missing.stderr
+    with pytest.raises(lacus.AccessError, match="who calls"):
+        lacus.connect(uri).sql(who)
+
+    lacus.login(uri, provider.url, "lacus-cli", show=lambda text: approve(text.split()[1], "bob"))
+    assert lacus.connect(uri).sql(who).to_arrow().to_pylist() == [{"u": "bob"}]
+
+
+def test_a_login_that_can_not_be(provider: Provider, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    good = {"server": "grpc+tls://lab.example:1", "issuer": provider.url, "client": "lacus-cli"}
+    for wrong, says in [
+        ({"server": "grpc://lab.example:1"}, "could be read on its way"),
+        ({"server": "lab.example"}, "no address of a server"),
+        ({"issuer": f"{provider.url}/"}, "calls itself"),
+        ({"issuer": "http://login.lab.example"}, "by others on the way"),
+        ({"client": "nobody"}, "invalid_client"),
+    ]:
+        with pytest.raises(lacus.Error, match=says):
+            lacus.login(**{**good, **wrong}, show=lambda text: None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ('[issuer.a]\naudience = ["x"]', "without `url`"),
+        ('[issuer.a]\nurl = "https://a.example"', "without `audience`"),
+        ('[issuer.a]\nurl = "http://a.example"\naudience = ["x"]', "by others on the way"),
+        ('[issuer.a]\nurl = "https://a.example"\naudience = ["x"]\nalgorithms = ["HS256"]', "no algorithm that a token may be signed by"),
+        ('[issuer.a]\nurl = "https://a.example"\naudience = ["x"]\nclient = "y"', "`client` and `secret`"),
+        ('[issuer.a]\nurl = "https://a.example"\naudience = ["x"]\n[user.ada]\npassword = "p"', "names of others"),
+    ],
+)
+def test_an_issuer_that_is_not_safe(tmp_path: pathlib.Path, wrong: str, says: str) -> None:
+    (tmp_path / "lacus.toml").write_text(wrong)
+    checked = command("--lake", str(tmp_path), "check")
+    assert checked.returncode != 0 and says in checked.stderr + checked.stdout, checked.stderr + checked.stdout
