@@ -155,3 +155,99 @@ def test_the_owner_is_bound_by_no_rule(lab: pathlib.Path) -> None:
     assert pa.table(lake.sql("SELECT x FROM secrets")).to_pylist() == [{"x": 42}]
     records = [json.loads(line) for line in (lab / "audit.jsonl").read_text().splitlines()]
     assert records[-1]["user"] == "owner" and "denied" not in records[-1] and len(records[-1]["policy"]) == 12
+
+
+LIMITED = """
+[[rule]]
+to = ["users"]
+tables = ["*"]
+allow = ["select"]
+
+[[limit]]
+name = "guests"
+to = ["group:guests"]
+queries = 1
+queue = 1
+deadline = "20s"
+rows = 1000
+bytes = "100 kB"
+bytes_read = "20 kB"
+query_memory = "10 MB"
+spill = "1 MB"
+"""
+ENDLESS = "SELECT count(*) AS n FROM generate_series(1, 1000000000000) AS t(v) WHERE v % 7 = 8"
+
+
+def endless(uri: str, token: str, count: int) -> list[subprocess.Popen[bytes]]:
+    """Queries that compute until they are killed."""
+    environment = {**os.environ, "LACUS_TOKEN": token}
+    return [subprocess.Popen([BIN, "--connect", uri, "sql", ENDLESS], env=environment) for _ in range(count)]
+
+
+def test_a_limit_is_told_by_its_name(lab: pathlib.Path) -> None:
+    (lab / "policy.toml").write_text(LIMITED)
+    (lab / "secrets.csv").write_text("x\n" + "1234567890\n" * 5000)
+    guest, other = key(lab, "gil", "--group", "guests"), key(lab, "ada")
+    with serving(lab) as uri:
+
+        def refused(sql: str, *says: str) -> None:
+            assert len(ask(uri, other, sql)) >= 0
+            with pytest.raises(flightsql.Error) as error:
+                ask(uri, guest, sql)
+            told = str(error.value)
+            assert all(word in told for word in [*says, "ask whoever keeps the policy"]), told
+
+        assert ask(uri, guest, "SELECT count(*) AS n FROM shots") == [(3,)]
+        refused("SELECT v FROM generate_series(1, 1001) AS t(v)", "1001 rows", "1000 are allowed", "guests")
+        refused("SELECT repeat('x', 1000) AS x FROM generate_series(1, 200) AS t(v)", "bytes", "100000 are allowed")
+        refused("SELECT count(*) AS n FROM secrets", "bytes read", "20000 are allowed", "guests")
+        sorted_rows = "SELECT row_number() OVER (ORDER BY v % 1000) AS r FROM generate_series(1, {}) AS t(v)"
+        with pytest.raises(flightsql.Error, match="one query may hold"):
+            ask(uri, guest, f"SELECT max(r) AS n FROM ({sorted_rows.format(1_000_000)})")
+        (lab / "policy.toml").write_text(LIMITED.replace('"10 MB"', '"40 MB"'))
+        refused(f"SELECT max(r) AS n FROM ({sorted_rows.format(3_000_000)})", "bytes spilled", "1000000 are allowed")
+        begin = time.monotonic()
+        with pytest.raises(flightsql.Error, match="longer than 20s.*ask whoever keeps the policy"):
+            ask(uri, guest, ENDLESS)
+        assert time.monotonic() - begin < 60
+
+
+def test_one_user_waits_for_itself_alone(lab: pathlib.Path) -> None:
+    (lab / "policy.toml").write_text(LIMITED.replace('"20s"', '"60s"'))
+    guest, other = key(lab, "gil", "--group", "guests"), key(lab, "ada")
+    with serving(lab) as uri:
+        waiting = endless(uri, guest, 2)
+        try:
+            begin = time.monotonic()
+            while time.monotonic() - begin < 60:
+                try:
+                    ask(uri, guest, "SELECT 1 AS x")
+                except flightsql.Error as error:
+                    assert "1 queries of `gil` run and 1 wait" in str(error) and "guests" in str(error), str(error)
+                    break
+            else:
+                raise AssertionError("nothing waits")
+            assert ask(uri, other, "SELECT 1 AS x") == [(1,)]
+        finally:
+            for process in waiting:
+                process.kill()
+                process.wait()
+
+
+def test_heavy_queries_of_one_user_do_not_stop_another(lab: pathlib.Path) -> None:
+    """How much longer the other waits is measured in benches/fairness.py."""
+    (lab / "policy.toml").write_text(LIMITED)
+    heavy, other = key(lab, "ada"), key(lab, "bob")
+    with serving(lab) as uri:
+        running = endless(uri, heavy, 12)
+        try:
+            time.sleep(3)
+            begin = time.monotonic()
+            for _ in range(5):
+                assert ask(uri, other, "SELECT count(*) AS n FROM shots") == [(3,)]
+            assert time.monotonic() - begin < 60
+            assert all(process.poll() is None for process in running)
+        finally:
+            for process in running:
+                process.kill()
+                process.wait()

@@ -16,6 +16,7 @@
 //!
 //! An extension needs only this crate and DataFusion's table traits.
 
+pub mod amount;
 mod bearer;
 mod classification;
 mod classify;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use lacus_audit::{Audit, Event, FileRead};
 use lacus_core::{Error, Kind, Principal, Result, hex, nearest};
+use lacus_policy::Limit;
 use lacus_storage::{ReadScope, masked};
 use object_store::ObjectMeta;
 use object_store::path::Path;
@@ -102,6 +103,8 @@ pub(crate) struct Record {
     clock: Instant,
     pub(crate) scope: Scope,
     pub(crate) memory: QueryMemory,
+    /// What its principal may use, where the policy says so.
+    pub(crate) limit: Option<Arc<Limit>>,
     seen: Mutex<Seen>,
     /// The rows that were handed out.
     pub(crate) rows: AtomicU64,
@@ -262,7 +265,13 @@ impl Activity {
     ///
     /// # Errors
     /// `Unavailable` when nothing can be recorded of it, and no query may run then.
-    pub(crate) fn begin(self: &Arc<Self>, text: &str, client: &Session, memory: QueryMemory) -> Result<Recorded> {
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        text: &str,
+        client: &Session,
+        memory: QueryMemory,
+        limit: Option<Arc<Limit>>,
+    ) -> Result<Recorded> {
         let warning = self.audit.as_ref().map_or(Ok(None), Audit::check)?;
         let principal = client.principal();
         let query_id = format!("{:032x}", rand::random::<u128>());
@@ -280,6 +289,7 @@ impl Activity {
             clock: Instant::now(),
             scope: Scope { reads: Arc::new(ReadScope::of(span)), ..Scope::default() },
             memory,
+            limit,
             seen: Mutex::new(Seen::NotYet),
             rows: AtomicU64::new(0),
             stage: Mutex::new((Stage::Planning, None)),
@@ -333,7 +343,7 @@ impl Activity {
 
     /// Waits until the query may run. It may for as long as the slot is kept.
     async fn slot(self: Arc<Self>, record: Arc<Record>) -> Result<Slot> {
-        match self.slots.turn(&record.principal, None, None)? {
+        match self.slots.turn(&record.principal, record.limit.as_deref())? {
             Turn::Now(slot) => Ok(slot),
             Turn::Later(given) => {
                 record.reach(Stage::Queued);

@@ -36,6 +36,7 @@ mod like;
 mod limits;
 mod literals;
 mod memory;
+mod metered;
 mod planner;
 mod progress;
 mod query;

@@ -16,12 +16,14 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_
 use futures::future::ready;
 use futures::{Stream, StreamExt, ready, stream};
 use lacus_core::{Error, Kind, Result};
+use lacus_policy::Limit;
 use lacus_storage::StoreReads;
 use tokio::time::{Instant, Sleep};
 use tracing::{Instrument, Span};
 
 use crate::access::{Access, RestrictedExec};
 use crate::activity::{Recorded, SharedSlot, Stage};
+use crate::metered::Meter;
 use crate::progress::QueryProgress;
 use crate::share::{Lane, Seat};
 use crate::{explain, session};
@@ -162,19 +164,23 @@ pub(crate) struct Deadline {
     pub(crate) allowed: Duration,
     /// Whether the principal is nobody from then on.
     expires: bool,
+    /// Whether it is the policy that allows no more.
+    by_policy: bool,
 }
 
 impl Deadline {
     pub(crate) fn after(allowed: Duration) -> Self {
-        Self { at: Instant::now() + allowed, allowed, expires: false }
+        Self { at: Instant::now() + allowed, allowed, expires: false, by_policy: false }
     }
 
     /// The end of what `session` asks for: after so long, or when its principal is nobody any more.
-    pub(crate) fn of(session: &crate::Session, allowed: Duration) -> Self {
+    pub(crate) fn of(session: &crate::Session, allowed: Duration, limit: Option<&Limit>) -> Self {
+        let less = limit.and_then(|limit| limit.deadline).filter(|less| *less < allowed);
         let left = session.expires().map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
+        let allowed = less.unwrap_or(allowed);
         match left.filter(|left| *left < allowed) {
             Some(left) => Self { expires: true, ..Self::after(left) },
-            None => Self::after(allowed),
+            None => Self { by_policy: less.is_some(), ..Self::after(allowed) },
         }
     }
 
@@ -182,8 +188,11 @@ impl Deadline {
         if self.expires {
             return Error::new(Kind::Unauthenticated, "the token has expired").hint("ask again with a new one");
         }
-        Error::new(Kind::DeadlineExceeded, format!("the query took longer than {:?}", self.allowed))
-            .hint("narrow the query, or raise `deadline` under [limits]")
+        let error = Error::new(Kind::DeadlineExceeded, format!("the query took longer than {:?}", self.allowed));
+        match self.by_policy {
+            true => error.hint("narrow the query, or ask whoever keeps the policy of this lake for more"),
+            false => error.hint("narrow the query, or raise `deadline` under [limits]"),
+        }
     }
 
     /// Runs `work` until the deadline.
@@ -300,6 +309,7 @@ impl Query {
             alarm: Box::pin(tokio::time::sleep_until(deadline.at)),
             killed: Box::pin(Arc::clone(&recorded.record).killed()),
             explains,
+            meter: Meter::of(&recorded.record),
             // What a running query waits for computes in its turn.
             seat: Seat::new(takes_turn.then(|| Lane::of(&recorded.record.principal))),
             span: recorded.record.scope.reads.span(),
@@ -317,6 +327,7 @@ pub struct ResultStream {
     alarm: Pin<Box<Sleep>>,
     killed: Pin<Box<dyn Future<Output = Error> + Send>>,
     explains: bool,
+    meter: Option<Meter>,
     seat: Seat,
     span: Span,
     /// What runs may yet spill, into a folder that is there for as long as the configuration of its task.
@@ -408,6 +419,9 @@ impl Stream for ResultStream {
             let error = this.deadline.error();
             return this.fail(error);
         }
+        if let Some(Err(error)) = this.meter.as_mut().map(|meter| meter.look(&this.recorded.record, context)) {
+            return this.fail(error);
+        }
         loop {
             match &mut this.body {
                 Body::Done => return Poll::Ready(None),
@@ -420,7 +434,11 @@ impl Stream for ResultStream {
                     Some(Ok(batch)) => {
                         running.fallback = None;
                         this.recorded.record.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-                        return match conform(batch, &this.schema) {
+                        let counted = conform(batch, &this.schema).and_then(|batch| match &mut this.meter {
+                            Some(meter) => meter.count(&this.recorded.record, &batch).map(|()| batch),
+                            None => Ok(batch),
+                        });
+                        return match counted {
                             Ok(batch) => Poll::Ready(Some(Ok(batch))),
                             Err(error) => this.fail(error),
                         };

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lacus_core::{Error, Kind, Principal, PrincipalKind, Result};
+use lacus_policy::Limit;
 use tokio::sync::oneshot;
 
 /// The part of what there is that nobody takes who has some already: a quarter.
@@ -91,13 +92,13 @@ impl Slots {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A turn for a query of `principal`, of which `allowed` may run at once and `allowed_waiting` wait, if that is said.
+    /// A turn for a query of `principal`, of whose queries so many may run and wait as `limit` says.
     ///
     /// # Errors
     /// `LimitExceeded` when too many wait.
-    pub(crate) fn turn(self: &Arc<Self>, principal: &Principal, allowed: Option<usize>, allowed_waiting: Option<usize>) -> Result<Turn> {
+    pub(crate) fn turn(self: &Arc<Self>, principal: &Principal, limit: Option<&Limit>) -> Result<Turn> {
         let name = (principal.kind(), principal.name().to_owned());
-        let allowed = allowed.unwrap_or(usize::MAX);
+        let allowed = limit.and_then(|limit| limit.queries).unwrap_or(usize::MAX);
         let mut state = self.state();
         state.waiting.retain(|waiting| !waiting.give.is_closed());
         let is_first = !state.waiting.iter().any(|waiting| waiting.name == name);
@@ -107,10 +108,11 @@ impl Slots {
         }
         let (running, waiting) = (state.of(&name), state.waiting.iter().filter(|waiting| waiting.name == name).count());
         let left = if waiting == 0 { 0 } else { self.most_waiting / LEFT };
-        if waiting >= allowed_waiting.unwrap_or(usize::MAX) {
+        if let Some(limit) = limit.filter(|limit| limit.queue.is_some_and(|queue| waiting >= queue)) {
             let message = format!("{running} queries of `{}` run and {waiting} wait for them, which is as many as may", principal.name());
             return Err(Error::new(Kind::LimitExceeded, message)
-                .hint("try again later, or ask whoever keeps the policy of this lake for another [[limit]]")
+                .with("limit", &limit.name)
+                .hint("try again later, or ask whoever keeps the policy of this lake for more")
                 .retryable(true));
         }
         if state.waiting.len() + left >= self.most_waiting {
@@ -149,6 +151,8 @@ impl Slots {
 
 #[cfg(test)]
 mod tests {
+    use lacus_policy::Policy;
+
     use super::*;
 
     fn now(turn: Result<Turn>) -> Option<Slot> {
@@ -162,13 +166,13 @@ mod tests {
     fn nobody_takes_all() -> Result<()> {
         let slots = Slots::new(8, 8);
         let (ada, bob) = (Principal::user("ada"), Principal::user("bob"));
-        let mut of_ada: Vec<_> = (0..6).map(|_| now(slots.turn(&ada, None, None))).collect();
+        let mut of_ada: Vec<_> = (0..6).map(|_| now(slots.turn(&ada, None))).collect();
         assert!(of_ada.iter().all(Option::is_some));
-        let Turn::Later(mut next) = slots.turn(&ada, None, None)? else { return Err(Error::new(Kind::Internal, "a quarter is left")) };
-        let (first, second) = (now(slots.turn(&bob, None, None)), now(slots.turn(&bob, None, None)));
+        let Turn::Later(mut next) = slots.turn(&ada, None)? else { return Err(Error::new(Kind::Internal, "a quarter is left")) };
+        let (first, second) = (now(slots.turn(&bob, None)), now(slots.turn(&bob, None)));
         assert!(first.is_some() && second.is_none());
         // The turn that comes free is for who has fewer.
-        let Turn::Later(mut of_bob) = slots.turn(&bob, None, None)? else { return Err(Error::new(Kind::Internal, "a quarter is left")) };
+        let Turn::Later(mut of_bob) = slots.turn(&bob, None)? else { return Err(Error::new(Kind::Internal, "a quarter is left")) };
         of_ada.truncate(4);
         assert!(of_bob.try_recv().is_ok() || next.try_recv().is_ok());
         drop((of_ada, first));
@@ -181,11 +185,13 @@ mod tests {
     fn so_many_wait_and_who_went_away_is_passed_over() -> Result<()> {
         let slots = Slots::new(1, 4);
         let (ada, bob) = (Principal::user("ada"), Principal::user("bob"));
-        let running = now(slots.turn(&ada, None, None));
-        let mut waiting = (0..3).map(|_| slots.turn(&ada, None, None)).collect::<Result<Vec<_>>>()?;
-        assert!(slots.turn(&ada, None, None).is_err());
-        let Turn::Later(mut of_bob) = slots.turn(&bob, None, None)? else { return Err(Error::new(Kind::Internal, "one runs")) };
-        assert!(slots.turn(&bob, None, Some(1)).is_err());
+        let running = now(slots.turn(&ada, None));
+        let mut waiting = (0..3).map(|_| slots.turn(&ada, None)).collect::<Result<Vec<_>>>()?;
+        assert!(slots.turn(&ada, None).is_err());
+        let Turn::Later(mut of_bob) = slots.turn(&bob, None)? else { return Err(Error::new(Kind::Internal, "one runs")) };
+        let policy = Policy::parse("[[limit]]\nname = \"few\"\nto = [\"user:bob\"]\nqueue = 1")?;
+        let refused = slots.turn(&bob, policy.limit_of(&bob).as_deref()).err().map(|error| error.to_string());
+        assert!(refused.is_some_and(|refused| refused.contains("limit: few")));
         waiting.remove(0);
         drop(running);
         let Some(Turn::Later(next)) = waiting.first_mut() else { return Err(Error::new(Kind::Internal, "one runs")) };

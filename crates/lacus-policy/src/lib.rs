@@ -22,6 +22,7 @@
 //! ```
 
 mod granted;
+mod limit;
 mod rule;
 mod watched;
 mod written;
@@ -33,6 +34,7 @@ use lacus_core::{Principal, Result, hex};
 use sha2::{Digest, Sha256};
 
 pub use granted::{Covers, Decision, Granted, Table};
+pub use limit::Limit;
 pub use rule::{Privilege, Rule};
 pub use watched::PolicyFile;
 
@@ -46,6 +48,7 @@ pub struct Policy {
     /// Members by group, for those whose tokens tell none.
     groups: BTreeMap<String, BTreeSet<String>>,
     rules: Vec<Arc<Rule>>,
+    limits: Vec<Arc<Limit>>,
 }
 
 impl Policy {
@@ -54,12 +57,13 @@ impl Policy {
     /// # Errors
     /// `InvalidConfiguration` with the line or the rule, the key and the nearest known one.
     pub fn parse(text: &str) -> Result<Self> {
-        let written::PolicyText { version, group, rule } = written::read(text)?;
+        let written::PolicyText { version, group, rule, limit } = written::read(text)?;
         let rules = rule.into_iter().enumerate().map(|(place, section)| section.rule(place).map(Arc::new)).collect::<Result<_>>()?;
+        let limits = limit.into_iter().enumerate().map(|(place, section)| section.limit(place).map(Arc::new)).collect::<Result<_>>()?;
         let groups = group.into_iter().map(|(name, section)| (name, section.members)).collect();
         let hash = hex(&Sha256::digest(text.as_bytes())[..SHOWN_OF_HASH]);
         let version = version.map_or_else(|| hash.clone(), |version| format!("{version} ({hash})"));
-        Ok(Self { version, groups, rules })
+        Ok(Self { version, groups, rules, limits })
     }
 
     /// What the file calls its version, and the beginning of the SHA-256 of its text.
@@ -70,6 +74,13 @@ impl Policy {
     /// The rules in their order.
     pub fn rules(&self) -> &[Arc<Rule>] {
         &self.rules
+    }
+
+    /// What `principal` may use of the server: the first limit that names it. The owner has none.
+    pub fn limit_of(&self, principal: &Principal) -> Option<Arc<Limit>> {
+        let groups = self.groups_of(principal);
+        let named = self.limits.iter().find(|limit| limit.names(principal, &groups));
+        named.filter(|_| !principal.is_owner()).cloned()
     }
 
     /// All groups that `principal` is in: those that were told of it, and those of this file.

@@ -90,17 +90,7 @@ impl Rule {
 
     /// Whether the rule is about `principal`, who is in `groups`.
     pub(crate) fn names(&self, principal: &Principal, groups: &BTreeSet<String>) -> bool {
-        self.to.iter().any(|whom| match whom {
-            Whom::Everyone => true,
-            Whom::Users => principal.kind() != PrincipalKind::Anonymous,
-            Whom::Anonymous => principal.kind() == PrincipalKind::Anonymous,
-            // Nobody gets a right by calling itself so.
-            Whom::User(pattern) => {
-                principal.kind() != PrincipalKind::Anonymous && !principal.is_limited() && pattern.is_match(principal.name())
-            }
-            Whom::Group(pattern) => !principal.is_limited() && groups.iter().any(|group| pattern.is_match(group)),
-            Whom::Scope(pattern) => principal.scopes().any(|scope| pattern.is_match(scope)),
-        })
+        self.to.iter().any(|whom| whom.names(principal, groups))
     }
 
     /// Whether the rule decides on a privilege: as allowed or not.
@@ -134,6 +124,23 @@ pub(crate) enum Whom {
     User(GlobMatcher),
     Group(GlobMatcher),
     Scope(GlobMatcher),
+}
+
+impl Whom {
+    /// Whether this is `principal`, who is in `groups`.
+    pub(crate) fn names(&self, principal: &Principal, groups: &BTreeSet<String>) -> bool {
+        match self {
+            Self::Everyone => true,
+            Self::Users => principal.kind() != PrincipalKind::Anonymous,
+            Self::Anonymous => principal.kind() == PrincipalKind::Anonymous,
+            // Nobody gets a right by calling itself so.
+            Self::User(pattern) => {
+                principal.kind() != PrincipalKind::Anonymous && !principal.is_limited() && pattern.is_match(principal.name())
+            }
+            Self::Group(pattern) => !principal.is_limited() && groups.iter().any(|group| pattern.is_match(group)),
+            Self::Scope(pattern) => principal.scopes().any(|scope| pattern.is_match(scope)),
+        }
+    }
 }
 
 /// Tables, by patterns of their catalog, their schema and their name.

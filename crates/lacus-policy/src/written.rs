@@ -6,6 +6,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use lacus_core::{Classification, Error, Kind, Location, Result, nearest};
 use serde::Deserialize;
 
+use crate::limit::LimitSection;
 use crate::rule::{TablePattern, Whom};
 use crate::{Privilege, Rule};
 
@@ -23,6 +24,8 @@ pub(crate) struct PolicyText {
     pub(crate) group: BTreeMap<String, GroupSection>,
     #[serde(default)]
     pub(crate) rule: Vec<RuleSection>,
+    #[serde(default)]
+    pub(crate) limit: Vec<LimitSection>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -150,7 +153,7 @@ impl RuleSection {
     }
 }
 
-fn read_whom(text: &str) -> Result<Whom> {
+pub(crate) fn read_whom(text: &str) -> Result<Whom> {
     match text.split_once(':') {
         None if text == "everyone" => Ok(Whom::Everyone),
         None if text == "users" => Ok(Whom::Users),

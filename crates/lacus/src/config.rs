@@ -23,7 +23,7 @@ use lacus_identity::IssuerSpec;
 use lacus_policy::PolicyFile;
 use lacus_storage::{CacheSpec, StoreSpec, Stores, Unnamed};
 
-pub use values::duration;
+pub use lacus_core::amount::duration;
 pub use written::{OptionDoc, reference};
 
 /// The name of a lake file.

@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, future, stream};
 use lacus_audit::Event;
 use lacus_core::{Error, IfExists, Kind, Principal, Result, Rows, fit_columns};
-use lacus_policy::Privilege;
+use lacus_policy::{Limit, Privilege};
 use lacus_storage::masked;
 use tracing::Instrument;
 
@@ -153,10 +153,21 @@ impl Engine {
         Ok(vec![self.query_once(sql, rows, &session).await?])
     }
 
+    /// What the policy lets the principal of a session use.
+    fn limit(&self, session: &Session) -> Option<Arc<Limit>> {
+        self.shared.policy.as_ref().and_then(|policy| policy.now().limit_of(session.principal()))
+    }
+
+    /// The memory of one query.
+    fn query_memory(&self, limit: Option<&Limit>) -> QueryMemory {
+        let limits = [self.shared.limits.query_memory, limit.and_then(|limit| limit.query_memory)];
+        self.shared.memory.of_query(limits.into_iter().flatten().min())
+    }
+
     async fn query_once(&self, sql: &str, rows: &[Vec<ScalarValue>], session: &Session) -> Result<Query> {
-        let deadline = Deadline::of(session, self.shared.limits.deadline);
-        let memory = self.shared.memory.of_query(self.shared.limits.query_memory);
-        let recorded = self.shared.activity.begin(sql, session, memory)?;
+        let limit = self.limit(session);
+        let deadline = Deadline::of(session, self.shared.limits.deadline, limit.as_deref());
+        let recorded = self.shared.activity.begin(sql, session, self.query_memory(limit.as_deref()), limit)?;
         let record = Arc::clone(&recorded.record);
         let planned = tokio::select! {
             planned = deadline.bound(self.query_before(sql, rows, session, deadline, &recorded)) => planned,
@@ -477,7 +488,7 @@ impl Engine {
     }
 
     async fn prepared(&self, sql: &str, session: &Session, scope: &Scope) -> Result<Prepared> {
-        let deadline = Deadline::of(session, self.shared.limits.deadline);
+        let deadline = Deadline::of(session, self.shared.limits.deadline, self.limit(session).as_deref());
         let (memory, access) = (self.shared.memory.of_query(self.shared.limits.query_memory), self.access(session, scope));
         self.reload(&scope.notices);
         let parsed = match statement::own(sql)? {
@@ -530,7 +541,7 @@ impl Engine {
             }
             Ok::<_, Error>(shown)
         };
-        let planned = Deadline::of(session, self.shared.limits.deadline).bound(planning).await;
+        let planned = Deadline::of(session, self.shared.limits.deadline, self.limit(session).as_deref()).bound(planning).await;
         let decided = scope.findings.decided();
         let (plan, refused) = match planned {
             Ok(plan) => (Some(plan), None),
@@ -566,8 +577,8 @@ impl Engine {
     /// # Errors
     /// As [`Engine::query`]; `InvalidQuery` for columns that the table lacks.
     pub async fn ingest(&self, name: &TableReference, how: Ingest, schema: SchemaRef, rows: Rows<'_>, session: &Session) -> Result<u64> {
-        let memory = self.shared.memory.of_query(self.shared.limits.query_memory);
-        let recorded = self.shared.activity.begin(&format!("INGEST INTO {name}"), session, memory)?;
+        let limit = self.limit(session);
+        let recorded = self.shared.activity.begin(&format!("INGEST INTO {name}"), session, self.query_memory(limit.as_deref()), limit)?;
         recorded.record.reach(Stage::Running);
         let state = self.state_of(session, &recorded.record.scope)?;
         let ingested = self.ingest_rows(name, how, schema, rows, session, &state).await;

@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use lacus_core::amount;
 use lacus_core::{Error, Kind, Result, Secret};
 use lacus_identity::{IssuerSpec, Issuers};
 
@@ -41,7 +42,7 @@ fn issuer(name: &str, section: &IssuerSection, is_shared: bool, base: &Path, env
             "write `prefix = \"{name}/\"`, which stands before their names then; or `prefix = \"\"`, if the same names are the same people"
         )));
     }
-    let kept = section.keys_kept.as_deref().map(|text| values::duration(text, &format!("issuer.{name}.keys_kept")));
+    let kept = section.keys_kept.as_deref().map(|text| amount::duration(text, &format!("issuer.{name}.keys_kept")));
     Ok(IssuerSpec {
         name: name.to_owned(),
         url,

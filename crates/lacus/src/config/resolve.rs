@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, NaiveDate};
 use lacus_audit::WhenFull;
+use lacus_core::amount;
 use lacus_core::{
     Classification, ColumnSpec, DatasetName, DatasetSpec, Error, ForeignKey, Kind, Location, OptionValue, Result, StoreName, nearest,
 };
@@ -110,7 +111,7 @@ fn cache(written: &CacheSection, base: &Path, state: Option<&Path>, environment:
     let folder = written.folder.as_deref().map(|folder| values::expand(folder, "cache.folder", environment)).transpose()?;
     let folder = folder.map(|folder| base.join(folder)).or_else(|| state.map(|state| state.join(CACHE)));
     let (Some(disk), Some(folder)) = (&written.disk, folder) else { return Ok(None) };
-    let bytes = values::bytes(disk, "cache.disk")?;
+    let bytes = amount::bytes(disk, "cache.disk")?;
     if bytes < CacheSpec::LEAST {
         return Err(Error::new(Kind::InvalidConfiguration, format!("`cache.disk` is `{disk}`, and too little is kept then"))
             .hint("write at least `16 MiB`, or leave it out for no cache"));
@@ -166,11 +167,11 @@ fn limits(written: &LimitsSection, environment: Environment<'_>) -> Result<Limit
         memory,
         columns,
         spill_directory: None,
-        spill: spill.as_deref().map_or(Ok(defaults.spill), |text| values::bytes(text, "limits.spill"))?,
+        spill: spill.as_deref().map_or(Ok(defaults.spill), |text| amount::bytes(text, "limits.spill"))?,
         query_memory: query_memory.as_deref().map(|text| values::memory(text, "limits.query_memory")).transpose()?,
         queries: written.queries.map_or(Ok(defaults.queries), at_least_one)?,
         queue: written.queue.unwrap_or(defaults.queue),
-        deadline: deadline.as_deref().map_or(Ok(defaults.deadline), |text| values::duration(text, "limits.deadline"))?,
+        deadline: deadline.as_deref().map_or(Ok(defaults.deadline), |text| amount::duration(text, "limits.deadline"))?,
     })
 }
 

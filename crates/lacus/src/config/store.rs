@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lacus_core::amount;
 use lacus_core::{Error, Kind, Location, Result, Secret, StoreName, nearest};
 use lacus_storage::{
     AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Place, S3Spec, SftpSpec, StoreSpec, Unnamed,
@@ -40,11 +41,11 @@ pub(crate) fn store(name: &str, section: &StoreSection, base: &Path, environment
     Ok(StoreSpec {
         name: store_name,
         place,
-        timeout: timeout.map_or(Ok(StoreSpec::TIMEOUT), |text| values::duration(&text, &written.key("timeout")))?,
+        timeout: timeout.map_or(Ok(StoreSpec::TIMEOUT), |text| amount::duration(&text, &written.key("timeout")))?,
         retries: section.retries.unwrap_or(StoreSpec::RETRIES),
         writable: section.writable.unwrap_or(false),
         cache: section.cache.unwrap_or(true),
-        listing_ttl: listing_ttl.map_or(Ok(Duration::ZERO), |text| values::duration(&text, &written.key("listing_ttl")))?,
+        listing_ttl: listing_ttl.map_or(Ok(Duration::ZERO), |text| amount::duration(&text, &written.key("listing_ttl")))?,
         network: Network {
             ca: written.text(&section.ca, "ca")?.map(|file| base.join(file)),
             proxy: written.text(&section.proxy, "proxy")?,

@@ -1,7 +1,6 @@
-//! Values of the lake file that are written as text: sizes, durations, `${NAME}`.
+//! Values of the lake file that are written as text: shares of memory, `${NAME}`.
 
-use std::time::Duration;
-
+use lacus_core::amount::{bytes, number, wrong};
 use lacus_core::{Error, Kind, Result};
 
 /// Replaces each `${NAME}` in `text`, and `${NAME:-default}`. The value never appears in an error.
@@ -25,24 +24,6 @@ pub(crate) fn expand(text: &str, key: &str, environment: &dyn Fn(&str) -> Option
     Ok(expanded)
 }
 
-/// Reads `512 MiB`, `1.5GB`, `100000`.
-pub(crate) fn bytes(text: &str, key: &str) -> Result<u64> {
-    let (number, unit) = number(text).ok_or_else(|| wrong(text, key, "a size such as `8 GiB`"))?;
-    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "kb" => 1000,
-        "mb" => 1000_u64.pow(2),
-        "gb" => 1000_u64.pow(3),
-        "tb" => 1000_u64.pow(4),
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        "tib" => 1 << 40,
-        _ => return Err(wrong(text, key, "a size such as `8 GiB`")),
-    };
-    Ok((number * factor as f64) as u64)
-}
-
 /// Reads a size, or a share of the machine's memory: `60%`.
 pub(crate) fn memory(text: &str, key: &str) -> Result<usize> {
     let bytes = match number(text) {
@@ -51,34 +32,6 @@ pub(crate) fn memory(text: &str, key: &str) -> Result<usize> {
         _ => bytes(text, key)?,
     };
     usize::try_from(bytes).ok().filter(|bytes| *bytes > 0).ok_or_else(|| wrong(text, key, "a size above zero"))
-}
-
-/// Reads a duration: `500ms`, `90s`, `10m`, `2h`, `30d`.
-///
-/// # Errors
-/// `InvalidConfiguration` that names `key`.
-pub fn duration(text: &str, key: &str) -> Result<Duration> {
-    let wanted = "a duration such as `90s`, `10m` or `2h`";
-    let (number, unit) = number(text).ok_or_else(|| wrong(text, key, wanted))?;
-    let seconds = match unit {
-        "ms" => number / 1000.,
-        "s" => number,
-        "m" | "min" => number * 60.,
-        "h" => number * 3600.,
-        "d" => number * 86400.,
-        _ => return Err(wrong(text, key, wanted)),
-    };
-    Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero()).ok_or_else(|| wrong(text, key, wanted))
-}
-
-fn number(text: &str) -> Option<(f64, &str)> {
-    let text = text.trim();
-    let end = text.find(|next: char| !next.is_ascii_digit() && next != '.').unwrap_or(text.len());
-    Some((text[..end].parse().ok()?, text[end..].trim()))
-}
-
-fn wrong(text: &str, key: &str, wanted: &str) -> Error {
-    Error::new(Kind::InvalidConfiguration, format!("`{key}` is `{text}`, but must be {wanted}"))
 }
 
 /// Bytes of memory that this process may use: the machine's, or less where a container says so.
@@ -97,13 +50,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_durations() -> Result<()> {
-        assert_eq!(bytes("1.5 KiB", "k")?, 1536);
-        assert_eq!(bytes("7", "k")?, 7);
-        assert!(bytes("7 apples", "k").is_err() && bytes("", "k").is_err());
-        assert_eq!(duration("1.5s", "k")?, Duration::from_millis(1500));
-        assert!(duration("0s", "k").is_err() && duration("5", "k").is_err());
-        assert!(memory("50%", "k")? > 0);
+    fn shares_of_memory() -> Result<()> {
+        assert!(memory("50%", "k")? > 0 && memory("1 KiB", "k")? == 1024);
+        assert!(memory("101%", "k").is_err() && memory("0", "k").is_err());
         Ok(())
     }
 

@@ -1,0 +1,88 @@
+use std::time::Duration;
+
+use lacus_core::amount;
+use lacus_core::{Principal, Result};
+use serde::Deserialize;
+
+use crate::rule::Whom;
+use crate::written::read_whom;
+
+/// What one principal may use of a server. What isn't said is bounded by the limits of the lake alone.
+#[derive(Debug)]
+pub struct Limit {
+    /// What errors call it.
+    pub name: String,
+    to: Vec<Whom>,
+    /// How many of its queries may run at once.
+    pub queries: Option<usize>,
+    /// How many of its queries may wait.
+    pub queue: Option<usize>,
+    /// How long a query may take.
+    pub deadline: Option<Duration>,
+    /// The bytes of memory that a query may hold.
+    pub query_memory: Option<usize>,
+    /// The bytes that a query may spill.
+    pub spill: Option<u64>,
+    /// The rows that a query may give.
+    pub rows: Option<u64>,
+    /// The bytes that a query may give, as they are in memory.
+    pub bytes: Option<u64>,
+    /// The bytes that a query may read from stores.
+    pub bytes_read: Option<u64>,
+}
+
+impl Limit {
+    pub(crate) fn names(&self, principal: &Principal, groups: &std::collections::BTreeSet<String>) -> bool {
+        self.to.iter().any(|whom| whom.names(principal, groups))
+    }
+
+    /// Whether it bounds what a query has done while it runs.
+    pub fn is_watched(&self) -> bool {
+        self.spill.is_some() || self.bytes_read.is_some()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LimitSection {
+    #[serde(default)]
+    name: Option<String>,
+    to: Vec<String>,
+    #[serde(default)]
+    queries: Option<usize>,
+    #[serde(default)]
+    queue: Option<usize>,
+    #[serde(default)]
+    deadline: Option<String>,
+    #[serde(default)]
+    query_memory: Option<String>,
+    #[serde(default)]
+    spill: Option<String>,
+    #[serde(default)]
+    rows: Option<u64>,
+    #[serde(default)]
+    bytes: Option<String>,
+    #[serde(default)]
+    bytes_read: Option<String>,
+}
+
+impl LimitSection {
+    pub(crate) fn limit(self, place: usize) -> Result<Limit> {
+        let name = self.name.unwrap_or_else(|| format!("limit {}", place + 1));
+        let in_limit = |error: lacus_core::Error| error.with("limit", &name);
+        let bytes = |text: &Option<String>, key| text.as_deref().map(|text| amount::bytes(text, key)).transpose().map_err(in_limit);
+        let memory = bytes(&self.query_memory, "query_memory")?;
+        Ok(Limit {
+            to: self.to.iter().map(|whom| read_whom(whom)).collect::<Result<_>>().map_err(in_limit)?,
+            queries: self.queries,
+            queue: self.queue,
+            deadline: self.deadline.as_deref().map(|text| amount::duration(text, "deadline")).transpose().map_err(in_limit)?,
+            query_memory: memory.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+            spill: bytes(&self.spill, "spill")?,
+            rows: self.rows,
+            bytes: bytes(&self.bytes, "bytes")?,
+            bytes_read: bytes(&self.bytes_read, "bytes_read")?,
+            name,
+        })
+    }
+}
