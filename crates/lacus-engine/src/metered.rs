@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
@@ -37,7 +37,7 @@ impl Meter {
     pub(crate) fn look(&mut self, record: &Record, context: &mut Context<'_>) -> Result<()> {
         while self.limit.is_watched() {
             let next = self.next.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOKS)));
-            if let Poll::Pending = next.as_mut().poll(context) {
+            if next.as_mut().poll(context).is_pending() {
                 return Ok(());
             }
             self.next = None;

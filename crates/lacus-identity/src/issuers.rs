@@ -61,6 +61,9 @@ pub struct IssuerSpec {
     pub keys_kept: Duration,
 }
 
+/// When an issuer was asked about a token, and whom it stands for.
+type Answer = (Instant, Result<Option<Bearer>>);
+
 /// One issuer.
 #[derive(Debug)]
 struct Issuer {
@@ -69,7 +72,7 @@ struct Issuer {
     web: Web,
     keys: Arc<KeySet>,
     asking: Semaphore,
-    answers: Mutex<HashMap<[u8; 32], (Instant, Result<Option<Bearer>>)>>,
+    answers: Mutex<HashMap<[u8; 32], Answer>>,
 }
 
 /// The issuers whose tokens are believed.
