@@ -33,7 +33,7 @@ struct Calls {
 pub(crate) fn call<T>(work: impl FnOnce(Python<'_>) -> Result<T>) -> Result<T> {
     let _running = Running::begin()?;
     // A thread of the runtime that waits for the interpreter must not keep others from running.
-    tokio::task::block_in_place(|| Python::try_attach(work)).unwrap_or_else(|| Err(closed()))
+    tokio::task::block_in_place(|| lacus::aside(|| Python::try_attach(work))).unwrap_or_else(|| Err(closed()))
 }
 
 /// Whether this thread is in a function that the engine has called.

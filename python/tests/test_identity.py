@@ -591,9 +591,19 @@ def test_a_login_that_can_not_be(provider: Provider, tmp_path: pathlib.Path, mon
             lacus.login(**{**good, **wrong}, show=lambda text: None)
 
 
+def issuers(*prefixes: str) -> str:
+    """As many issuers that are asked about tokens, or not, as there are prefixes."""
+    one = '[issuer.{0}]\nurl = "https://{0}.example"\naudience = ["x"]\n{1}\n'
+    return "".join(one.format(chr(97 + place), prefix) for place, prefix in enumerate(prefixes))
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
+        (issuers("") + '[serve]\nkeys = "keys.toml"', "names of others"),
+        (issuers('prefix = ""', ""), "names of others"),
+        (issuers('prefix = "lab"', 'prefix = "lab2"'), "begins that of the issuer `b`"),
+        (issuers(*[f'prefix = "{name}/"\nclient = "x"\nsecret = "y"' for name in "ab"]), "one alone can be asked"),
         ('[issuer.a]\naudience = ["x"]', "without `url`"),
         ('[issuer.a]\nurl = "https://a.example"', "without `audience`"),
         ('[issuer.a]\nurl = "http://a.example"\naudience = ["x"]', "by others on the way"),

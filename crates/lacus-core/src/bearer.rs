@@ -22,4 +22,13 @@ pub trait Tokens: Debug + Send + Sync {
     /// # Errors
     /// `Unauthenticated` with the reason why a token of theirs is refused, `Unavailable` when that can't be known now.
     async fn bearer(&self, token: &str) -> Result<Option<Bearer>>;
+
+    /// As [`Tokens::bearer`], for what a client sends as a password because it can send nothing else. It may be a password of somebody, so it is
+    /// shown to nobody.
+    ///
+    /// # Errors
+    /// As [`Tokens::bearer`].
+    async fn of_password(&self, password: &str) -> Result<Option<Bearer>> {
+        self.bearer(password).await
+    }
 }

@@ -106,8 +106,9 @@ pub(crate) struct Record {
     /// What its principal may use, where the policy says so.
     pub(crate) limit: Option<Arc<Limit>>,
     seen: Mutex<Seen>,
-    /// The rows that were handed out.
+    /// The rows that were handed out, and their bytes where these are bounded.
     pub(crate) rows: AtomicU64,
+    pub(crate) bytes: AtomicU64,
     /// Where it is, and how long it took once it has ended.
     stage: Mutex<(Stage, Option<Duration>)>,
     kill: CancellationToken,
@@ -292,6 +293,7 @@ impl Activity {
             limit,
             seen: Mutex::new(Seen::NotYet),
             rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
             stage: Mutex::new((Stage::Planning, None)),
             kill: CancellationToken::new(),
         });
@@ -389,6 +391,11 @@ impl Recorded {
     /// The same record for what ends before the query does.
     pub(crate) fn within(&self) -> Self {
         Self { activity: Arc::clone(&self.activity), record: Arc::clone(&self.record), extent: Extent::Within }
+    }
+
+    /// Whether this is a part of the query whose rows are not what it gives.
+    pub(crate) fn is_within(&self) -> bool {
+        matches!(self.extent, Extent::Within)
     }
 
     /// The same record for parts that are the query together: it has ended when all of them have.

@@ -67,5 +67,6 @@ pub use query::{Query, ResultStream};
 pub use rules::RULES;
 pub use runtime::runtime;
 pub use settings::MAIN;
+pub use share::aside;
 pub use statement::{named_parameters, split};
 pub use totals::{Durations, Totals};

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::Duration;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::DataType;
 use lacus_core::{Error, Kind, Result};
 use lacus_policy::Limit;
 use tokio::time::Sleep;
@@ -15,19 +16,22 @@ use crate::activity::Record;
 
 /// How often it is looked at what a query has read and spilled: a sort reads all before it gives a row.
 const LOOKS: Duration = Duration::from_millis(100);
+/// Texts that are no longer stand in their views.
+const IN_VIEW: u32 = 12;
 
 /// Counts what one query uses.
 #[derive(Debug)]
 pub(crate) struct Meter {
     limit: Arc<Limit>,
-    bytes: u64,
+    /// Whether the rows are for who asks.
+    gives: bool,
     next: Option<Pin<Box<Sleep>>>,
 }
 
 impl Meter {
     /// A meter for a query whose principal may not use all.
-    pub(crate) fn of(record: &Record) -> Option<Self> {
-        record.limit.as_ref().map(|limit| Self { limit: Arc::clone(limit), bytes: 0, next: None })
+    pub(crate) fn of(record: &Record, gives: bool) -> Option<Self> {
+        record.limit.as_ref().map(|limit| Self { limit: Arc::clone(limit), gives, next: None })
     }
 
     /// Looks at what was read and spilled, from time to time.
@@ -56,13 +60,12 @@ impl Meter {
     /// # Errors
     /// As [`Meter::look`].
     pub(crate) fn count(&mut self, record: &Record, batch: &RecordBatch) -> Result<()> {
-        if self.limit.bytes.is_some() {
-            let size = |column: &datafusion::arrow::array::ArrayRef| column.to_data().get_slice_memory_size();
-            let sizes = batch.columns().iter().map(size).collect::<std::result::Result<Vec<_>, _>>()?;
-            self.bytes += sizes.iter().sum::<usize>() as u64;
+        if self.gives {
+            let size = if self.limit.bytes.is_some() { size(batch)? } else { 0 };
+            let bytes = record.bytes.fetch_add(size, Ordering::Relaxed) + size;
+            self.within("rows", self.limit.rows, record.rows.load(Ordering::Relaxed))?;
+            self.within("bytes", self.limit.bytes, bytes)?;
         }
-        self.within("rows", self.limit.rows, record.rows.load(Ordering::Relaxed))?;
-        self.within("bytes", self.limit.bytes, self.bytes)?;
         // A query that ends between two looks is bounded, too.
         if self.limit.is_watched() { self.check(record) } else { Ok(()) }
     }
@@ -75,4 +78,23 @@ impl Meter {
                 .hint("narrow the query, or ask whoever keeps the policy of this lake for more")),
         }
     }
+}
+
+/// The bytes of a batch in memory.
+fn size(batch: &RecordBatch) -> Result<u64> {
+    let mut bytes = 0;
+    for column in batch.columns() {
+        bytes += column.to_data().get_slice_memory_size()? as u64;
+        // Long texts lie beside their views.
+        bytes += match column.data_type() {
+            DataType::Utf8View => lengths(column.as_string_view().lengths()),
+            DataType::BinaryView => lengths(column.as_binary_view().lengths()),
+            _ => 0,
+        };
+    }
+    Ok(bytes)
+}
+
+fn lengths(lengths: impl Iterator<Item = u32>) -> u64 {
+    lengths.filter(|length| *length > IN_VIEW).map(u64::from).sum()
 }

@@ -173,6 +173,11 @@ impl Deadline {
         Self { at: Instant::now() + allowed, allowed, expires: false, by_policy: false }
     }
 
+    /// As [`Deadline::after`], because the policy allows no more.
+    pub(crate) fn by_policy(allowed: Duration) -> Self {
+        Self { by_policy: true, ..Self::after(allowed) }
+    }
+
     /// The end of what `session` asks for: after so long, or when its principal is nobody any more.
     pub(crate) fn of(session: &crate::Session, allowed: Duration, limit: Option<&Limit>) -> Self {
         let less = limit.and_then(|limit| limit.deadline).filter(|less| *less < allowed);
@@ -309,7 +314,7 @@ impl Query {
             alarm: Box::pin(tokio::time::sleep_until(deadline.at)),
             killed: Box::pin(Arc::clone(&recorded.record).killed()),
             explains,
-            meter: Meter::of(&recorded.record),
+            meter: Meter::of(&recorded.record, !recorded.is_within()),
             // What a running query waits for computes in its turn.
             seat: Seat::new(takes_turn.then(|| Lane::of(&recorded.record.principal))),
             span: recorded.record.scope.reads.span(),

@@ -33,7 +33,14 @@ static SHARES: LazyLock<Shares> =
 
 thread_local! {
     /// On whose behalf this thread computes now.
-    static CURRENT: RefCell<Option<Arc<Lane>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Now>> = const { RefCell::new(None) };
+}
+
+/// On whose behalf a thread computes, and whether it has a turn for that.
+#[derive(Debug, Clone)]
+struct Now {
+    lane: Arc<Lane>,
+    has_turn: bool,
 }
 
 type Name = (PrincipalKind, String);
@@ -146,11 +153,11 @@ impl Drop for Lane {
 }
 
 /// On whose behalf a thread computed before.
-struct Inside(Option<Arc<Lane>>);
+struct Inside(Option<Now>);
 
 impl Inside {
-    fn enter(lane: Option<Arc<Lane>>) -> Self {
-        Self(CURRENT.replace(lane))
+    fn enter(now: Option<Now>) -> Self {
+        Self(CURRENT.replace(now))
     }
 }
 
@@ -184,7 +191,7 @@ impl Seat {
 
     /// Does `work`, which begins tasks.
     pub(crate) fn within<T>(&self, work: impl FnOnce() -> T) -> T {
-        let _inside = Inside::enter(self.lane.clone());
+        let _inside = Inside::enter(self.lane.clone().map(|lane| Now { lane, has_turn: false }));
         work()
     }
 
@@ -205,8 +212,7 @@ impl Seat {
         }
         self.again = None;
         let _turn = Turn(lane);
-        let _inside = Inside::enter(Some(Arc::clone(lane)));
-        shorten(context);
+        let _inside = Inside::enter(Some(Now { lane: Arc::clone(lane), has_turn: true }));
         work(context)
     }
 }
@@ -240,7 +246,11 @@ impl<F: Future + Unpin> Future for Taking<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let Self { work, seat } = &mut *self;
-        seat.poll(context, |context| Pin::new(work).poll(context))
+        seat.poll(context, |context| {
+            // The budget is this task's alone; where several streams share a task, one would spend that of the others.
+            shorten(context);
+            Pin::new(work).poll(context)
+        })
     }
 }
 
@@ -250,7 +260,7 @@ struct Tasks;
 impl JoinSetTracer for Tasks {
     fn trace_future(&self, future: BoxFuture<'static, Box<dyn std::any::Any + Send>>) -> BoxFuture<'static, Box<dyn std::any::Any + Send>> {
         match CURRENT.with_borrow(Clone::clone) {
-            Some(lane) => Box::pin(Taking { work: future, seat: Seat::new(Some(lane)) }),
+            Some(Now { lane, .. }) => Box::pin(Taking { work: future, seat: Seat::new(Some(lane)) }),
             None => future,
         }
     }
@@ -260,6 +270,29 @@ impl JoinSetTracer for Tasks {
         block: Box<dyn FnOnce() -> Box<dyn std::any::Any + Send> + Send>,
     ) -> Box<dyn FnOnce() -> Box<dyn std::any::Any + Send> + Send> {
         block
+    }
+}
+
+/// Does what doesn't compute, or computes on nobody's turn, in the course of a query: it waits for another program, or for another query. The
+/// turn of the query is for others meanwhile.
+pub fn aside<T>(work: impl FnOnce() -> T) -> T {
+    let before = CURRENT.take();
+    let _again = before.as_ref().filter(|now| now.has_turn).map(|now| {
+        now.lane.leave();
+        Again(Arc::clone(&now.lane))
+    });
+    let _inside = Inside(before);
+    work()
+}
+
+/// The way back to a turn, which nobody waits for: the thread is there.
+struct Again(Arc<Lane>);
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        if let Some(queue) = SHARES.lanes().get_mut(&self.0.name) {
+            queue.computing += 1;
+        }
     }
 }
 

@@ -279,8 +279,10 @@ impl Access {
         if self.is_open {
             return Ok(Principal::anonymous().into());
         }
-        if let Some(Bearer { principal, expires }) = self.of_others(password).await? {
-            return Ok(Proven { principal, expires, proof: Some(Secret::new(password.clone())) });
+        for tokens in &self.others {
+            if let Some(Bearer { principal, expires }) = tokens.of_password(password).await? {
+                return Ok(Proven { principal, expires, proof: Some(Secret::new(password.clone())) });
+            }
         }
         self.of_password(credentials).await.map(Proven::from)
     }

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -29,8 +30,13 @@ const MOST_BYTES: usize = 16 << 10;
 const ASKED_FOR: Duration = Duration::from_secs(60);
 /// About how many tokens answers are kept.
 const MOST_ANSWERS: usize = 10_000;
-/// How many tokens are asked about at once.
+/// How many tokens are asked about at once, and how many wait for that: made-up tokens cost who brings them nothing.
 const AT_ONCE: usize = 16;
+const MOST_WAITING: usize = 256;
+/// How much of what a token says is told.
+const SHOWN: usize = 200;
+/// How long it is believed where an issuer is asked.
+const PLACE_KEPT: Duration = Duration::from_secs(300);
 
 /// Who issues tokens, and how they are read.
 #[derive(Debug, Clone)]
@@ -70,8 +76,11 @@ struct Issuer {
     spec: IssuerSpec,
     algorithms: Vec<Algorithm>,
     web: Web,
-    keys: Arc<KeySet>,
+    keys: KeySet,
     asking: Semaphore,
+    waiting: AtomicUsize,
+    /// Where it is asked about tokens, as it said.
+    place: Mutex<Option<(Instant, String)>>,
     answers: Mutex<HashMap<[u8; 32], Answer>>,
 }
 
@@ -88,6 +97,11 @@ impl Issuers {
     /// `InvalidConfiguration` that names the issuer and the key.
     pub fn new(specs: Vec<IssuerSpec>) -> Result<Self> {
         signatures::install();
+        if specs.iter().filter(|spec| spec.client.is_some()).count() > 1 {
+            // Each would be shown the tokens of the others.
+            let error = Error::new(Kind::InvalidConfiguration, "two issuers have a `client`, and one alone can be asked about tokens");
+            return Err(error.hint("leave `client` and `secret` of those out whose tokens are signed"));
+        }
         let mut urls = BTreeSet::new();
         let issuer = |spec: IssuerSpec| {
             if !urls.insert(spec.url.clone()) {
@@ -99,20 +113,6 @@ impl Issuers {
         Ok(Self { all: specs.into_iter().map(issuer).collect::<Result<_>>()? })
     }
 
-    /// Whom a token stands for that says nothing itself.
-    async fn asked(&self, token: &str) -> Result<Option<Bearer>> {
-        let mut failed = Ok(None);
-        for issuer in self.all.iter().filter(|issuer| issuer.spec.client.is_some()) {
-            match issuer.asked(token).await {
-                Ok(None) => {}
-                Ok(found) => return Ok(found),
-                // Another issuer may know it.
-                Err(error) => failed = Err(error),
-            }
-        }
-        failed
-    }
-
     /// Asks all issuers for their keys, so that the log tells early of one that can't be reached.
     pub async fn warm(&self) {
         futures::future::join_all(self.all.iter().map(|issuer| issuer.keys.ask())).await;
@@ -122,18 +122,35 @@ impl Issuers {
 #[async_trait]
 impl Tokens for Issuers {
     async fn bearer(&self, token: &str) -> Result<Option<Bearer>> {
+        if let Some(bearer) = self.of_password(token).await? {
+            return Ok(Some(bearer));
+        }
+        match self.all.iter().find(|issuer| issuer.spec.client.is_some()) {
+            Some(issuer) => issuer.asked(token).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Only tokens that are signed: nobody is asked about what may be a password.
+    async fn of_password(&self, token: &str) -> Result<Option<Bearer>> {
         if token.len() > MOST_BYTES {
             return Err(refused(format!("the token has {} bytes, and those that are read have {MOST_BYTES} at most", token.len())));
         }
-        let Some((header, says)) = parts(token) else { return self.asked(token).await };
+        let Some((header, says)) = parts(token) else { return Ok(None) };
         // What the token says is believed only when the keys of who it says issued it prove it.
         let named = says.get("iss").and_then(Value::as_str).unwrap_or_default();
         let issuer = self.all.iter().find(|issuer| issuer.spec.url == named).ok_or_else(|| {
             let known = self.all.iter().map(|issuer| issuer.spec.url.as_str()).collect::<Vec<_>>().join(", ");
-            refused(format!("the token is of the issuer `{named}`, whom this server doesn't know")).hint(format!("bring one of {known}"))
+            refused(format!("the token is of the issuer `{}`, whom this server doesn't know", shown(named)))
+                .hint(format!("bring one of {known}"))
         })?;
         issuer.proven(token, &header, &says).await.map(Some)
     }
+}
+
+/// The beginning of what a token says, for messages.
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN).collect()
 }
 
 fn refused(what: impl Into<String>) -> Error {
@@ -179,8 +196,17 @@ impl Issuer {
         let algorithms = spec.algorithms.iter().map(algorithm).collect::<Result<Vec<_>>>()?;
         let algorithms = if algorithms.is_empty() { ALGORITHMS.to_vec() } else { algorithms };
         let web = Web::new(spec.ca.as_deref())?;
-        let keys = Arc::new(KeySet::new(web.clone(), spec.url.clone(), spec.keys_kept));
-        Ok(Self { algorithms, web, keys, asking: Semaphore::new(AT_ONCE), answers: Mutex::default(), spec })
+        let keys = KeySet::new(web.clone(), spec.url.clone(), spec.keys_kept);
+        Ok(Self {
+            algorithms,
+            web,
+            keys,
+            asking: Semaphore::new(AT_ONCE),
+            waiting: AtomicUsize::new(0),
+            place: Mutex::default(),
+            answers: Mutex::default(),
+            spec,
+        })
     }
 
     /// Whom a token stands for that this issuer is said to have signed.
@@ -188,7 +214,8 @@ impl Issuer {
         let algorithm = self.algorithms.iter().copied().find(|algorithm| spelled(*algorithm) == header.alg);
         let algorithm = algorithm.ok_or_else(|| {
             let known = self.algorithms.iter().map(|algorithm| spelled(*algorithm)).collect::<Vec<_>>().join(", ");
-            refused(format!("the token is signed by `{}`, which proves nothing here", header.alg)).hint(format!("what proves it: {known}"))
+            refused(format!("the token is signed by `{}`, which proves nothing here", shown(&header.alg)))
+                .hint(format!("what proves it: {known}"))
         })?;
         if header.crit.is_some() {
             return Err(refused("the token has to be read by an extension that this server doesn't know"));
@@ -217,7 +244,7 @@ impl Issuer {
             ErrorKind::ExpiredSignature => format!("it expired at {}", at("exp")),
             ErrorKind::ImmatureSignature => format!("it holds from {} on", at("nbf")),
             ErrorKind::InvalidAudience => {
-                format!("it is for {}, and this server is {}", words(says.get("aud")).join(", "), self.spec.audience.join(", "))
+                format!("it is for {}, and this server is {}", shown(&words(says.get("aud")).join(", ")), self.spec.audience.join(", "))
             }
             ErrorKind::InvalidSignature => "its signature is not by the key of the issuer that it names".to_owned(),
             ErrorKind::MissingRequiredClaim(claim) => format!("it doesn't say `{claim}`"),
@@ -236,6 +263,11 @@ impl Issuer {
         let is_good = |bearer: &Bearer| bearer.expires.is_none_or(|expires| expires > SystemTime::now());
         if let Some(known) = known() {
             return Ok(known?.filter(is_good));
+        }
+        let waiting = Waiting::more(&self.waiting);
+        if waiting.count > MOST_WAITING {
+            let error = Error::new(Kind::Unavailable, "too many tokens wait to be asked about").with("issuer", &self.spec.url);
+            return Err(error.retryable(true));
         }
         let _asking = self.asking.acquire().await.map_err(|_| Error::new(Kind::Internal, "nobody asks issuers any more"))?;
         if let Some(known) = known() {
@@ -256,12 +288,22 @@ impl Issuer {
         Ok(bearer?.filter(is_good))
     }
 
+    /// Where the issuer is asked about tokens.
+    async fn place(&self) -> Result<String> {
+        let known = self.place.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, place)) = known.filter(|(at, _)| at.elapsed() < PLACE_KEPT) {
+            return Ok(place);
+        }
+        let place = discover(&self.web, &self.spec.url).await?.introspection_endpoint;
+        let place = place.ok_or_else(|| Error::new(Kind::Unavailable, "the issuer doesn't say where it is asked about tokens"))?;
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), place.clone()));
+        Ok(place)
+    }
+
     /// What the issuer says of a token (RFC 7662); `None` when it is none of its own, or no longer good.
     async fn answer(&self, token: &str) -> Result<Option<Map<String, Value>>> {
         let Some((client, secret)) = &self.spec.client else { return Ok(None) };
-        let discovered = discover(&self.web, &self.spec.url).await?;
-        let place = discovered.introspection_endpoint;
-        let place = place.ok_or_else(|| Error::new(Kind::Unavailable, "the issuer doesn't say where it is asked about tokens"))?;
+        let place = self.place().await?;
         let form = [("token", token), ("token_type_hint", "access_token")];
         let (status, body) = self.web.post(&place, &form, Some((client, secret))).await?;
         answered(status, &place)?;
@@ -284,7 +326,7 @@ impl Issuer {
         let IssuerSpec { user, prefix, .. } = &self.spec;
         let name = text(claims, user).filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| refused(format!("the token names no user: it has no `{user}`")).with("issuer", &self.spec.url))?;
-        if user == "email" && found(claims, "email_verified") == Some(&Value::Bool(false)) {
+        if user == "email" && text(claims, "email_verified").is_some_and(|verified| verified != "true") {
             return Err(refused("the address in the token was never verified").with("issuer", &self.spec.url));
         }
         let groups = self.spec.groups.iter().flat_map(|claim| words(found(claims, claim))).map(|group| format!("{prefix}{group}"));
@@ -297,6 +339,24 @@ impl Issuer {
             false => principal.with_groups(groups).with_scopes(scopes),
         };
         Ok(Bearer { principal, expires: instant(claims, "exp").map(|expires| expires + LEEWAY) })
+    }
+}
+
+/// One that waits, counted for as long as it does.
+struct Waiting<'a> {
+    waiting: &'a AtomicUsize,
+    count: usize,
+}
+
+impl<'a> Waiting<'a> {
+    fn more(waiting: &'a AtomicUsize) -> Self {
+        Self { waiting, count: waiting.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -13,6 +13,8 @@ use crate::web::Web;
 
 /// How long keys are used before they are asked for again: a key that the issuer took back is refused after as long.
 const FRESH: Duration = Duration::from_secs(300);
+/// How long an issuer is waited for whose keys are known.
+const HANGS: Duration = Duration::from_secs(2);
 /// How soon an issuer is asked again, whatever tokens say: a token with a made-up key costs it nothing.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Where an issuer says where its keys are: by OpenID Connect, and by OAuth 2 (RFC 8414).
@@ -76,17 +78,17 @@ impl KeySet {
     ///
     /// # Errors
     /// `Unauthenticated` when the issuer has no such key, `Unavailable` when it can't be asked.
-    pub(crate) async fn fitting(self: &Arc<Self>, algorithm: Algorithm, id: Option<&str>) -> Result<Vec<DecodingKey>> {
+    pub(crate) async fn fitting(&self, algorithm: Algorithm, id: Option<&str>) -> Result<Vec<DecodingKey>> {
         let (known, age) = self.known(algorithm, id);
         if !known.is_empty() {
-            if age.is_some_and(|age| age >= FRESH) && self.may_ask() {
-                let keys = Arc::clone(self);
-                // Nobody waits for what is only to be renewed.
-                drop(tokio::spawn(async move { keys.ask().await }));
+            if age.is_none_or(|age| age < FRESH) || !self.may_ask() {
+                return Ok(known);
             }
-            return Ok(known);
+            // A key that was taken back is believed only while its issuer can't be asked; one that hangs is not waited for.
+            let _ = tokio::time::timeout(HANGS, self.ask()).await;
+        } else {
+            self.ask().await;
         }
-        self.ask().await;
         let (known, _) = self.known(algorithm, id);
         if !known.is_empty() {
             return Ok(known);
@@ -121,13 +123,15 @@ impl KeySet {
         if !self.may_ask() {
             return;
         }
+        // Others go on with what is known while it is asked.
+        let now = Instant::now();
+        self.held().tried = Some(now);
         let fetched = self.fetched().await;
         let mut seen = self.held();
-        seen.tried = Some(Instant::now());
         match fetched {
             Ok(keys) => {
                 tracing::debug!(issuer = self.issuer, keys = keys.len(), "the keys of an issuer were read");
-                *seen = Seen { keys: Arc::new(keys), fetched: seen.tried, tried: seen.tried, failure: None };
+                *seen = Seen { keys: Arc::new(keys), fetched: Some(now), tried: Some(now), failure: None };
             }
             Err(error) => {
                 tracing::warn!(issuer = self.issuer, %error, "the keys of an issuer can't be read: those known stay for a while");

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use lacus_core::amount;
-use lacus_core::{Principal, Result};
+use lacus_core::{Error, Kind, Principal, PrincipalKind, Result};
 use serde::Deserialize;
 
 use crate::rule::Whom;
@@ -33,7 +33,12 @@ pub struct Limit {
 
 impl Limit {
     pub(crate) fn names(&self, principal: &Principal, groups: &std::collections::BTreeSet<String>) -> bool {
-        self.to.iter().any(|whom| whom.names(principal, groups))
+        // What narrows a token for grants frees it of no limit.
+        self.to.iter().any(|whom| match whom {
+            Whom::User(pattern) => principal.kind() != PrincipalKind::Anonymous && pattern.is_match(principal.name()),
+            Whom::Group(pattern) => groups.iter().any(|group| pattern.is_match(group)),
+            whom => whom.names(principal, groups),
+        })
     }
 
     /// Whether it bounds what a query has done while it runs.
@@ -69,8 +74,12 @@ pub(crate) struct LimitSection {
 impl LimitSection {
     pub(crate) fn limit(self, place: usize) -> Result<Limit> {
         let name = self.name.unwrap_or_else(|| format!("limit {}", place + 1));
-        let in_limit = |error: lacus_core::Error| error.with("limit", &name);
+        let in_limit = |error: Error| error.with("limit", &name);
         let bytes = |text: &Option<String>, key| text.as_deref().map(|text| amount::bytes(text, key)).transpose().map_err(in_limit);
+        if self.queries == Some(0) {
+            let error = Error::new(Kind::InvalidConfiguration, "`queries` is 0, and then none could run");
+            return Err(in_limit(error.hint("a rule denies what is not to be asked")));
+        }
         let memory = bytes(&self.query_memory, "query_memory")?;
         Ok(Limit {
             to: self.to.iter().map(|whom| read_whom(whom)).collect::<Result<_>>().map_err(in_limit)?,

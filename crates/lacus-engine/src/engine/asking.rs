@@ -579,9 +579,15 @@ impl Engine {
     pub async fn ingest(&self, name: &TableReference, how: Ingest, schema: SchemaRef, rows: Rows<'_>, session: &Session) -> Result<u64> {
         let limit = self.limit(session);
         let recorded = self.shared.activity.begin(&format!("INGEST INTO {name}"), session, self.query_memory(limit.as_deref()), limit)?;
+        let deadline = recorded.record.limit.as_ref().and_then(|limit| limit.deadline).map(Deadline::by_policy);
+        let _slot = recorded.slot().await.inspect_err(|error| recorded.ended(Err::<(), _>(error)))?;
         recorded.record.reach(Stage::Running);
         let state = self.state_of(session, &recorded.record.scope)?;
-        let ingested = self.ingest_rows(name, how, schema, rows, session, &state).await;
+        let ingesting = self.ingest_rows(name, how, schema, rows, session, &state);
+        let ingested = match deadline {
+            Some(deadline) => deadline.bound(ingesting).await,
+            None => ingesting.await,
+        };
         recorded.record.rows.store(ingested.as_ref().copied().unwrap_or_default(), Ordering::Relaxed);
         recorded.record.scope.reads.name_table(self.planner(&state, session).resolve(name.clone()).to_string());
         recorded.ended(ingested.as_ref().map(|_| ()));

@@ -17,9 +17,18 @@ const KEYS_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// The identity providers whose tokens are believed.
 pub(crate) fn issuers(written: &LakeFile, base: &Path, environment: Environment<'_>) -> Result<Vec<IssuerSpec>> {
     // Somebody else may be called `ada` there.
-    let is_shared = !written.user.is_empty() || written.issuer.len() > 1;
+    let is_shared = !written.user.is_empty() || written.serve.keys.is_some() || written.issuer.len() > 1;
     let issuer = |(name, section): (&String, &IssuerSection)| issuer(name, section, is_shared, base, environment);
     let issuers = written.issuer.iter().map(issuer).collect::<Result<Vec<_>>>()?;
+    for issuer in &issuers {
+        let meets =
+            |other: &&IssuerSpec| other.name != issuer.name && !issuer.prefix.is_empty() && other.prefix.starts_with(&issuer.prefix);
+        if let Some(other) = issuers.iter().find(meets) {
+            let message =
+                format!("the prefix `{}` begins that of the issuer `{}`, whose users could have the same names", issuer.prefix, other.name);
+            return Err(Error::new(Kind::InvalidConfiguration, message).with("key", format!("issuer.{}.prefix", issuer.name)));
+        }
+    }
     // A mistake is told when the lake is opened, and not when the first token is brought.
     Issuers::new(issuers.clone())?;
     Ok(issuers)

@@ -242,7 +242,7 @@ section! {
         algorithms: Vec<String> = "all of these",
         /// The claim that names the user.
         user: Option<String> = "`sub`",
-        /// What stands before the names of its users and groups here. It must be written, be it empty, where there are a `[user.NAME]` or other issuers: their users could have the same names.
+        /// What stands before the names of its users and groups here. It must be written, be it empty, where there are a `[user.NAME]`, `keys` or other issuers: their users could have the same names.
         prefix: Option<String> = "none",
         /// The claims that name groups: lists, or words in one text; those in objects with dots between, such as `realm_access.roles`.
         groups: Option<Vec<String>> = "`groups`, `wlcg.groups`",
