@@ -19,6 +19,7 @@ use crate::client::Session;
 use crate::memory::QueryMemory;
 use crate::progress::{Progress, QueryProgress};
 use crate::session::Scope;
+use crate::share::Lane;
 use crate::slots::{Slot, Slots, Turn};
 use crate::statement;
 use crate::totals::Totals;
@@ -299,7 +300,7 @@ impl Activity {
         });
         warning.into_iter().for_each(|warning| record.scope.notices.add(warning));
         held(&self.queries).current.insert(record.id.clone(), Arc::clone(&record));
-        Ok(Recorded { activity: Arc::clone(self), record, extent: Extent::Whole })
+        Ok(Recorded { activity: Arc::clone(self), lane: Lane::of(&record.principal), record, extent: Extent::Whole })
     }
 
     /// What is recorded of queries, if it is.
@@ -363,6 +364,8 @@ pub(crate) type SharedSlot = Arc<Slot>;
 pub(crate) struct Recorded {
     pub(crate) activity: Arc<Activity>,
     pub(crate) record: Arc<Record>,
+    /// The share of its principal in computing.
+    pub(crate) lane: Arc<Lane>,
     extent: Extent,
 }
 
@@ -390,7 +393,8 @@ struct Parts {
 impl Recorded {
     /// The same record for what ends before the query does.
     pub(crate) fn within(&self) -> Self {
-        Self { activity: Arc::clone(&self.activity), record: Arc::clone(&self.record), extent: Extent::Within }
+        let (activity, record, lane) = (Arc::clone(&self.activity), Arc::clone(&self.record), Arc::clone(&self.lane));
+        Self { activity, record, lane, extent: Extent::Within }
     }
 
     /// Whether this is a part of the query whose rows are not what it gives.
@@ -400,11 +404,12 @@ impl Recorded {
 
     /// The same record for parts that are the query together: it has ended when all of them have.
     pub(crate) fn into_parts(self, count: usize) -> Vec<Self> {
-        let (activity, record) = (Arc::clone(&self.activity), Arc::clone(&self.record));
+        let (activity, record, lane) = (Arc::clone(&self.activity), Arc::clone(&self.record), Arc::clone(&self.lane));
         let parts = Arc::new(Parts { _whole: self, left: AtomicUsize::new(count), slot: tokio::sync::Mutex::default() });
         let part = |parts: &Arc<Parts>| Self {
             activity: Arc::clone(&activity),
             record: Arc::clone(&record),
+            lane: Arc::clone(&lane),
             extent: Extent::Part(Arc::clone(parts)),
         };
         (0..count).map(|_| part(&parts)).collect()

@@ -25,7 +25,7 @@ use crate::access::{Access, RestrictedExec};
 use crate::activity::{Recorded, SharedSlot, Stage};
 use crate::metered::Meter;
 use crate::progress::QueryProgress;
-use crate::share::{Lane, Seat};
+use crate::share::Seat;
 use crate::{explain, session};
 
 /// How a query is planned whose memory was short.
@@ -316,7 +316,7 @@ impl Query {
             explains,
             meter: Meter::of(&recorded.record, !recorded.is_within()),
             // What a running query waits for computes in its turn.
-            seat: Seat::new(takes_turn.then(|| Lane::of(&recorded.record.principal))),
+            seat: Seat::new(takes_turn.then(|| Arc::clone(&recorded.lane))),
             span: recorded.record.scope.reads.span(),
             _task: task,
             recorded,

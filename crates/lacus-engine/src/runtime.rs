@@ -7,12 +7,19 @@ use tokio::runtime::{Builder, Runtime};
 /// let a deadline, a Ctrl-C or another connection wait for seconds.
 const TASKS_BETWEEN_EVENTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
-/// A tokio runtime for engines: a thread a core, which looks at timers and sockets between any few batches. An engine runs on any other,
+/// A tokio runtime for engines: a thread a core and one more, which looks at timers and sockets between any few batches. An engine runs on any other,
 /// too.
 ///
 /// # Errors
 /// `Internal` when the system starts no threads.
 pub fn runtime() -> Result<Runtime> {
-    let runtime = Builder::new_multi_thread().thread_name("lacus").event_interval(TASKS_BETWEEN_EVENTS.get()).enable_all().build();
+    // What computes takes as many threads as there are cores: the one more plans, answers and sends meanwhile.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) + 1;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("lacus")
+        .event_interval(TASKS_BETWEEN_EVENTS.get())
+        .enable_all()
+        .build();
     runtime.map_err(|error| Error::new(Kind::Internal, format!("no runtime: {error}")))
 }

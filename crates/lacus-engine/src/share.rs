@@ -21,9 +21,9 @@ use tokio::task::coop;
 use tokio::time::Sleep;
 
 /// How much of tokio's budget of 128 a poll leaves unused: a leaf takes one for each batch of 8,192 rows.
-const UNUSED: usize = 116;
+const UNUSED: usize = 124;
 /// How long somebody who computed is reckoned with.
-const RECENT: Duration = Duration::from_millis(20);
+const RECENT: Duration = Duration::from_millis(100);
 /// After how long one that waits looks again by itself: who was woken in its stead may never come.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -90,7 +90,12 @@ impl Lane {
     /// The share of `principal`, for as long as a query of it holds this.
     pub(crate) fn of(principal: &Principal) -> Arc<Self> {
         let name = (principal.kind(), principal.name().to_owned());
-        SHARES.lanes().entry(name.clone()).or_default().queries += 1;
+        let mut lanes = SHARES.lanes();
+        let queue = lanes.entry(name.clone()).or_default();
+        queue.queries += 1;
+        // Who begins to plan will compute in a moment.
+        queue.last = Some(Instant::now());
+        drop(lanes);
         Arc::new(Self { name })
     }
 
