@@ -5,7 +5,7 @@
 //! one principal's queries take turns among themselves: no more of them compute at once than there are cores, and one fewer while somebody
 //! else computes, too. The others wait here, and not in the queue of the runtime, which stays short for everybody.
 //!
-//! A turn is one poll of a task, and a poll is kept short by leaving it a small part of tokio's budget.
+//! A turn is one poll of a task.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -17,11 +17,8 @@ use std::time::{Duration, Instant};
 use datafusion::common::runtime::{JoinSetTracer, set_join_set_tracer};
 use futures::future::BoxFuture;
 use lacus_core::{Principal, PrincipalKind};
-use tokio::task::coop;
 use tokio::time::Sleep;
 
-/// How much of tokio's budget of 128 a poll leaves unused: a leaf takes one for each batch of 8,192 rows.
-const UNUSED: usize = 124;
 /// How long somebody who computed is reckoned with.
 const RECENT: Duration = Duration::from_millis(100);
 /// After how long one that waits looks again by itself: who was woken in its stead may never come.
@@ -230,16 +227,6 @@ impl Drop for Seat {
     }
 }
 
-/// Leaves the poll that runs a small part of its budget.
-fn shorten(context: &mut Context<'_>) {
-    for _ in 0..UNUSED {
-        match coop::poll_proceed(context) {
-            Poll::Ready(unit) => unit.made_progress(),
-            Poll::Pending => break,
-        }
-    }
-}
-
 /// A task that takes turns.
 struct Taking<F> {
     work: F,
@@ -251,11 +238,7 @@ impl<F: Future + Unpin> Future for Taking<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let Self { work, seat } = &mut *self;
-        seat.poll(context, |context| {
-            // The budget is this task's alone; where several streams share a task, one would spend that of the others.
-            shorten(context);
-            Pin::new(work).poll(context)
-        })
+        seat.poll(context, |context| Pin::new(work).poll(context))
     }
 }
 
