@@ -175,7 +175,7 @@ mod tests {
         let Turn::Later(mut of_bob) = slots.turn(&bob, None)? else { return Err(Error::new(Kind::Internal, "a quarter is left")) };
         of_ada.truncate(4);
         assert!(of_bob.try_recv().is_ok() || next.try_recv().is_ok());
-        drop((of_ada, first));
+        drop((of_ada, first, next));
         let state = slots.state();
         assert_eq!((state.total, state.waiting.len()), (0, 0));
         Ok(())
@@ -197,7 +197,8 @@ mod tests {
         let Some(Turn::Later(next)) = waiting.first_mut() else { return Err(Error::new(Kind::Internal, "one runs")) };
         let slot = next.try_recv().ok();
         assert!(slot.is_some());
-        drop(slot);
+        // The next in line goes away with its turn.
+        drop((slot, waiting));
         assert!(of_bob.try_recv().is_ok());
         Ok(())
     }
