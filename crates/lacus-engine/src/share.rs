@@ -16,8 +16,10 @@ use std::time::{Duration, Instant};
 
 use datafusion::common::runtime::{JoinSetTracer, set_join_set_tracer};
 use futures::future::BoxFuture;
-use lacus_core::{Principal, PrincipalKind};
+use lacus_core::Principal;
 use tokio::time::Sleep;
+
+use crate::slots::{Name, name_of};
 
 /// How long somebody who computed is reckoned with.
 const RECENT: Duration = Duration::from_millis(100);
@@ -39,8 +41,6 @@ struct Now {
     lane: Arc<Lane>,
     has_turn: bool,
 }
-
-type Name = (PrincipalKind, String);
 
 struct Shares {
     cores: usize,
@@ -72,7 +72,7 @@ impl Shares {
 
     /// How many tasks of `name` may compute at once.
     fn allowed(&self, lanes: &HashMap<Name, Queue>, name: &Name) -> usize {
-        let is_alone = lanes.len() == 1 || !lanes.iter().any(|(other, queue)| other != name && queue.is_active());
+        let is_alone = !lanes.iter().any(|(other, queue)| other != name && queue.is_active());
         if is_alone { self.cores } else { (self.cores - 1).max(1) }
     }
 }
@@ -86,7 +86,7 @@ pub(crate) struct Lane {
 impl Lane {
     /// The share of `principal`, for as long as a query of it holds this.
     pub(crate) fn of(principal: &Principal) -> Arc<Self> {
-        let name = (principal.kind(), principal.name().to_owned());
+        let name = name_of(principal);
         let mut lanes = SHARES.lanes();
         let queue = lanes.entry(name.clone()).or_default();
         queue.queries += 1;

@@ -13,7 +13,12 @@ use tokio::sync::oneshot;
 /// The part of what there is that nobody takes who has some already: a quarter.
 const LEFT: usize = 4;
 
-type Name = (PrincipalKind, String);
+/// Who shares: all queries of one name are of one principal, whatever its tokens say.
+pub(crate) type Name = (PrincipalKind, String);
+
+pub(crate) fn name_of(principal: &Principal) -> Name {
+    (principal.kind(), principal.name().to_owned())
+}
 
 /// The turns of an engine.
 #[derive(Debug)]
@@ -97,7 +102,7 @@ impl Slots {
     /// # Errors
     /// `LimitExceeded` when too many wait.
     pub(crate) fn turn(self: &Arc<Self>, principal: &Principal, limit: Option<&Limit>) -> Result<Turn> {
-        let name = (principal.kind(), principal.name().to_owned());
+        let name = name_of(principal);
         let allowed = limit.and_then(|limit| limit.queries).unwrap_or(usize::MAX);
         let mut state = self.state();
         state.waiting.retain(|waiting| !waiting.give.is_closed());

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -67,6 +66,30 @@ pub struct IssuerSpec {
     pub keys_kept: Duration,
 }
 
+impl IssuerSpec {
+    /// What its tokens may be signed by, when all else is as it must be.
+    fn checked(&self) -> Result<Vec<Algorithm>> {
+        let wrong = |what: String| Error::new(Kind::InvalidConfiguration, what);
+        safe(&self.url)?;
+        if self.audience.is_empty() {
+            let error = wrong("an issuer without `audience`: its tokens for every other service would be good here, too".to_owned());
+            return Err(error.hint("write what tokens for this server have in their claim `aud`: `audience = [\"lacus\"]`"));
+        }
+        let algorithm = |name: &String| {
+            ALGORITHMS.into_iter().find(|algorithm| spelled(*algorithm) == *name).ok_or_else(|| {
+                let known = ALGORITHMS.map(spelled);
+                let error = wrong(format!("`{name}` is no algorithm that a token may be signed by"));
+                match nearest(name, known.iter().map(String::as_str)) {
+                    Some(near) => error.hint(format!("did you mean `{near}`?")),
+                    None => error.hint(format!("there are {}", known.join(", "))),
+                }
+            })
+        };
+        let algorithms = self.algorithms.iter().map(algorithm).collect::<Result<Vec<_>>>()?;
+        Ok(if algorithms.is_empty() { ALGORITHMS.to_vec() } else { algorithms })
+    }
+}
+
 /// When an issuer was asked about a token, and whom it stands for.
 type Answer = (Instant, Result<Option<Bearer>>);
 
@@ -78,7 +101,8 @@ struct Issuer {
     web: Web,
     keys: KeySet,
     asking: Semaphore,
-    waiting: AtomicUsize,
+    /// Those that ask, and those that wait to.
+    waiting: Semaphore,
     /// Where it is asked about tokens, as it said.
     place: Mutex<Option<(Instant, String)>>,
     answers: Mutex<HashMap<[u8; 32], Answer>>,
@@ -96,21 +120,33 @@ impl Issuers {
     /// # Errors
     /// `InvalidConfiguration` that names the issuer and the key.
     pub fn new(specs: Vec<IssuerSpec>) -> Result<Self> {
+        Self::check(&specs)?;
         signatures::install();
+        let issuer = |spec: IssuerSpec| {
+            let named = format!("issuer.{}", spec.name);
+            Issuer::new(spec).map_err(|error| error.with("key", named))
+        };
+        Ok(Self { all: specs.into_iter().map(issuer).collect::<Result<_>>()? })
+    }
+
+    /// Says what is wrong with issuers as they are written; their files are not opened, and nobody is asked.
+    ///
+    /// # Errors
+    /// `InvalidConfiguration` that names the issuer and the key.
+    pub fn check(specs: &[IssuerSpec]) -> Result<()> {
         if specs.iter().filter(|spec| spec.client.is_some()).count() > 1 {
             // Each would be shown the tokens of the others.
             let error = Error::new(Kind::InvalidConfiguration, "two issuers have a `client`, and one alone can be asked about tokens");
             return Err(error.hint("leave `client` and `secret` of those out whose tokens are signed"));
         }
         let mut urls = BTreeSet::new();
-        let issuer = |spec: IssuerSpec| {
-            if !urls.insert(spec.url.clone()) {
+        for spec in specs {
+            if !urls.insert(&spec.url) {
                 return Err(Error::new(Kind::InvalidConfiguration, format!("`{}` is the url of two issuers", spec.url)));
             }
-            let named = format!("issuer.{}", spec.name);
-            Issuer::new(spec).map_err(|error| error.with("key", named))
-        };
-        Ok(Self { all: specs.into_iter().map(issuer).collect::<Result<_>>()? })
+            spec.checked().map_err(|error| error.with("key", format!("issuer.{}", spec.name)))?;
+        }
+        Ok(())
     }
 
     /// Asks all issuers for their keys, so that the log tells early of one that can't be reached.
@@ -177,36 +213,10 @@ fn parts(token: &str) -> Option<(Header, Map<String, Value>)> {
 
 impl Issuer {
     fn new(spec: IssuerSpec) -> Result<Self> {
-        let wrong = |what: String| Error::new(Kind::InvalidConfiguration, what);
-        safe(&spec.url)?;
-        if spec.audience.is_empty() {
-            let error = wrong("an issuer without `audience`: its tokens for every other service would be good here, too".to_owned());
-            return Err(error.hint("write what tokens for this server have in their claim `aud`: `audience = [\"lacus\"]`"));
-        }
-        let algorithm = |name: &String| {
-            ALGORITHMS.into_iter().find(|algorithm| spelled(*algorithm) == *name).ok_or_else(|| {
-                let known = ALGORITHMS.map(spelled);
-                let error = wrong(format!("`{name}` is no algorithm that a token may be signed by"));
-                match nearest(name, known.iter().map(String::as_str)) {
-                    Some(near) => error.hint(format!("did you mean `{near}`?")),
-                    None => error.hint(format!("there are {}", known.join(", "))),
-                }
-            })
-        };
-        let algorithms = spec.algorithms.iter().map(algorithm).collect::<Result<Vec<_>>>()?;
-        let algorithms = if algorithms.is_empty() { ALGORITHMS.to_vec() } else { algorithms };
-        let web = Web::new(spec.ca.as_deref())?;
+        let (algorithms, web) = (spec.checked()?, Web::new(spec.ca.as_deref())?);
         let keys = KeySet::new(web.clone(), spec.url.clone(), spec.keys_kept);
-        Ok(Self {
-            algorithms,
-            web,
-            keys,
-            asking: Semaphore::new(AT_ONCE),
-            waiting: AtomicUsize::new(0),
-            place: Mutex::default(),
-            answers: Mutex::default(),
-            spec,
-        })
+        let (asking, waiting) = (Semaphore::new(AT_ONCE), Semaphore::new(AT_ONCE + MOST_WAITING));
+        Ok(Self { algorithms, web, keys, asking, waiting, place: Mutex::default(), answers: Mutex::default(), spec })
     }
 
     /// Whom a token stands for that this issuer is said to have signed.
@@ -264,11 +274,10 @@ impl Issuer {
         if let Some(known) = known() {
             return Ok(known?.filter(is_good));
         }
-        let waiting = Waiting::more(&self.waiting);
-        if waiting.count > MOST_WAITING {
+        let _waiting = self.waiting.try_acquire().map_err(|_| {
             let error = Error::new(Kind::Unavailable, "too many tokens wait to be asked about").with("issuer", &self.spec.url);
-            return Err(error.retryable(true));
-        }
+            error.retryable(true)
+        })?;
         let _asking = self.asking.acquire().await.map_err(|_| Error::new(Kind::Internal, "nobody asks issuers any more"))?;
         if let Some(known) = known() {
             return Ok(known?.filter(is_good));
@@ -339,24 +348,6 @@ impl Issuer {
             false => principal.with_groups(groups).with_scopes(scopes),
         };
         Ok(Bearer { principal, expires: instant(claims, "exp").map(|expires| expires + LEEWAY) })
-    }
-}
-
-/// One that waits, counted for as long as it does.
-struct Waiting<'a> {
-    waiting: &'a AtomicUsize,
-    count: usize,
-}
-
-impl<'a> Waiting<'a> {
-    fn more(waiting: &'a AtomicUsize) -> Self {
-        Self { waiting, count: waiting.fetch_add(1, Ordering::Relaxed) + 1 }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

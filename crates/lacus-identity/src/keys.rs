@@ -1,5 +1,4 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -11,6 +10,8 @@ use chrono::{DateTime, Utc};
 use lacus_core::{Bearer, Error, FileStamp, Kind, Principal, Result, Tokens, hex, nearest};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::private;
 
 /// How every key begins.
 const PREFIX: &str = "lacus_";
@@ -147,33 +148,19 @@ impl KeyFile {
 
     /// Keeps others from changing the file until what this gives is dropped.
     fn locked(&self) -> Result<std::fs::File> {
-        let lock = self.file.with_extension("lock");
-        let opened = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&lock);
-        opened
-            .and_then(|file| file.lock().map(|()| file))
-            .map_err(|error| Error::new(Kind::Unavailable, format!("the keys can't be locked: {error}")).with("file", lock.display()))
+        private::lock(&self.file).map_err(|error| {
+            Error::new(Kind::Unavailable, format!("the keys can't be locked: {error}"))
+                .with("file", self.file.with_extension("lock").display())
+        })
     }
 
-    /// Puts a file with these keys in the place of the one that is there, in one step; nobody else can read it.
+    /// Puts a file with these keys in the place of the one that is there.
     fn write(&self, keys: BTreeMap<String, Key>) -> Result<()> {
         let unwritten = |error: &dyn std::fmt::Display| {
             Error::new(Kind::Unavailable, format!("the keys can't be written: {error}")).with("file", self.file.display())
         };
         let text = toml::to_string(&Written { key: keys }).map_err(|error| unwritten(&error))?;
-        let beside = self.file.with_extension(format!("{:08x}", rand::random::<u32>()));
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let written = options.open(&beside).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&beside, &self.file)
-        });
-        written.map_err(|error| {
-            std::fs::remove_file(&beside).ok();
-            unwritten(&error)
-        })
+        private::replace(&self.file, text.as_bytes()).map_err(|error| unwritten(&error))
     }
 
     fn held(&self) -> MutexGuard<'_, Seen> {

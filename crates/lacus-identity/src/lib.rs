@@ -10,6 +10,7 @@ mod issuers;
 mod key_set;
 mod keys;
 mod login;
+mod private;
 mod signatures;
 mod web;
 

@@ -1,7 +1,6 @@
 //! How a person comes by a token: at a browser, be it of another device (RFC 8628). Tokens are kept for the server that they were asked
 //! for, and brought to no other.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::key_set::{discover, read};
+use crate::private;
 use crate::web::Web;
 
 /// What is asked for when nothing is said: who it is, and to stay for a while.
@@ -275,28 +275,14 @@ impl Logins {
     fn keep(&self, server: &str, kept: &Kept) -> Result<()> {
         let file = self.file(server);
         let text = serde_json::to_vec_pretty(kept).map_err(|error| unkept(&file, &error))?;
-        let beside = file.with_extension(format!("{:08x}", rand::random::<u32>()));
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let written = std::fs::create_dir_all(&self.folder)
-            .and_then(|()| options.open(&beside))
-            .and_then(|mut out| out.write_all(&text))
-            .and_then(|()| std::fs::rename(&beside, &file));
-        written.map_err(|error| {
-            std::fs::remove_file(&beside).ok();
-            unkept(&file, &error)
-        })
+        let written = std::fs::create_dir_all(&self.folder).and_then(|()| private::replace(&file, &text));
+        written.map_err(|error| unkept(&file, &error))
     }
 
     async fn lock(&self, server: &str) -> Result<std::fs::File> {
-        let file = self.file(server).with_extension("lock");
-        let opened = file.clone();
-        let locked = tokio::task::spawn_blocking(move || {
-            let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&opened)?;
-            file.lock().map(|()| file)
-        });
+        let file = self.file(server);
+        let locking = file.clone();
+        let locked = tokio::task::spawn_blocking(move || private::lock(&locking));
         locked.await.map_err(|error| Error::new(Kind::Internal, error.to_string()))?.map_err(|error| unkept(&file, &error))
     }
 }

@@ -1,7 +1,6 @@
 use std::time::Duration;
 
-use lacus_core::amount;
-use lacus_core::{Error, Kind, Principal, PrincipalKind, Result};
+use lacus_core::{Error, Kind, Principal, PrincipalKind, Result, amount};
 use serde::Deserialize;
 
 use crate::rule::Whom;

@@ -1,8 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use lacus_core::amount;
-use lacus_core::{Error, Kind, Result, Secret};
+use lacus_core::{Error, Kind, Result, Secret, amount};
 use lacus_identity::{IssuerSpec, Issuers};
 
 use super::resolve::Environment;
@@ -30,7 +29,7 @@ pub(crate) fn issuers(written: &LakeFile, base: &Path, environment: Environment<
         }
     }
     // A mistake is told when the lake is opened, and not when the first token is brought.
-    Issuers::new(issuers.clone())?;
+    Issuers::check(&issuers)?;
     Ok(issuers)
 }
 

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, NaiveDate};
 use lacus_audit::WhenFull;
-use lacus_core::amount;
 use lacus_core::{
-    Classification, ColumnSpec, DatasetName, DatasetSpec, Error, ForeignKey, Kind, Location, OptionValue, Result, StoreName, nearest,
+    Classification, ColumnSpec, DatasetName, DatasetSpec, Error, ForeignKey, Kind, Location, OptionValue, Result, StoreName, amount,
+    nearest,
 };
 use lacus_engine::Limits;
 use lacus_storage::{CacheSpec, StoreSpec};

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lacus_core::amount;
-use lacus_core::{Error, Kind, Location, Result, Secret, StoreName, nearest};
+use lacus_core::{Error, Kind, Location, Result, Secret, StoreName, amount, nearest};
 use lacus_storage::{
     AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Place, S3Spec, SftpSpec, StoreSpec, Unnamed,
     WebCredentials, WebSpec,
