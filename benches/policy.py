@@ -41,7 +41,7 @@ Times = dict[str, dict[int, list[float]]]
 
 
 def policy() -> str:
-    rule = '[[rule]]\nname = "{name}"\nto = ["user:{name}"]\ntables = ["{tables}"]\nallow = ["select"]\n'
+    rule = '[[rule]]\nname = "{tables} for {name}"\nto = ["user:{name}"]\ntables = ["{tables}"]\nallow = ["select"]\n'
     filtered = [rule.format(name=name, tables="orders") + f'filter = "{text}"\n' for name, text in FILTERS.items()]
     return "\n".join([*filtered, *(rule.format(name=name, tables="*") for name in ["granted", *FILTERS])])
 

@@ -211,6 +211,9 @@ def test_a_limit_is_told_by_its_name(lab: pathlib.Path) -> None:
         sorted_rows = "SELECT row_number() OVER (ORDER BY v % 1000) AS r FROM generate_series(1, {}) AS t(v)"
         with pytest.raises(flightsql.Error, match="one query may hold"):
             ask(uri, guest, f"SELECT max(r) AS n FROM ({sorted_rows.format(1_000_000)})")
+        (lab / "policy.toml").write_text(LIMITED.replace("query_memory", "memory"))
+        with pytest.raises(flightsql.Error, match="all queries of one user may hold"):
+            ask(uri, guest, f"SELECT max(r) AS n FROM ({sorted_rows.format(1_000_000)})")
         (lab / "policy.toml").write_text(LIMITED.replace('"10 MB"', '"40 MB"'))
         refused(f"SELECT max(r) AS n FROM ({sorted_rows.format(3_000_000)})", "bytes spilled", "1000000 are allowed")
         begin = time.monotonic()

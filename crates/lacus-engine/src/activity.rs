@@ -220,6 +220,8 @@ impl Record {
             live.forget();
             *seen = last;
         }
+        drop(seen);
+        self.memory.spilled(0);
     }
 
     /// Goes on to `stage`, unless the query has ended: the first end counts.

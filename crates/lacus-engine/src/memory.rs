@@ -5,13 +5,16 @@
 //! but beyond the query's equal part only as long as a reserve stays free for the others. A sort that merges what it has spilled opens as
 //! many runs at once as it may, and two would do: it gets an equal part of its query's, so that sorts side by side all come to their end.
 
+use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use datafusion::common::Result;
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, human_readable_size};
+
+use crate::slots::Name;
 
 /// The part of the memory that one query leaves to the others when it takes more than its equal part.
 const RESERVE: usize = 4;
@@ -27,6 +30,14 @@ fn merges(consumer: &MemoryConsumer) -> bool {
 pub(crate) struct SharedMemory {
     limit: usize,
     held: Mutex<Held>,
+    users: Mutex<HashMap<Name, Weak<OfUser>>>,
+}
+
+/// What the queries of one user use together. Its memory is changed where [`Held`] is locked.
+#[derive(Debug, Default)]
+struct OfUser {
+    held: AtomicUsize,
+    spilled: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +51,7 @@ struct Held {
 
 impl SharedMemory {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, held: Mutex::default() })
+        Arc::new(Self { limit, held: Mutex::default(), users: Mutex::default() })
     }
 
     /// Bytes that all queries hold.
@@ -55,8 +66,21 @@ impl SharedMemory {
 
     /// The memory of one more query, which may hold at most `limit` bytes of it.
     pub(crate) fn of_query(self: &Arc<Self>, limit: Option<usize>) -> QueryMemory {
-        let own = Mutex::default();
-        QueryMemory(Arc::new(Query { shared: Arc::clone(self), limit, own, peak: AtomicUsize::new(0) }))
+        self.query(limit, Arc::default(), None)
+    }
+
+    /// The memory of one more query of a user, whose queries may hold at most `together` bytes.
+    pub(crate) fn of_user(self: &Arc<Self>, limit: Option<usize>, user: Name, together: Option<usize>) -> QueryMemory {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        users.retain(|_, user| user.strong_count() > 0);
+        let known = users.get(&user).and_then(Weak::upgrade).unwrap_or_default();
+        users.insert(user, Arc::downgrade(&known));
+        self.query(limit, known, together)
+    }
+
+    fn query(self: &Arc<Self>, limit: Option<usize>, user: Arc<OfUser>, together: Option<usize>) -> QueryMemory {
+        let (shared, own, peak) = (Arc::clone(self), Mutex::default(), AtomicUsize::new(0));
+        QueryMemory(Arc::new(Query { shared, limit, user, together, own, peak }))
     }
 
     /// A poisoned lock only means that another thread panicked: the sums behind it are whole at every instant.
@@ -73,6 +97,9 @@ pub(crate) struct QueryMemory(Arc<Query>);
 struct Query {
     shared: Arc<SharedMemory>,
     limit: Option<usize>,
+    user: Arc<OfUser>,
+    /// What all queries of the user may hold.
+    together: Option<usize>,
     /// Locked before what all queries share.
     own: Mutex<Own>,
     peak: AtomicUsize,
@@ -81,6 +108,7 @@ struct Query {
 #[derive(Debug, Default)]
 struct Own {
     held: usize,
+    spilled: u64,
     consumers: usize,
     spilling: usize,
     /// Sorts that merge what they have spilled, or will.
@@ -98,6 +126,16 @@ impl QueryMemory {
         self.0.peak.load(Ordering::Relaxed)
     }
 
+    /// Counts what the query has spilled; gives what all queries of its user have that run.
+    pub(crate) fn spilled(&self, bytes: u64) -> u64 {
+        self.own(|own| {
+            let known = std::mem::replace(&mut own.spilled, bytes);
+            let sum = &self.0.user.spilled;
+            sum.fetch_add(bytes, Ordering::Relaxed);
+            sum.fetch_sub(known, Ordering::Relaxed).saturating_sub(known)
+        })
+    }
+
     fn own<T>(&self, action: impl FnOnce(&mut Own) -> T) -> T {
         action(&mut self.0.own.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -106,6 +144,7 @@ impl QueryMemory {
         let sum = if spills { &mut held.spillable } else { &mut held.unspillable };
         *sum += bytes;
         own.held += bytes;
+        self.0.user.held.fetch_add(bytes, Ordering::Relaxed);
         self.0.peak.fetch_max(own.held, Ordering::Relaxed);
     }
 
@@ -161,7 +200,9 @@ impl MemoryPool for QueryMemory {
             self.0.shared.with(|held| {
                 let sum = if reservation.consumer().can_spill() { &mut held.spillable } else { &mut held.unspillable };
                 *sum = sum.saturating_sub(shrink);
-                own.held = own.held.saturating_sub(shrink);
+                let shrunk = shrink.min(own.held);
+                own.held -= shrunk;
+                self.0.user.held.fetch_sub(shrunk, Ordering::Relaxed);
             });
         });
     }
@@ -173,6 +214,12 @@ impl MemoryPool for QueryMemory {
                 return Err(self.refused(reservation, additional, most.saturating_sub(own.held), most, "one query may hold"));
             }
             self.0.shared.with(|held| {
+                if let Some(most) = self.0.together {
+                    let left = most.saturating_sub(self.0.user.held.load(Ordering::Relaxed));
+                    if additional > left {
+                        return Err(self.refused(reservation, additional, left, most, "all queries of one user may hold"));
+                    }
+                }
                 let spills = reservation.consumer().can_spill();
                 let free = limit.saturating_sub(held.unspillable + held.spillable);
                 let left = if spills {
@@ -201,7 +248,8 @@ impl MemoryPool for QueryMemory {
     }
 
     fn memory_limit(&self) -> MemoryLimit {
-        MemoryLimit::Finite(self.0.limit.map_or(self.0.shared.limit, |limit| limit.min(self.0.shared.limit)))
+        let limits = [Some(self.0.shared.limit), self.0.limit, self.0.together];
+        MemoryLimit::Finite(limits.into_iter().flatten().min().unwrap_or(usize::MAX))
     }
 }
 
@@ -243,6 +291,24 @@ mod tests {
         assert!(merges[0].try_grow(501).is_err());
         merges[0].try_grow(500)?;
         merges[1].try_grow(500)
+    }
+
+    #[test]
+    fn queries_of_a_user_are_bounded_together() -> Result<()> {
+        let shared = SharedMemory::new(1000);
+        let name = |name: &str| (lacus_core::PrincipalKind::User, name.to_owned());
+        let queries: Vec<_> = (0..2).map(|_| shared.of_user(None, name("ada"), Some(300))).collect();
+        let other = shared.of_user(None, name("bob"), Some(300));
+        let sorts: Vec<_> = queries.iter().chain([&other]).map(|query| reservation(query, "sort", true)).collect();
+        sorts[0].try_grow(200)?;
+        let error = sorts[1].try_grow(101).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("all queries of one user may hold"), "{error}");
+        sorts[2].try_grow(300)?;
+        sorts[0].shrink(150);
+        sorts[1].try_grow(250)?;
+        assert_eq!((queries[0].spilled(10), queries[1].spilled(5), queries[0].spilled(20), other.spilled(1)), (10, 15, 25, 1));
+        assert_eq!(queries[0].spilled(0), 5);
+        Ok(())
     }
 
     #[test]

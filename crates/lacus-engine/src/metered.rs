@@ -51,8 +51,8 @@ impl Meter {
     }
 
     fn check(&self, record: &Record) -> Result<()> {
-        self.within("bytes read", self.limit.bytes_read, || record.scope.reads.bytes())?;
-        self.within("bytes spilled", self.limit.spill, || record.spilled())
+        self.within("the query has", "bytes read", self.limit.bytes_read, || record.scope.reads.bytes())?;
+        self.within("the queries of who asks have", "bytes spilled", self.limit.spill, || record.memory.spilled(record.spilled()))
     }
 
     /// Counts what was given.
@@ -63,18 +63,18 @@ impl Meter {
         if self.gives {
             let size = if self.limit.bytes.is_some() { size(batch)? } else { 0 };
             let bytes = record.bytes.fetch_add(size, Ordering::Relaxed) + size;
-            self.within("rows", self.limit.rows, || record.rows.load(Ordering::Relaxed))?;
-            self.within("bytes", self.limit.bytes, || bytes)?;
+            self.within("the query has", "rows", self.limit.rows, || record.rows.load(Ordering::Relaxed))?;
+            self.within("the query has", "bytes", self.limit.bytes, || bytes)?;
         }
         // A query that ends between two looks is bounded, too.
         self.check(record)
     }
 
-    fn within(&self, what: &str, most: Option<u64>, used: impl FnOnce() -> u64) -> Result<()> {
+    fn within(&self, whose: &str, what: &str, most: Option<u64>, used: impl FnOnce() -> u64) -> Result<()> {
         match most.map(|most| (most, used())).filter(|(most, used)| used > most) {
             None => Ok(()),
             Some((most, used)) => {
-                Err(Error::new(Kind::LimitExceeded, format!("the query has {used} {what}, and {most} are allowed to who asks"))
+                Err(Error::new(Kind::LimitExceeded, format!("{whose} {used} {what}, and {most} are allowed to who asks"))
                     .with("limit", &self.limit.name)
                     .hint("narrow the query, or ask whoever keeps the policy of this lake for more"))
             }

@@ -52,12 +52,14 @@ pub struct Callers {
     pub anonymous: bool,
     /// Who else says whom tokens stand for.
     pub tokens: Vec<Arc<dyn Tokens>>,
+    /// Whether the certificates of clients say who calls.
+    pub certified: bool,
 }
 
 impl Callers {
     /// Whether nobody is named.
     pub fn is_empty(&self) -> bool {
-        self.users.is_empty() && self.token.is_none() && self.tokens.is_empty()
+        self.users.is_empty() && self.token.is_none() && self.tokens.is_empty() && !self.certified
     }
 }
 
@@ -145,7 +147,7 @@ fn refused(what: &str) -> Error {
 impl Access {
     pub(crate) fn new(callers: Callers) -> Self {
         let is_open = callers.is_empty();
-        let Callers { users, token, anonymous, tokens: others } = callers;
+        let Callers { users, token, anonymous, tokens: others, certified: _ } = callers;
         let users = users.into_iter().map(|user| (user.name, user.password)).collect();
         Self {
             users: Arc::new(users),
@@ -205,6 +207,11 @@ impl Access {
                 expires = proven.expires;
                 proven.principal
             }
+            None if let Some(bearer) = connection.and_then(Connection::certified) => {
+                let Bearer { principal, expires: until } = bearer?;
+                expires = until;
+                principal
+            }
             // Nobody else can open the socket; where users are named, they are asked for there, too.
             None if self.is_open && connection.is_some_and(Connection::is_owners) => Principal::owner(),
             None if self.anonymous => Principal::anonymous(),
@@ -219,7 +226,12 @@ impl Access {
     ///
     /// # Errors
     /// As [`Access::caller`].
-    pub(crate) async fn handshake(&self, headers: &MetadataMap, payload: Option<(String, String)>) -> Result<String> {
+    pub(crate) async fn handshake(
+        &self,
+        headers: &MetadataMap,
+        payload: Option<(String, String)>,
+        connection: Option<&Connection>,
+    ) -> Result<String> {
         let proven = match (authorization(headers), payload) {
             // Who has a token may ask whether it is good.
             (Some(Authorization::Bearer(token)), _) if self.of_token(token).await?.is_some() => return Ok(token.to_owned()),
@@ -228,6 +240,12 @@ impl Access {
             (Some(Authorization::Bearer(_)), _) if !self.is_open => return Err(refused("the token is unknown here, or has expired")),
             (Some(Authorization::Basic(credentials)), _) => self.of_credentials(&decoded(credentials)?).await?,
             (_, Some(credentials)) => self.of_credentials(&credentials).await?,
+            // A token would be good beyond the connection that the certificate is shown by.
+            _ if connection.is_some_and(|connection| connection.certified().is_some()) => {
+                return Err(Error::new(Kind::Unauthenticated, "the certificate of the client says who calls, and a handshake adds nothing")
+                    .hint("call without a handshake, or bring a name and a password, or a token"));
+            }
+            _ if self.is_open && connection.is_some_and(Connection::is_owners) => Principal::owner().into(),
             _ if self.anonymous => Principal::anonymous().into(),
             _ => return Err(refused("the handshake doesn't say who calls")),
         };
@@ -373,14 +391,14 @@ mod tests {
         assert_eq!(kind(access.caller(&basic("ada", "wrong")?, None).await), Err(Kind::Unauthenticated));
         assert_eq!(kind(access.caller(&basic("bob", "pass:word")?, None).await), Err(Kind::Unauthenticated));
         assert_eq!(access.caller(&basic("ada", "pass:word")?, None).await?.session.principal().name(), "ada");
-        let token = access.handshake(&basic("ada", "pass:word")?, None).await?;
+        let token = access.handshake(&basic("ada", "pass:word")?, None, None).await?;
         let mut headers = MetadataMap::new();
         let value = MetadataValue::try_from(format!("Bearer {token}")).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
         headers.insert("authorization", value);
         let caller = access.caller(&headers, None).await?;
         caller.session.set("datafusion.execution.batch_size", Some("9"))?;
         assert_eq!(access.caller(&headers, None).await?.session.settings().len(), 1);
-        assert_eq!(access.handshake(&headers, None).await?, token);
+        assert_eq!(access.handshake(&headers, None, None).await?, token);
         Ok(())
     }
 

@@ -33,6 +33,6 @@ mod wrapper;
 mod xdbc;
 
 pub use access::{Callers, User, check_hash, hash_password};
-pub use sessions::Connection;
+pub use sessions::{Certified, Connection};
 pub use status::{ERROR_CODE_HEADER, to_status};
 pub use wrapper::{LacusFlight, flight_service};

@@ -8,7 +8,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use lacus_core::{Error, Kind, Principal, Result};
+use lacus_core::{Bearer, Error, Kind, Principal, Result};
 use lacus_engine::Session;
 use tonic::metadata::MetadataMap;
 
@@ -26,11 +26,21 @@ const LIFETIME: Duration = Duration::from_secs(120 * 60);
 /// How many sessions there may be, beside those of connections.
 const MOST: usize = 10_000;
 
+/// The certificate that a client showed, and proved to be its own.
+pub trait Certified: std::fmt::Debug + Send + Sync {
+    /// Whom it stands for.
+    ///
+    /// # Errors
+    /// `Unauthenticated` when it names nobody, or is no longer good.
+    fn bearer(&self) -> Result<Bearer>;
+}
+
 /// One connection, and the session of each principal that calls by it. It stands in the extensions of every call.
 #[derive(Debug, Clone, Default)]
 pub struct Connection {
     sessions: Arc<Mutex<HashMap<Principal, Named>>>,
     is_owners: bool,
+    certified: Option<Arc<dyn Certified>>,
 }
 
 /// A session and the name by which cookies know it.
@@ -44,6 +54,16 @@ impl Connection {
     /// A connection that only the owner of the process can have made.
     pub fn of_owner() -> Self {
         Self { is_owners: true, ..Self::default() }
+    }
+
+    /// A connection of a client that showed a certificate.
+    pub fn of_certified(certified: Arc<dyn Certified>) -> Self {
+        Self { certified: Some(certified), ..Self::default() }
+    }
+
+    /// Whom the certificate of the client stands for, if it showed one.
+    pub(crate) fn certified(&self) -> Option<Result<Bearer>> {
+        self.certified.as_ref().map(|certified| certified.bearer())
     }
 
     pub(crate) fn is_owners(&self) -> bool {

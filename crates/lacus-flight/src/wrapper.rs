@@ -86,12 +86,13 @@ impl LacusFlight {
 
     /// What a client says of itself to get a token.
     async fn shake_hands(&self, request: Request<Streaming<HandshakeRequest>>) -> Result<Response<Messages<HandshakeResponse>>> {
-        let (headers, _, mut messages) = request.into_parts();
+        let (headers, extensions, mut messages) = request.into_parts();
         let first = messages.try_next().await.map_err(|status| unreadable("handshake", &status.message()))?;
         let payload = first.and_then(|message| BasicAuth::decode(&*message.payload).ok());
         let payload = payload.filter(|auth| !auth.username.is_empty()).map(|auth| (auth.username, auth.password));
         let name = payload.as_ref().map(|(name, _)| name.clone());
-        let token = self.inner.access.handshake(&headers, payload).await.map_err(|error| self.refused(&headers, name, error))?;
+        let token = self.inner.access.handshake(&headers, payload, extensions.get()).await;
+        let token = token.map_err(|error| self.refused(&headers, name, error))?;
         let answer = HandshakeResponse { protocol_version: 0, payload: Bytes::from(token.clone()) };
         let mut response: Response<Messages<HandshakeResponse>> = Response::new(Box::pin(stream::iter([Ok(answer)])));
         let bearer = MetadataValue::try_from(format!("Bearer {token}")).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;

@@ -4,8 +4,10 @@
 //!   who reads the file can call by it; a slow hash would add nothing.
 //! * [`Issuers`] believe the signed tokens (JWT) of OpenID Connect, WLCG and SciTokens by the public keys of who issued them, and ask who
 //!   issued them about others (RFC 7662), such as those of Globus.
+//! * [`CertificateSpec`] reads users from the certificates of clients.
 //! * [`Logins`] get tokens for people, who agree at a browser (RFC 8628), and renew them.
 
+mod certificates;
 mod issuers;
 mod key_set;
 mod keys;
@@ -14,6 +16,7 @@ mod private;
 mod signatures;
 mod web;
 
+pub use certificates::{CertificateName, CertificateSpec};
 pub use issuers::{IssuerSpec, Issuers};
 pub use keys::{Key, KeyFile, NewKey};
 pub use login::{LoginSpec, Logins, Waiting};

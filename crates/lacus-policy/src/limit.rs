@@ -20,7 +20,9 @@ pub struct Limit {
     pub deadline: Option<Duration>,
     /// The bytes of memory that a query may hold.
     pub query_memory: Option<usize>,
-    /// The bytes that a query may spill.
+    /// The bytes of memory that all of its queries may hold together.
+    pub memory: Option<usize>,
+    /// The bytes that its queries that run may have spilled together.
     pub spill: Option<u64>,
     /// The rows that a query may give.
     pub rows: Option<u64>,
@@ -61,6 +63,8 @@ pub(crate) struct LimitSection {
     #[serde(default)]
     query_memory: Option<String>,
     #[serde(default)]
+    memory: Option<String>,
+    #[serde(default)]
     spill: Option<String>,
     #[serde(default)]
     rows: Option<u64>,
@@ -79,13 +83,14 @@ impl LimitSection {
             let error = Error::new(Kind::InvalidConfiguration, "`queries` is 0, and then none could run");
             return Err(in_limit(error.hint("a rule denies what is not to be asked")));
         }
-        let memory = bytes(&self.query_memory, "query_memory")?;
+        let memory = |text: &Option<String>, key| bytes(text, key).map(|bytes| bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)));
         Ok(Limit {
             to: self.to.iter().map(|whom| read_whom(whom)).collect::<Result<_>>().map_err(in_limit)?,
             queries: self.queries,
             queue: self.queue,
             deadline: self.deadline.as_deref().map(|text| amount::duration(text, "deadline")).transpose().map_err(in_limit)?,
-            query_memory: memory.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+            query_memory: memory(&self.query_memory, "query_memory")?,
+            memory: memory(&self.memory, "memory")?,
             spill: bytes(&self.spill, "spill")?,
             rows: self.rows,
             bytes: bytes(&self.bytes, "bytes")?,

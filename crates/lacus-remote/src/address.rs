@@ -12,6 +12,8 @@ pub(crate) struct Address {
     pub(crate) user: Option<(String, Option<String>)>,
     /// A file of certificates to trust beside those of the system.
     pub(crate) ca: Option<PathBuf>,
+    /// The files of a certificate that says who calls, and of its key.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// Where a server is.
@@ -25,7 +27,7 @@ pub(crate) enum Place {
 
 fn wrong(uri: &str, why: &str) -> Error {
     let error = Error::new(Kind::InvalidConfiguration, format!("`{}` is no address of a server: {why}", without_password(uri)));
-    error.hint("write grpc://HOST:PORT, grpc+tls://USER@HOST:PORT?ca=FILE or grpc+unix:///PATH")
+    error.hint("write grpc://HOST:PORT, grpc+tls://USER@HOST:PORT?ca=FILE or grpc+unix:///PATH; a certificate of your own is ?certificate=FILE&key=FILE")
 }
 
 /// The address without the password, for messages.
@@ -55,17 +57,26 @@ impl Address {
     pub(crate) fn parse(uri: &str) -> Result<Self> {
         let (scheme, rest) = uri.split_once("://").ok_or_else(|| wrong(uri, "it has no scheme"))?;
         let (rest, options) = rest.split_once('?').map_or((rest, None), |(rest, options)| (rest, Some(options)));
-        let mut ca = None;
+        let (mut ca, mut certificate, mut key) = (None, None, None);
         for option in options.into_iter().flat_map(|options| options.split('&')) {
             match option.split_once('=') {
                 Some(("ca", file)) if !file.is_empty() => ca = Some(PathBuf::from(file)),
+                Some(("certificate", file)) if !file.is_empty() => certificate = Some(PathBuf::from(file)),
+                Some(("key", file)) if !file.is_empty() => key = Some(PathBuf::from(file)),
                 _ => return Err(wrong(uri, &format!("there is no option `{option}`"))),
             }
         }
+        let identity = match (certificate, key) {
+            (Some(_), _) | (_, Some(_)) if scheme != "grpc+tls" => return Err(wrong(uri, "a certificate is shown by grpc+tls alone")),
+            // Both may stand in one file.
+            (Some(certificate), key) => Some((certificate.clone(), key.unwrap_or(certificate))),
+            (None, Some(_)) => return Err(wrong(uri, "there is a `key`, and no `certificate`")),
+            (None, None) => None,
+        };
         if scheme == "grpc+unix" {
             return match rest {
                 "" => Err(wrong(uri, "it names no socket")),
-                path => Ok(Self { place: Place::Socket(PathBuf::from(path)), user: None, ca }),
+                path => Ok(Self { place: Place::Socket(PathBuf::from(path)), user: None, ca, identity }),
             };
         }
         let tls = match scheme {
@@ -84,7 +95,7 @@ impl Address {
         if authority.is_empty() {
             return Err(wrong(uri, "it names no host"));
         }
-        Ok(Self { place: Place::Network { authority: authority.to_owned(), tls }, user, ca })
+        Ok(Self { place: Place::Network { authority: authority.to_owned(), tls }, user, ca, identity })
     }
 }
 
@@ -117,6 +128,9 @@ mod tests {
         assert_eq!(parsed.place, Place::Network { authority: "lab.example:50051".to_owned(), tls: true });
         assert_eq!(parsed.user, Some(("ada".to_owned(), Some("s3cr@t".to_owned()))));
         assert_eq!(parsed.ca, Some(PathBuf::from("/etc/lab.pem")));
+        let own = Address::parse("grpc+tls://lab.example:50051?certificate=ada.pem&key=ada.key")?.identity;
+        assert_eq!(own, Some((PathBuf::from("ada.pem"), PathBuf::from("ada.key"))));
+        assert!(Address::parse("grpc+tls://lab?key=ada.key").is_err() && Address::parse("grpc://lab?certificate=ada.pem").is_err());
         assert_eq!(Address::parse("grpc+unix:///run/lacus.sock")?.place, Place::Socket(PathBuf::from("/run/lacus.sock")));
         assert!(Address::parse("grpc://lab")?.has_no_port() && Address::parse("grpc://[::1]")?.has_no_port());
         assert!(!Address::parse("grpc://[::1]:5")?.has_no_port());

@@ -15,7 +15,7 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use lacus_core::{Error, Kind, Result};
 use lacus_identity::Logins;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::address::{Address, Place, without_password};
 use crate::status::{from_flight, from_status};
@@ -65,6 +65,8 @@ impl Remote {
                     client.set_token(token);
                 }
             }
+            // The certificate says who calls.
+            None if address.identity.is_some() => {}
             None => {
                 if let Some(token) = of_environment(TOKEN) {
                     client.set_token(token);
@@ -145,11 +147,16 @@ async fn channel(address: &Address, shown: &str) -> Result<Channel> {
     let mut endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).initial_stream_window_size(WINDOW);
     if matches!(address.place, Place::Network { tls: true, .. }) {
         let mut tls = ClientTlsConfig::new().with_native_roots();
+        let read = |file: &std::path::Path, what: &str| {
+            let wrong = |error| Error::new(Kind::InvalidConfiguration, format!("{what} can't be read: {error}")).with("file", file.display());
+            std::fs::read(file).map_err(wrong)
+        };
         if let Some(ca) = &address.ca {
-            let pem = std::fs::read(ca).map_err(|error| {
-                Error::new(Kind::InvalidConfiguration, format!("the certificates can't be read: {error}")).with("file", ca.display())
-            })?;
-            tls = tls.ca_certificate(Certificate::from_pem(pem));
+            tls = tls.ca_certificate(Certificate::from_pem(read(ca, "the certificates")?));
+        }
+        if let Some((certificate, key)) = &address.identity {
+            let (certificate, key) = (read(certificate, "the certificate of the client")?, read(key, "the key of the client")?);
+            tls = tls.identity(Identity::from_pem(certificate, key));
         }
         endpoint = endpoint.tls_config(tls).map_err(|error| wrong(&error))?;
     }

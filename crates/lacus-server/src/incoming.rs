@@ -4,12 +4,12 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use lacus::{Error, FileStamp, Kind, Result};
-use lacus_flight::Connection;
+use lacus::{Bearer, CertificateSpec, Engine, Error, FileStamp, Kind, Result};
+use lacus_flight::{Certified, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 #[cfg(unix)]
@@ -17,8 +17,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{self, ServerConfig};
+use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tonic::transport::server::Connected;
 
 /// How long a client may take to agree on TLS.
@@ -30,71 +32,152 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How many connections may wait to be served.
 const WAITING: usize = 64;
 
-/// The files of a certificate. They are read again when they change.
+/// What the server shows of itself, and whom it believes; the files are read again when they change.
 #[derive(Debug)]
 pub(crate) struct Tls {
-    certificate: PathBuf,
-    key: PathBuf,
+    files: Files,
     known: Mutex<Known>,
 }
 
 #[derive(Debug)]
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    /// Whose certificates prove who calls.
+    clients: Option<CertificateSpec>,
+}
+
+#[derive(Debug)]
 struct Known {
-    config: Arc<ServerConfig>,
-    of: [Option<FileStamp>; 2],
+    agreed: Agreed,
+    of: Vec<Option<FileStamp>>,
     looked: Instant,
+}
+
+/// What new connections agree on.
+#[derive(Debug, Clone)]
+struct Agreed {
+    config: Arc<ServerConfig>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 fn unusable(path: &Path, what: &str, error: impl std::fmt::Display) -> Error {
     Error::new(Kind::InvalidConfiguration, format!("{what} can't be used: {error}")).with("file", path.display())
 }
 
-fn stamps(certificate: &Path, key: &Path) -> [Option<FileStamp>; 2] {
-    [certificate, key].map(FileStamp::of)
+/// What a PEM file holds of one kind; at least one.
+fn read<T: PemObject>(path: &Path, what: &str, header: &str) -> Result<Vec<T>> {
+    let found = T::pem_file_iter(path).and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
+    let found = found.map_err(|error| unusable(path, what, error))?;
+    match found.is_empty() {
+        false => Ok(found),
+        true => Err(unusable(path, what, "there is none in the file").hint(format!("write PEM: -----BEGIN {header}-----"))),
+    }
 }
 
-fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
-    let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
-    let chain = chain.map_err(|error| unusable(certificate, "the certificate", error))?;
-    if chain.is_empty() {
-        return Err(unusable(certificate, "the certificate", "there is none in the file").hint("write PEM: -----BEGIN CERTIFICATE-----"));
+/// What believes the certificates of clients.
+fn verifier(clients: &CertificateSpec, provider: &Arc<rustls::crypto::CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>> {
+    const WHAT: &str = "the authorities of the clients";
+    let mut roots = RootCertStore::empty();
+    for authority in read::<CertificateDer<'_>>(&clients.ca, WHAT, "CERTIFICATE")? {
+        roots.add(authority).map_err(|error| unusable(&clients.ca, WHAT, error))?;
     }
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, "the key of the certificate", error))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| unusable(certificate, "TLS", error))?.with_no_client_auth();
-    let mut config = builder.with_single_cert(chain, private).map_err(|error| unusable(certificate, "the certificate", error))?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(config))
+    // Who shows none may still bring a token.
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(provider)).allow_unauthenticated();
+    if let Some(crl) = &clients.crl {
+        let lists = read::<CertificateRevocationListDer<'_>>(crl, "the list of certificates that were withdrawn", "X509 CRL")?;
+        // A list that is out of date would let in who was withdrawn since.
+        builder = builder.with_crls(lists).only_check_end_entity_revocation().enforce_revocation_expiration();
+    }
+    builder.build().map_err(|error| unusable(clients.crl.as_ref().unwrap_or(&clients.ca), WHAT, error))
+}
+
+impl Files {
+    fn stamps(&self) -> Vec<Option<FileStamp>> {
+        let clients = self.clients.iter().flat_map(|clients| [Some(&clients.ca), clients.crl.as_ref()]);
+        [Some(&self.certificate), Some(&self.key)].into_iter().chain(clients).flatten().map(|file| FileStamp::of(file)).collect()
+    }
+
+    fn load(&self) -> Result<Agreed> {
+        const WHAT: &str = "the certificate";
+        let Self { certificate, key, clients } = self;
+        let chain = read::<CertificateDer<'_>>(certificate, WHAT, "CERTIFICATE")?;
+        let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, "the key of the certificate", error))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let clients = clients.as_ref().map(|clients| verifier(clients, &provider)).transpose()?;
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.map_err(|error| unusable(certificate, "TLS", error))?;
+        let builder = match &clients {
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_single_cert(chain, private).map_err(|error| unusable(certificate, WHAT, error))?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Agreed { config: Arc::new(config), clients })
+    }
 }
 
 impl Tls {
-    /// The certificate chain and its key, each a PEM file.
-    pub(crate) fn new(certificate: PathBuf, key: PathBuf) -> Result<Self> {
-        let (of, looked) = (stamps(&certificate, &key), Instant::now());
-        let known = Known { config: load(&certificate, &key)?, of, looked };
-        Ok(Self { certificate, key, known: Mutex::new(known) })
+    /// The certificate chain and its key, each a PEM file, and whose certificates prove who calls.
+    pub(crate) fn new(certificate: PathBuf, key: PathBuf, clients: Option<CertificateSpec>) -> Result<Self> {
+        let files = Files { certificate, key, clients };
+        let (of, looked) = (files.stamps(), Instant::now());
+        let known = Known { agreed: files.load()?, of, looked };
+        Ok(Self { files, known: Mutex::new(known) })
     }
 
     /// What new connections agree on. Files that can't be used change nothing, and are worth a warning.
-    fn config(&self) -> Arc<ServerConfig> {
-        // A poisoned lock only means that another thread panicked; the value is valid at every instant.
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+    fn agreed(&self) -> Agreed {
+        let mut known = held(&self.known);
         if known.looked.elapsed() >= LOOKS {
             known.looked = Instant::now();
-            let of = stamps(&self.certificate, &self.key);
+            let of = self.files.stamps();
             if of != known.of {
                 known.of = of;
-                match load(&self.certificate, &self.key) {
-                    Ok(config) => {
-                        tracing::info!(file = %self.certificate.display(), "the certificate was read again");
-                        known.config = config;
+                match self.files.load() {
+                    Ok(agreed) => {
+                        tracing::info!(file = %self.files.certificate.display(), "the certificates were read again");
+                        known.agreed = agreed;
                     }
-                    Err(error) => tracing::warn!(%error, "the certificate was changed, and can't be used: the one before stays"),
+                    Err(error) => tracing::warn!(%error, "the certificates were changed, and can't be used: those before stay"),
                 }
             }
         }
-        Arc::clone(&known.config)
+        known.agreed.clone()
+    }
+}
+
+/// A poisoned lock only means that another thread panicked; what lies behind these locks is valid at every instant.
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The certificate that a client showed, and proved to be its own.
+#[derive(Debug)]
+struct Shown {
+    chain: Vec<CertificateDer<'static>>,
+    bearer: Result<Bearer>,
+    tls: Arc<Tls>,
+    /// Who found it good, last.
+    by: Mutex<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Certified for Shown {
+    /// Whom it stands for, by the files as they are now: who was withdrawn calls no more, be its connection as old as it may.
+    fn bearer(&self) -> Result<Bearer> {
+        if let Some(verifier) = self.tls.agreed().clients {
+            let mut by = held(&self.by);
+            if !Arc::ptr_eq(&by, &verifier)
+                && let [own, between @ ..] = self.chain.as_slice()
+            {
+                verifier.verify_client_cert(own, between, UnixTime::now()).map_err(|error| {
+                    Error::new(Kind::Unauthenticated, format!("the certificate of the client is no longer believed: {error}"))
+                        .hint("ask whoever gives out the certificates, or bring a token")
+                })?;
+                *by = verifier;
+            }
+        }
+        self.bearer.clone()
     }
 }
 
@@ -112,12 +195,10 @@ enum Socket {
 }
 
 impl Incoming {
-    fn new(socket: Socket) -> Self {
-        #[cfg(unix)]
-        let connection = if matches!(socket, Socket::Unix(_)) { Connection::of_owner() } else { Connection::default() };
-        #[cfg(not(unix))]
-        let connection = Connection::default();
-        Self { socket, connection }
+    /// What comes by the socket in the file system is the owner's.
+    #[cfg(unix)]
+    fn local(socket: UnixStream) -> Self {
+        Self { socket: Socket::Unix(socket), connection: Connection::of_owner() }
     }
 
     fn socket(self: Pin<&mut Self>) -> Pin<&mut (dyn Both + Unpin)> {
@@ -185,20 +266,25 @@ impl futures::Stream for Doors {
     }
 }
 
-/// Accepts connections on `tcp`, by TLS if there is a certificate, and on `unix`.
-pub(crate) fn accept(tcp: Option<TcpListener>, tls: Option<Arc<Tls>>, #[cfg(unix)] unix: Option<UnixListener>) -> Doors {
+/// Accepts connections on `tcp`, by TLS if there is a certificate, and on `unix`. `engine` records whose certificates are not believed.
+pub(crate) fn accept(
+    tcp: Option<TcpListener>,
+    tls: Option<Arc<Tls>>,
+    #[cfg(unix)] unix: Option<UnixListener>,
+    engine: &Engine,
+) -> Doors {
     let (sender, receiver) = mpsc::channel(WAITING);
     if let Some(listener) = tcp {
-        let sender = sender.clone();
+        let (sender, engine) = (sender.clone(), engine.clone());
         tokio::spawn(async move {
             while let Some(socket) = accepted(|| listener.accept(), &sender).await {
                 // A socket that can't be told is slower, not wrong.
                 let _ = socket.set_nodelay(true);
-                let (sender, tls) = (sender.clone(), tls.clone());
+                let (sender, tls, engine) = (sender.clone(), tls.clone(), engine.clone());
                 // Each agrees on its own: one that is slow keeps no other waiting.
                 tokio::spawn(async move {
-                    if let Some(socket) = agreed(socket, tls.as_deref()).await {
-                        let _ = sender.send(Ok(Incoming::new(socket))).await;
+                    if let Some(incoming) = agreed(socket, tls, &engine).await {
+                        let _ = sender.send(Ok(incoming)).await;
                     }
                 });
             }
@@ -208,7 +294,7 @@ pub(crate) fn accept(tcp: Option<TcpListener>, tls: Option<Arc<Tls>>, #[cfg(unix
     if let Some(listener) = unix {
         tokio::spawn(async move {
             while let Some(socket) = accepted(|| listener.accept(), &sender).await {
-                let _ = sender.send(Ok(Incoming::new(Socket::Unix(socket)))).await;
+                let _ = sender.send(Ok(Incoming::local(socket))).await;
             }
         });
     }
@@ -235,15 +321,31 @@ where
     }
 }
 
-/// The socket, once client and server agree on TLS if there is any.
-async fn agreed(socket: TcpStream, tls: Option<&Tls>) -> Option<Socket> {
-    let Some(tls) = tls else { return Some(Socket::Tcp(socket)) };
-    match tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls.config()).accept(socket)).await {
-        Ok(Ok(socket)) => Some(Socket::Tls(Box::new(socket))),
+/// The connection, once client and server agree on TLS if there is any.
+async fn agreed(socket: TcpStream, tls: Option<Arc<Tls>>, engine: &Engine) -> Option<Incoming> {
+    let Some(tls) = tls else { return Some(Incoming { socket: Socket::Tcp(socket), connection: Connection::default() }) };
+    let Agreed { config, clients } = tls.agreed();
+    let socket = match tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(socket)).await {
+        Ok(Ok(socket)) => socket,
         Ok(Err(error)) => {
             tracing::debug!(%error, "a client did not agree on TLS");
-            None
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            if clients.is_some() && matches!(inner, Some(rustls::Error::InvalidCertificate(_))) {
+                let refused = Error::new(Kind::Unauthenticated, format!("the certificate of a client is not believed: {error}"));
+                engine.record_refused("", "flight", &refused);
+            }
+            return None;
         }
-        Err(_) => None,
-    }
+        Err(_) => return None,
+    };
+    let (_, agreed) = socket.get_ref();
+    let chain: Vec<_> = agreed.peer_certificates().unwrap_or_default().iter().map(|part| part.clone().into_owned()).collect();
+    let connection = match (clients, &tls.files.clients, chain.first()) {
+        (Some(by), Some(spec), Some(own)) => {
+            let bearer = spec.bearer(own);
+            Connection::of_certified(Arc::new(Shown { bearer, chain, tls: Arc::clone(&tls), by: Mutex::new(by) }))
+        }
+        _ => Connection::default(),
+    };
+    Some(Incoming { socket: Socket::Tls(Box::new(socket)), connection })
 }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use lacus::{Engine, Error, Kind, Result};
+use lacus::{CertificateSpec, Engine, Error, Kind, Result};
 pub use lacus_flight::{Callers, User, check_hash, hash_password};
 use tokio::net::TcpListener;
 use tonic_health::ServingStatus;
@@ -52,8 +52,9 @@ pub struct Listen {
     pub socket: Option<PathBuf>,
     /// The PEM files of a certificate chain and of its key: the address is reached by TLS then. They are read again when they change.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// Who may call; without any, whoever can reach the server is the owner of the lake.
-    /// Who may call.
+    /// Whose certificates prove who calls by the address. They are read again when they change.
+    pub clients: Option<CertificateSpec>,
+    /// Who else may call.
     pub callers: Callers,
     /// Listen beyond this machine without TLS or without knowing who calls: what travels can be read and changed on its way, and anyone
     /// reads the lake.
@@ -103,11 +104,17 @@ impl Server {
         for user in &listen.callers.users {
             check_hash(&user.password).map_err(|error| error.with("user", &user.name))?;
         }
+        let mut callers = listen.callers;
+        callers.certified = listen.clients.is_some();
         let tls = match listen.certificate {
-            Some((certificate, key)) => Some(Arc::new(Tls::new(certificate, key)?)),
+            Some((certificate, key)) => Some(Arc::new(Tls::new(certificate, key, listen.clients)?)),
+            None if callers.certified => {
+                return Err(Error::new(Kind::InvalidConfiguration, "clients show certificates by TLS alone, and the server has none")
+                    .hint("write `certificate` and `key` under [serve]"));
+            }
             None => None,
         };
-        let safety = Safety { tls: tls.is_some(), users: !listen.callers.is_empty(), insecure: listen.insecure };
+        let safety = Safety { tls: tls.is_some(), users: !callers.is_empty(), insecure: listen.insecure };
         let listener = match &listen.address {
             Some(address) => Some(bind(address, "127.0.0.1:50051", "--listen", safety).await?),
             None => None,
@@ -115,7 +122,6 @@ impl Server {
         let address = listener.as_ref().map(local_address).transpose()?;
         #[cfg(unix)]
         let socket = listen.socket.map(bind_socket).transpose()?;
-        let callers = listen.callers;
         Ok(Self {
             listener,
             address,
@@ -173,6 +179,7 @@ impl Server {
             self.tls,
             #[cfg(unix)]
             socket,
+            &engine,
         );
         let tidied = engine.clone();
         let (stopping, stopped) = tokio::sync::oneshot::channel();
@@ -255,7 +262,8 @@ async fn bind(address: &str, example: &str, option: &str, safety: Safety) -> Res
         return Err(match option {
             "--http" => error.hint("listen on 127.0.0.1; what it tells is for this machine"),
             _ => error.hint(
-                "write `certificate` and `key` under [serve] and a [user.NAME] in the lake file, or listen on 127.0.0.1; \
+                "write `certificate` and `key` under [serve], and a [user.NAME], [issuer.NAME] or [certificates], in the lake file, or listen on \
+                 127.0.0.1; \
                  `--insecure` gives up both",
             ),
         });

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use lacus_audit::{Audit, WhenFull};
 use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Result, StoreName, nearest};
 use lacus_engine::{Engine, EngineBuilder, Limits};
-use lacus_identity::IssuerSpec;
+use lacus_identity::{CertificateSpec, IssuerSpec};
 use lacus_policy::PolicyFile;
 use lacus_storage::{CacheSpec, StoreSpec, Stores, Unnamed};
 
@@ -64,6 +64,8 @@ pub struct Config {
     pub users: Vec<(String, String)>,
     /// The identity providers whose tokens are believed.
     pub issuers: Vec<IssuerSpec>,
+    /// The certificates of clients that are believed, if any are.
+    pub certificates: Option<CertificateSpec>,
     /// Where it is recorded who asks what, if it is, and what happens while that can't be.
     pub audit: Option<(PathBuf, WhenFull)>,
     /// The file that says who may do what, if there is one.

@@ -53,7 +53,7 @@ pub use lacus_engine::{
     AccessReport, Decided, Durations, Engine, EngineBuilder, Function, Ingest, LakeContent, LakeFile, Limits, Prepared, Progress, Query,
     QueryProgress, RULES, ResultStream, Session, TableEntry, TableKind, Totals, aside, named_parameters, runtime, split,
 };
-pub use lacus_identity::{IssuerSpec, Issuers};
+pub use lacus_identity::{CertificateName, CertificateSpec, IssuerSpec, Issuers};
 pub use lacus_policy::{Policy, PolicyFile, Privilege, Rule};
 pub use lacus_storage::{
     AzureCredentials, AzureSpec, CacheSpec, CacheStatus, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Operation, Place,

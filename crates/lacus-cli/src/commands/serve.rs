@@ -28,14 +28,18 @@ pub(crate) async fn run(lake: Option<&Path>, arguments: &ServeArguments) -> Resu
         address: wants_address.then(|| arguments.listen.clone().unwrap_or_else(|| config.listen.clone())),
         socket: socket.clone(),
         certificate: config.certificate.clone(),
+        clients: config.certificates.clone(),
         callers: Callers {
             users: config.users.iter().map(|(name, password)| User { name: name.clone(), password: password.clone() }).collect(),
             token: token.clone(),
             anonymous: config.anonymous,
             tokens,
+            ..Callers::default()
         },
         insecure: arguments.insecure,
     };
+    // What can't be served is told before anybody is told where.
+    let engine = config.engine()?;
     let mut server = Server::listen(listen).await?;
     if let Some(http) = arguments.http.as_deref().or(config.http.as_deref()) {
         server = server.with_http(http).await?;
@@ -52,7 +56,7 @@ pub(crate) async fn run(lake: Option<&Path>, arguments: &ServeArguments) -> Resu
         terminal::say("lacus: --insecure: what travels can be read and changed on its way, and whoever reaches the address reads the lake");
     }
     terminal::print(&format!("lacus: serving lake `{}` at {places}", config.lake))?;
-    server.serve(config.engine()?, stopped()).await
+    server.serve(engine, stopped()).await
 }
 
 /// Begins to write logs and to send traces, as the arguments, the lake file and the environment say.

@@ -43,6 +43,9 @@ use crate::session::state_of;
 use crate::settings::MAIN;
 use crate::statement;
 
+/// Of so many rows one passes a condition, as DataFusion assumes.
+const PASSES: usize = 5;
+
 /// What a policy shows of a table.
 pub(crate) struct Secured {
     schema: SchemaRef,
@@ -150,20 +153,17 @@ impl Secured {
         }
     }
 
-    /// About how many rows there are: enough to order joins by, too little to tell of the rows that are not seen.
-    fn rows(&self) -> Precision<usize> {
-        match self.table.statistics().map(|statistics| statistics.num_rows) {
-            Some(rows) => roughly(rows),
+
+    /// About how many rows there are: enough to order joins by, too little to tell of the rows that are not seen. What is known of values, and
+    /// which files are read, say nothing here: conditions of the user could ask for them.
+    fn rows(&self, is_asked: bool) -> Precision<usize> {
+        match self.table.statistics().and_then(|statistics| statistics.num_rows.get_value().copied()) {
+            Some(rows) => {
+                let rows = rows.checked_next_power_of_two().unwrap_or(usize::MAX);
+                Precision::Inexact(if is_asked { rows / PASSES } else { rows })
+            }
             None => Precision::Absent,
         }
-    }
-}
-
-/// A number of rows to the next power of two.
-fn roughly(rows: Precision<usize>) -> Precision<usize> {
-    match rows.get_value() {
-        Some(rows) => Precision::Inexact(rows.checked_next_power_of_two().unwrap_or(usize::MAX)),
-        None => Precision::Absent,
     }
 }
 
@@ -218,7 +218,7 @@ impl TableProvider for Secured {
         let own = SessionStateBuilder::new_from_existing(state.clone()).with_analyzer_rules(rules.collect()).build();
         let plan = own.create_physical_plan(&plan.build()?).await?;
         let schema = Arc::new(self.schema.project(&wanted)?);
-        Ok(Arc::new(RestrictedExec::new(plan, schema, self.rows(), self.filters)))
+        Ok(Arc::new(RestrictedExec::new(plan, schema, self.rows(!filters.is_empty()), self.filters)))
     }
 }
 

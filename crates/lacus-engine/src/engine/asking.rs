@@ -25,6 +25,7 @@ use crate::client::{Room, Session};
 use crate::copy::Target;
 use crate::memory::QueryMemory;
 use crate::planner::Planner;
+use crate::slots::name_of;
 use crate::query::{Deadline, Fallback, Query, Ready, RowsWork, Work};
 use crate::session::Scope;
 use crate::statement::{self, Own, Parsed};
@@ -158,16 +159,17 @@ impl Engine {
         self.shared.policy.as_ref().and_then(|policy| policy.now().limit_of(session.principal()))
     }
 
-    /// The memory of one query.
-    fn query_memory(&self, limit: Option<&Limit>) -> QueryMemory {
+    /// The memory of one query of the principal of a session.
+    fn query_memory(&self, session: &Session, limit: Option<&Limit>) -> QueryMemory {
         let limits = [self.shared.limits.query_memory, limit.and_then(|limit| limit.query_memory)];
-        self.shared.memory.of_query(limits.into_iter().flatten().min())
+        let together = limit.and_then(|limit| limit.memory);
+        self.shared.memory.of_user(limits.into_iter().flatten().min(), name_of(session.principal()), together)
     }
 
     async fn query_once(&self, sql: &str, rows: &[Vec<ScalarValue>], session: &Session) -> Result<Query> {
         let limit = self.limit(session);
         let deadline = Deadline::of(session, self.shared.limits.deadline, limit.as_deref());
-        let recorded = self.shared.activity.begin(sql, session, self.query_memory(limit.as_deref()), limit)?;
+        let recorded = self.shared.activity.begin(sql, session, self.query_memory(session, limit.as_deref()), limit)?;
         let record = Arc::clone(&recorded.record);
         let planned = tokio::select! {
             planned = deadline.bound(self.query_before(sql, rows, session, deadline, &recorded)) => planned,
@@ -578,7 +580,7 @@ impl Engine {
     /// As [`Engine::query`]; `InvalidQuery` for columns that the table lacks.
     pub async fn ingest(&self, name: &TableReference, how: Ingest, schema: SchemaRef, rows: Rows<'_>, session: &Session) -> Result<u64> {
         let limit = self.limit(session);
-        let recorded = self.shared.activity.begin(&format!("INGEST INTO {name}"), session, self.query_memory(limit.as_deref()), limit)?;
+        let recorded = self.shared.activity.begin(&format!("INGEST INTO {name}"), session, self.query_memory(session, limit.as_deref()), limit)?;
         let deadline = recorded.record.limit.as_ref().and_then(|limit| limit.deadline).map(Deadline::by_policy);
         let _slot = recorded.slot().await.inspect_err(|error| recorded.ended(Err::<(), _>(error)))?;
         recorded.record.reach(Stage::Running);

@@ -6,7 +6,7 @@ use std::path::Path;
 use chrono::{DateTime, SecondsFormat, Utc};
 use lacus_audit::WhenFull;
 use lacus_core::{Classification, DatasetSpec};
-use lacus_identity::IssuerSpec;
+use lacus_identity::{CertificateSpec, IssuerSpec};
 use lacus_storage::{
     AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Place, S3Spec, StoreSpec, WebCredentials, WebSpec,
     masked,
@@ -63,6 +63,7 @@ impl Display for Config {
         self.otlp.iter().try_for_each(|otlp| writeln!(formatter, "otlp = {:?}", masked(otlp)))?;
         self.users.iter().try_for_each(|(name, _)| writeln!(formatter, "\n[user.{name}]\npassword = \"***\""))?;
         self.issuers.iter().try_for_each(|issuer| write_issuer(formatter, issuer))?;
+        self.certificates.iter().try_for_each(|certificates| write_certificates(formatter, certificates))?;
         self.stores.iter().try_for_each(|store| write_store(formatter, store))?;
         self.datasets.iter().try_for_each(|(_, spec)| write_dataset(formatter, spec))
     }
@@ -84,6 +85,12 @@ fn write_issuer(formatter: &mut Formatter<'_>, issuer: &IssuerSpec) -> fmt::Resu
     issuer.client.iter().try_for_each(|(client, _)| writeln!(formatter, "client = {client:?}\nsecret = \"***\""))?;
     issuer.ca.iter().try_for_each(|ca| writeln!(formatter, "ca = {}", quoted(ca.display().to_string())))?;
     writeln!(formatter, "keys_kept = \"{}s\"", issuer.keys_kept.as_secs())
+}
+
+fn write_certificates(formatter: &mut Formatter<'_>, certificates: &CertificateSpec) -> fmt::Result {
+    let CertificateSpec { ca, crl, user, prefix } = certificates;
+    writeln!(formatter, "\n[certificates]\nca = {}\nuser = \"{user}\"\nprefix = {prefix:?}", quoted(ca.display().to_string()))?;
+    crl.iter().try_for_each(|crl| writeln!(formatter, "crl = {}", quoted(crl.display().to_string())))
 }
 
 fn write_store(formatter: &mut Formatter<'_>, store: &StoreSpec) -> fmt::Result {

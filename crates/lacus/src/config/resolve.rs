@@ -39,7 +39,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
     let write_to = expand(&written.lake.write_to, "lake.write_to")?.map(|name| write_to(&name, &stores)).transpose()?;
     let cache = cache(&written.cache, &base, state.as_deref(), environment)?;
     DatasetName::new(&lake).map_err(|error| error.with("key", "lake.name"))?;
-    let issuers = issuer::issuers(&written, &base, environment)?;
+    let (issuers, certificates) = issuer::issuers(&written, &base, environment)?;
     Ok(Config {
         file: None,
         limits: limits(&written.limits, environment)?,
@@ -53,6 +53,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         anonymous: written.serve.anonymous.unwrap_or(false),
         users: users(&written.user, environment)?,
         issuers,
+        certificates,
         http: expand(&written.serve.http, "serve.http")?,
         otlp: expand(&written.serve.otlp, "serve.otlp")?,
         unnamed: store::unnamed(environment)?,

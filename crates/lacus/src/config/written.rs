@@ -106,7 +106,7 @@ section! {
 section! {
     /// The server.
     ServeSection in "[serve]" {
-        /// The address on which `lacus serve` listens. Beyond this machine only with `certificate` and a `[user.NAME]`.
+        /// The address on which `lacus serve` listens. Beyond this machine only with `certificate` and a `[user.NAME]`, an `[issuer.NAME]` or `[certificates]`.
         listen: Option<String> = "`127.0.0.1:50051`",
         /// Whether who doesn't say who it is may call beside users, as the principal `anonymous`. Where nobody is named, whoever reaches the server is it.
         anonymous: Option<bool> = "`false`",
@@ -261,6 +261,20 @@ section! {
     }
 }
 
+section! {
+    /// Clients that prove by a certificate who they are (mutual TLS).
+    CertificatesSection in "[certificates]" {
+        /// The file of the authorities whose certificates are believed, in PEM. It is read again when it changes.
+        ca: Option<String> = "none: clients are asked for no certificate",
+        /// The file of the certificates that they withdrew, in PEM: a list of each authority (CRL), none out of date. It is read again when it changes.
+        crl: Option<String> = "none",
+        /// What in a certificate names the user: `cn`, `dn` (the whole subject, as in RFC 4514), or among the alternative names `email`, `dns` or `uri`.
+        user: Option<String> = "`cn`",
+        /// What stands before the names of its users here. It must be written, be it empty, where there are a `[user.NAME]`, `keys` or issuers: their users could have the same names.
+        prefix: Option<String> = "none",
+    }
+}
+
 /// A lake file, as written.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -274,6 +288,7 @@ pub(crate) struct LakeFile {
     pub(crate) serve: ServeSection,
     pub(crate) user: BTreeMap<String, UserSection>,
     pub(crate) issuer: BTreeMap<String, IssuerSection>,
+    pub(crate) certificates: CertificatesSection,
     pub(crate) store: BTreeMap<String, StoreSection>,
     pub(crate) dataset: BTreeMap<String, DatasetSection>,
 }
@@ -294,6 +309,7 @@ pub fn reference() -> impl Iterator<Item = &'static OptionDoc> {
         ServeSection::OPTIONS,
         UserSection::OPTIONS,
         IssuerSection::OPTIONS,
+        CertificatesSection::OPTIONS,
     ]
     .into_iter()
     .flatten()
