@@ -52,8 +52,9 @@ test: build wheel ## Everything that CI runs
 	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_NPM=$(CACHE)/npm LACUS_ALTERTABLE=$(ALTERTABLE) LACUS_HARLEQUIN=$(CACHE)/harlequin \
 	  $(VENV)/bin/pytest -q -p no:cacheprovider python/tests
 
-access-matrix: setup ## Principals x tables x doors x ways of asking: how many cases, and how many leaks
-	cargo test --workspace --locked --quiet --test access -- --nocapture
+access-matrix: build wheel ## Principals x tables x doors x ways of asking: how many cases, and how many leaks
+	LACUS_DOORS=python,cli LACUS_PYTHON=$(PYTHON) LACUS_BIN=$(BIN)/lacus \
+	  cargo test --workspace --locked --quiet --test access -- --nocapture
 
 conformance: build ## Every SQL test of DataFusion through a server: what passes, what fails and why
 	LACUS_CORPUS=$(CORPUS) cargo test --workspace --locked --quiet --test corpus

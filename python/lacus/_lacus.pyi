@@ -23,11 +23,20 @@ class ArrowSchema(Protocol):
 
 ArrowType: TypeAlias = str | ArrowSchema
 
-def open(path: str | PathLike[str] | None = None) -> Lake:
+def open(
+    path: str | PathLike[str] | None = None,
+    *,
+    user: str | None = None,
+    groups: Sequence[str] = (),
+    claims: Mapping[str, str] = ...,
+) -> Lake:
     """Opens a lake in this process.
 
     ``path`` is a ``lacus.toml`` or the folder that holds one. Without it, the one found from the working folder upward is
     opened; without any, the lake is empty and files are named in the SQL: ``SELECT * FROM 's3://bucket/x.parquet'``.
+
+    Who holds the process is the owner, whom no rules bind. With ``user`` the lake answers as it answers that user, who is in ``groups`` and
+    of whom ``claims`` hold: by the rules of its policy, for programs that ask on behalf of others.
     """
 
 def connect(uri: str) -> Lake:

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,10 +22,24 @@ const SAYS: Duration = Duration::from_millis(100);
 
 /// Opens the lake of a `lacus.toml`; see `lacus/_lacus.pyi`.
 #[pyfunction]
-#[pyo3(signature = (path=None))]
-pub(crate) fn open(py: Python<'_>, path: Option<PathBuf>) -> PyResult<Lake> {
+#[pyo3(signature = (path=None, *, user=None, groups=Vec::new(), claims=BTreeMap::new()))]
+pub(crate) fn open(
+    py: Python<'_>,
+    path: Option<PathBuf>,
+    user: Option<&str>,
+    groups: Vec<String>,
+    claims: BTreeMap<String, String>,
+) -> PyResult<Lake> {
+    let principal = match user {
+        Some(user) => Principal::user(user).with_groups(groups).with_claims(claims),
+        None if groups.is_empty() && claims.is_empty() => Principal::owner(),
+        None => {
+            let error = Error::new(Kind::InvalidConfiguration, "`groups` and `claims` are those of a user, and none is named");
+            return Err(error.hint("give `user`, too")).or_raise(py);
+        }
+    };
     let engine = py.detach(|| lacus::open(path.as_deref())).or_raise(py)?;
-    Ok(Lake { door: Door::Embedded(engine, Session::through("python", &Principal::owner(), true)) })
+    Ok(Lake { door: Door::Embedded(engine, Session::through("python", &principal, true)) })
 }
 
 /// Connects to a Flight SQL server; see `lacus/_lacus.pyi`.

@@ -1,4 +1,4 @@
-"""The Python door of the SQL tests: reads a line of JSON with SQL, writes a line with the result as an Arrow stream in base64."""
+"""The Python door of the tests in Rust: asks a lake, or the server at an address; reads a line of JSON with SQL, writes a line with the result as an Arrow stream in base64."""
 
 import base64
 import io
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 import lacus
 
-lake = lacus.open(sys.argv[1])
+lake = lacus.connect(sys.argv[1]) if sys.argv[1].startswith("grpc") else lacus.open(sys.argv[1])
 for line in sys.stdin:
     try:
         table = lake.sql(json.loads(line)["sql"]).to_arrow()

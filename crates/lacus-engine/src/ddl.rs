@@ -88,15 +88,54 @@ pub(crate) fn is_command(plan: &LogicalPlan) -> Result<bool> {
     }
 }
 
+/// Decides whether the principal may do what a command does, and nothing else. `false` when there is nothing to do, as far as the principal
+/// may know.
+pub(crate) async fn decide(plan: &LogicalPlan, planner: &Planner<'_>) -> Result<bool> {
+    let (catalog, access) = (planner.catalog, planner.access()?);
+    match plan {
+        LogicalPlan::Ddl(DdlStatement::CreateExternalTable(table)) => {
+            planner.require_new(&planner.resolve(table.name.clone()), table.or_replace)?;
+            table.locations.iter().try_for_each(|location| access.require_path(Privilege::Create, &Location::parse(location)?))?;
+        }
+        LogicalPlan::Ddl(DdlStatement::CreateView(view)) => planner.require_new(&planner.resolve(view.name.clone()), view.or_replace)?,
+        LogicalPlan::Ddl(DdlStatement::CreateCatalogSchema(schema)) => {
+            access.require_schema(Privilege::Create, &catalog.lake, &own_schema(&schema.schema_name, catalog)?)?;
+        }
+        LogicalPlan::Ddl(DdlStatement::DropCatalogSchema(drop)) => {
+            let name = drop.name.schema_name();
+            if !access.sees_schema(catalog, name) {
+                return if drop.if_exists { Ok(false) } else { check_among(name, &catalog.all_schemas(access).await?).map(|()| false) };
+            }
+            access.require_schema(Privilege::Drop, &catalog.lake, name)?;
+            if drop.cascade {
+                check_contents(name, catalog, access).await?;
+            }
+        }
+        LogicalPlan::Ddl(DdlStatement::DropTable(drop)) => {
+            match planner.require(Privilege::Drop, &planner.resolve(drop.name.clone())).await {
+                Err(error) if error.kind() == Kind::NotFound && drop.if_exists => return Ok(false),
+                required => required?,
+            }
+        }
+        LogicalPlan::Ddl(DdlStatement::DropView(drop)) => planner.require(Privilege::Drop, &planner.resolve(drop.name.clone())).await?,
+        LogicalPlan::Statement(PlannedStatement::SetVariable(set)) if !chooses(&set.variable) => access.require_setting(&set.variable)?,
+        LogicalPlan::Statement(PlannedStatement::ResetVariable(reset)) => access.require_setting(&reset.variable)?,
+        _ => {}
+    }
+    Ok(true)
+}
+
 /// Applies a statement for which [`is_command`] said yes.
 pub(crate) async fn apply(plan: LogicalPlan, text: &str, planner: &Planner<'_>) -> Result<()> {
+    if !decide(&plan, planner).await? {
+        return Ok(());
+    }
     let Planner { catalog, session, .. } = planner;
     match plan {
         LogicalPlan::Ddl(DdlStatement::CreateExternalTable(table)) => create_table(&table, planner).await,
         LogicalPlan::Ddl(DdlStatement::CreateView(view)) => create_view(&view, text, planner).await,
         LogicalPlan::Ddl(DdlStatement::CreateCatalogSchema(schema)) => {
             let name = own_schema(&schema.schema_name, catalog)?;
-            planner.access()?.require_schema(Privilege::Create, &catalog.lake, &name)?;
             if catalog.schemas().contains(&name) || !catalog.place_for_tables()?.create_schema(&name).await? {
                 let error = Error::new(Kind::AlreadyExists, format!("the schema `{name}` exists already"));
                 return if schema.if_not_exists { Ok(()) } else { Err(error.hint("write IF NOT EXISTS, or choose another name")) };
@@ -107,7 +146,6 @@ pub(crate) async fn apply(plan: LogicalPlan, text: &str, planner: &Planner<'_>) 
         LogicalPlan::Ddl(DdlStatement::DropTable(drop)) => drop_table(&drop.name, drop.if_exists, planner).await,
         LogicalPlan::Ddl(DdlStatement::DropView(drop)) => {
             let resolved = planner.resolve(drop.name);
-            planner.require(Privilege::Drop, &resolved).await?;
             match is_made(&resolved, catalog).await? {
                 true if catalog.remove_views(&resolved.schema, |name| name == resolved.table.as_ref()) || drop.if_exists => Ok(()),
                 true => Err(catalog.unknown(&resolved, planner.access()?).await),
@@ -120,10 +158,7 @@ pub(crate) async fn apply(plan: LogicalPlan, text: &str, planner: &Planner<'_>) 
         LogicalPlan::Statement(PlannedStatement::SetVariable(set)) => {
             set_variable(&set.variable, &set.value, catalog, session, planner.access()?).await
         }
-        LogicalPlan::Statement(PlannedStatement::ResetVariable(reset)) => {
-            planner.access()?.require_setting(&reset.variable)?;
-            session.set(&reset.variable, None)
-        }
+        LogicalPlan::Statement(PlannedStatement::ResetVariable(reset)) => session.set(&reset.variable, None),
         other => Err(Error::new(Kind::Internal, format!("`{}` is no command", other.display()))),
     }
 }
@@ -131,17 +166,27 @@ pub(crate) async fn apply(plan: LogicalPlan, text: &str, planner: &Planner<'_>) 
 /// Changes what a session keeps: its schema, or a setting.
 pub(crate) async fn set_variable(name: &str, value: &str, catalog: &Catalog, session: &Session, access: &Access) -> Result<()> {
     match name.to_lowercase().as_str() {
-        "schema" | "search_path" | "current_schema" => {
+        name if SCHEMA.contains(&name) => {
             check_among(value, &catalog.all_schemas(access).await?)?;
             session.set_schema(value)
         }
-        "catalog" if value == catalog.lake => Ok(()),
-        "catalog" => Err(catalog.no_catalog(value)),
+        CATALOG if value == catalog.lake => Ok(()),
+        CATALOG => Err(catalog.no_catalog(value)),
         name => {
             access.require_setting(name)?;
             session.set(name, Some(value))
         }
     }
+}
+
+/// What a session calls the schema in which names stand alone.
+const SCHEMA: [&str; 3] = ["schema", "search_path", "current_schema"];
+const CATALOG: &str = "catalog";
+
+/// Whether a variable is a choice among what one sees, and no setting.
+fn chooses(variable: &str) -> bool {
+    let variable = variable.to_lowercase();
+    SCHEMA.contains(&variable.as_str()) || variable == CATALOG
 }
 
 fn own_schema(name: &str, catalog: &Catalog) -> Result<String> {
@@ -155,11 +200,6 @@ fn own_schema(name: &str, catalog: &Catalog) -> Result<String> {
 async fn drop_schema(drop: &DropCatalogSchema, planner: &Planner<'_>) -> Result<()> {
     let Planner { catalog, session, .. } = planner;
     let name = drop.name.schema_name();
-    let access = planner.access()?;
-    if !access.sees_schema(catalog, name) {
-        return if drop.if_exists { Ok(()) } else { check_among(name, &catalog.all_schemas(access).await?) };
-    }
-    access.require_schema(Privilege::Drop, &catalog.lake, name)?;
     if catalog.schemas().iter().any(|schema| schema == name) {
         return Err(Error::new(Kind::InvalidQuery, format!("the schema `{name}` was not made by SQL, which can't drop it")));
     }
@@ -167,9 +207,6 @@ async fn drop_schema(drop: &DropCatalogSchema, planner: &Planner<'_>) -> Result<
         return Err(
             Error::new(Kind::InvalidQuery, format!("the schema `{name}` holds views")).hint("drop them first, or DROP SCHEMA ... CASCADE")
         );
-    }
-    if drop.cascade {
-        check_contents(name, catalog, access).await?;
     }
     let dropped = match catalog.written() {
         Some(written) => written.drop_schema(name, drop.cascade).await?,
@@ -208,10 +245,6 @@ async fn check_contents(schema: &str, catalog: &Catalog, access: &Access) -> Res
 
 async fn drop_table(name: &TableReference, if_exists: bool, planner: &Planner<'_>) -> Result<()> {
     let (catalog, resolved) = (planner.catalog, planner.resolve(name.clone()));
-    match planner.require(Privilege::Drop, &resolved).await {
-        Err(error) if error.kind() == Kind::NotFound && if_exists => return Ok(()),
-        required => required?,
-    }
     let access = planner.access()?;
     if resolved.schema.as_ref() == TEMPORARY && planner.session.drop_temporary(&resolved.table) {
         return Ok(());
@@ -251,7 +284,6 @@ async fn check_new(schema: &str, name: &str, catalog: &Catalog) -> Result<()> {
 async fn create_view(view: &CreateView, text: &str, planner: &Planner<'_>) -> Result<()> {
     let catalog = planner.catalog;
     let resolved = planner.resolve(view.name.clone());
-    planner.require_new(&resolved, view.or_replace)?;
     let made = View { definition: text.to_owned(), schema: planner.session.schema() };
     // What only this session sees is nothing to others.
     if !planner.session.temporary_tables().is_empty() {
@@ -270,14 +302,12 @@ async fn create_view(view: &CreateView, text: &str, planner: &Planner<'_>) -> Re
 async fn create_table(table: &CreateExternalTable, planner: &Planner<'_>) -> Result<()> {
     let catalog = planner.catalog;
     let (access, resolved) = (planner.access()?, planner.resolve(table.name.clone()));
-    planner.require_new(&resolved, table.or_replace)?;
     let name = catalog.own_name(&resolved, access).await?;
     if table.if_not_exists && catalog.entry(&name).is_some() {
         return Ok(());
     }
     check_new(MAIN, &name, catalog).await?;
     let spec = spec(&name, table)?;
-    access.require_path(Privilege::Create, &spec.location)?;
     catalog.source_of(&spec)?.check(&spec)?;
     // A table that can't be opened is a mistake in the statement: say so now, not at the first query.
     catalog.open(&spec, planner.state).await?;

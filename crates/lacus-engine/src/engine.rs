@@ -287,14 +287,20 @@ impl Engine {
         }
     }
 
-    /// Forgets what is remembered of a dataset's files: the next query learns them anew.
-    async fn refresh(&self, name: &str, access: &Access) -> Result<()> {
+    /// Decides whether the principal may have a dataset forgotten.
+    fn decide_refresh(&self, name: &str, access: &Access) -> Result<()> {
         let catalog = &self.shared.catalog;
         let resolved = catalog.in_main(name);
         if access.hides(&catalog.asked(&resolved)) {
             return Err(catalog.unknown_table(name, access));
         }
-        access.require(Privilege::Admin, &catalog.asked(&resolved))?;
+        access.require(Privilege::Admin, &catalog.asked(&resolved))
+    }
+
+    /// Forgets what is remembered of a dataset's files: the next query learns them anew.
+    async fn refresh(&self, name: &str, access: &Access) -> Result<()> {
+        let catalog = &self.shared.catalog;
+        self.decide_refresh(name, access)?;
         let spec = match catalog.entry(name) {
             Some(Entry::Dataset { spec, .. }) => spec,
             Some(_) => return Err(Error::new(Kind::InvalidQuery, format!("`{name}` is no dataset: nothing is remembered of it"))),

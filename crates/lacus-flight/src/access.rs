@@ -242,8 +242,11 @@ impl Access {
             (_, Some(credentials)) => self.of_credentials(&credentials).await?,
             // A token would be good beyond the connection that the certificate is shown by.
             _ if connection.is_some_and(|connection| connection.certified().is_some()) => {
-                return Err(Error::new(Kind::Unauthenticated, "the certificate of the client says who calls, and a handshake adds nothing")
-                    .hint("call without a handshake, or bring a name and a password, or a token"));
+                return Err(Error::new(
+                    Kind::Unauthenticated,
+                    "the certificate of the client says who calls, and a handshake adds nothing",
+                )
+                .hint("call without a handshake, or bring a name and a password, or a token"));
             }
             _ if self.is_open && connection.is_some_and(Connection::is_owners) => Principal::owner().into(),
             _ if self.anonymous => Principal::anonymous().into(),

@@ -97,7 +97,11 @@ impl CertificateSpec {
         };
         // Of several, nobody said which is meant.
         let [name] = names.as_slice() else {
-            return Err(refused(format!("the certificate of `{subject}` has {} names of the kind `{}`, and one is needed", names.len(), self.user)));
+            return Err(refused(format!(
+                "the certificate of `{subject}` has {} names of the kind `{}`, and one is needed",
+                names.len(),
+                self.user
+            )));
         };
         if name.is_empty() || name.chars().any(char::is_control) {
             return Err(refused(format!("the certificate names nobody by its `{}`", self.user)));

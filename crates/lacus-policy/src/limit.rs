@@ -83,7 +83,8 @@ impl LimitSection {
             let error = Error::new(Kind::InvalidConfiguration, "`queries` is 0, and then none could run");
             return Err(in_limit(error.hint("a rule denies what is not to be asked")));
         }
-        let memory = |text: &Option<String>, key| bytes(text, key).map(|bytes| bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)));
+        let memory =
+            |text: &Option<String>, key| bytes(text, key).map(|bytes| bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)));
         Ok(Limit {
             to: self.to.iter().map(|whom| read_whom(whom)).collect::<Result<_>>().map_err(in_limit)?,
             queries: self.queries,

@@ -148,7 +148,8 @@ async fn channel(address: &Address, shown: &str) -> Result<Channel> {
     if matches!(address.place, Place::Network { tls: true, .. }) {
         let mut tls = ClientTlsConfig::new().with_native_roots();
         let read = |file: &std::path::Path, what: &str| {
-            let wrong = |error| Error::new(Kind::InvalidConfiguration, format!("{what} can't be read: {error}")).with("file", file.display());
+            let wrong =
+                |error| Error::new(Kind::InvalidConfiguration, format!("{what} can't be read: {error}")).with("file", file.display());
             std::fs::read(file).map_err(wrong)
         };
         if let Some(ca) = &address.ca {

@@ -267,12 +267,7 @@ impl futures::Stream for Doors {
 }
 
 /// Accepts connections on `tcp`, by TLS if there is a certificate, and on `unix`. `engine` records whose certificates are not believed.
-pub(crate) fn accept(
-    tcp: Option<TcpListener>,
-    tls: Option<Arc<Tls>>,
-    #[cfg(unix)] unix: Option<UnixListener>,
-    engine: &Engine,
-) -> Doors {
+pub(crate) fn accept(tcp: Option<TcpListener>, tls: Option<Arc<Tls>>, #[cfg(unix)] unix: Option<UnixListener>, engine: &Engine) -> Doors {
     let (sender, receiver) = mpsc::channel(WAITING);
     if let Some(listener) = tcp {
         let (sender, engine) = (sender.clone(), engine.clone());

@@ -1,6 +1,7 @@
 //! The access matrix: principals x tables x doors x ways of asking. What a principal is answered about a table that it sees in part is what
 //! the owner is answered about a table that holds no more than that part; nothing that is hidden stands in any answer, error or plan.
 
+mod clients;
 #[path = "access/doors.rs"]
 mod doors;
 #[path = "access/lake.rs"]
@@ -10,7 +11,8 @@ mod rights;
 
 use std::collections::HashMap;
 
-use doors::{Answer, Door, Doors};
+use doors::{Answer, Door, Doors, rows};
+use lacus::{Decided, Session, TryStreamExt};
 use lake::{HIDDEN, Lake, TABLES, Table};
 
 type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -78,6 +80,11 @@ struct Matrix {
 }
 
 impl Matrix {
+    /// Whether one leak is enough to know, as where an enforcement point was removed.
+    fn is_over(&self) -> bool {
+        !self.leaks.is_empty() && std::env::var_os("LACUS_FIRST_LEAK").is_some()
+    }
+
     async fn of_owner(&mut self, doors: &Doors, door: Door, question: String) -> Answer {
         let key = (door, question);
         if let Some(known) = self.wanted.get(&key) {
@@ -123,14 +130,21 @@ async fn nothing_is_told_that_is_not_granted() -> TestResult {
     let doors = Doors::open(&lake).await?;
     assert_eq!(doors.engine.check_policy().await?.iter().map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
     let mut matrix = Matrix::default();
+    let opened = doors.opened();
     for principal in ["ada", "bob", "anonymous"] {
-        for door in Door::ALL {
+        for door in opened.iter().copied() {
             for table in &TABLES {
+                if matrix.is_over() {
+                    break;
+                }
                 ways(&mut matrix, &doors, principal, door, table).await?;
             }
         }
     }
-    let checked = rights::check(&mut matrix, &lake, &doors).await;
+    let checked = match matrix.is_over() {
+        true => Ok(()),
+        false => rights::check(&mut matrix, &lake, &doors).await,
+    };
     for leak in &matrix.leaks {
         println!("leak: {leak}\n");
     }
@@ -140,22 +154,53 @@ async fn nothing_is_told_that_is_not_granted() -> TestResult {
     Ok(())
 }
 
+/// A policy that lets somebody see a table as it is changes nothing in the plans that read it.
+#[tokio::test(flavor = "multi_thread")]
+async fn plans_of_what_is_seen_as_it_is_are_as_without_a_policy() -> TestResult {
+    let lake = Lake::new()?;
+    let governed = lake.engine()?;
+    let mut free = lake.config()?;
+    free.policy = None;
+    let free = free.engine()?;
+    let mut compared = 0;
+    let plans = |way: &&&str| ["SELECT", "WITH"].iter().any(|word| way.starts_with(word)) && !way.contains("information_schema");
+    for way in WAYS.iter().filter(plans) {
+        let question = format!("EXPLAIN VERBOSE {}", way.replace("{t}", "plain"));
+        let (mut plans, mut wanted) = (Vec::new(), Vec::new());
+        for (engine, name, plans) in [(&governed, "ada", &mut plans), (&free, "owner", &mut wanted)] {
+            let query = engine.query(&question, &[], &Session::new(&lake::principal(name))).await?;
+            let told: Vec<_> = query.stream()?.try_collect().await?;
+            // The rules that look at a plan have names of their own, and those that change nothing say so.
+            let steps = told.iter().flat_map(rows).map(|row| row.join(": "));
+            plans.extend(steps.filter(|step| !step.contains("SAME TEXT AS ABOVE") && !step.contains("check_access")));
+        }
+        assert_eq!(plans, wanted, "{question}");
+        compared += 1;
+    }
+    assert!(compared >= 30, "{compared}");
+    Ok(())
+}
+
 /// One table, asked in all ways.
 async fn ways(matrix: &mut Matrix, doors: &Doors, principal: &str, door: Door, table: &Table) -> TestResult {
     let name = table.name;
     let seen = table.seen_by(principal);
-    if let Some((rule, _)) = seen
-        && door == Door::Embedded
-    {
-        let report = doors.engine.check_access(&format!("SELECT * FROM {name}"), &lake::principal(principal)).await?;
-        matrix.cases += 1;
-        if report.decided.iter().all(|decided| decided.rule.as_deref() != Some(rule)) {
-            matrix.leaks.push(format!("{principal} reads {name} not by the rule `{rule}`, but by {:?}", report.decided));
-        }
-    }
-    for way in WAYS {
+    let object = format!("lab.main.{name}");
+    // The command starts a process for each question, and asks as Flight does.
+    for way in WAYS.iter().step_by(if door == Door::Command { 6 } else { 1 }) {
         let question = way.replace("{t}", name);
         let case = format!("{principal} by {door:?}: {question}");
+        // What decides doesn't depend on the door. Of what is not there for it, `information_schema` asks nobody.
+        if door == Door::Embedded && !way.contains("information_schema") {
+            let report = doors.engine.check_access(&question, &lake::principal(principal)).await;
+            let decided = report.map(|report| report.decided).unwrap_or_default();
+            let rule = seen.map_or(table.denied_by, |(rule, _)| Some(rule));
+            let named =
+                |decided: &Decided| decided.object == object && decided.is_allowed == seen.is_some() && decided.rule.as_deref() == rule;
+            if !decided.iter().any(named) {
+                matrix.leaks.push(format!("{case}: is not decided by {rule:?}, but by {decided:?}"));
+            }
+        }
         let answer = doors.ask(door, principal, &question).await;
         match seen {
             // What is seen of it is in a table of its own, which the owner asks in the same way.
@@ -171,7 +216,8 @@ async fn ways(matrix: &mut Matrix, doors: &Doors, principal: &str, door: Door, t
         }
     }
     // Who oversees queries reads the texts of others.
-    for way in EXPLAINS.iter().filter(|way| principal != "bob" || !way.contains("system.queries")) {
+    let ways = EXPLAINS.iter().filter(|way| principal != "bob" || !way.contains("system.queries"));
+    for way in ways.step_by(if door == Door::Command { 3 } else { 1 }) {
         let question = way.replace("{t}", name);
         matrix.look(&format!("{principal} by {door:?}: {question}"), &doors.ask(door, principal, &question).await);
     }

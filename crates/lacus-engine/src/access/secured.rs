@@ -153,7 +153,6 @@ impl Secured {
         }
     }
 
-
     /// About how many rows there are: enough to order joins by, too little to tell of the rows that are not seen. What is known of values, and
     /// which files are read, say nothing here: conditions of the user could ask for them.
     fn rows(&self, is_asked: bool) -> Precision<usize> {

@@ -25,9 +25,9 @@ use crate::client::{Room, Session};
 use crate::copy::Target;
 use crate::memory::QueryMemory;
 use crate::planner::Planner;
-use crate::slots::name_of;
 use crate::query::{Deadline, Fallback, Query, Ready, RowsWork, Work};
 use crate::session::Scope;
+use crate::slots::name_of;
 use crate::statement::{self, Own, Parsed};
 use crate::writes::{self, Part, Place, Unplanned, Write};
 use crate::{Decided, copy, ddl, describe, explain, repeated, session, summarize};
@@ -532,9 +532,24 @@ impl Engine {
     pub async fn check_access(&self, sql: &str, session: impl Into<Session>) -> Result<AccessReport> {
         let (session, scope) = (&session.into(), Scope::default());
         let (memory, access) = (self.shared.memory.of_query(self.shared.limits.query_memory), self.access(session, &scope));
-        let parsed = statement::parse_as(sql, session.dialect().as_ref())?;
         let planning = async {
-            let Planned { plans, state, .. } = self.plan(parsed, session, &scope, &memory, &access).await?;
+            let parsed = match statement::own(sql)? {
+                None => statement::parse_as(sql, session.dialect().as_ref())?,
+                Some(Own::Summarize(from)) => self.summary(&from, session, &scope, &memory, &access).await?,
+                Some(Own::Refresh(name)) => return self.decide_refresh(&name, &access).map(|()| String::new()),
+                Some(Own::Kill(_)) => {
+                    return Err(Error::new(Kind::Unsupported, "who may kill a query depends on whose it is")
+                        .hint("KILL takes one's own, and those of others from who may `admin` on `system.queries`"));
+                }
+            };
+            let Planned { plans, state, is_command, .. } = self.plan(parsed, session, &scope, &memory, &access).await?;
+            if is_command {
+                let planner = self.planner(&state, session);
+                for part in &plans {
+                    ddl::decide(&part.plan, &planner).await?;
+                }
+                return Ok(String::new());
+            }
             let mut shown = String::new();
             for part in plans {
                 let analyzed = analyzed(part.plan, &state)?;
@@ -580,7 +595,8 @@ impl Engine {
     /// As [`Engine::query`]; `InvalidQuery` for columns that the table lacks.
     pub async fn ingest(&self, name: &TableReference, how: Ingest, schema: SchemaRef, rows: Rows<'_>, session: &Session) -> Result<u64> {
         let limit = self.limit(session);
-        let recorded = self.shared.activity.begin(&format!("INGEST INTO {name}"), session, self.query_memory(session, limit.as_deref()), limit)?;
+        let recorded =
+            self.shared.activity.begin(&format!("INGEST INTO {name}"), session, self.query_memory(session, limit.as_deref()), limit)?;
         let deadline = recorded.record.limit.as_ref().and_then(|limit| limit.deadline).map(Deadline::by_policy);
         let _slot = recorded.slot().await.inspect_err(|error| recorded.ended(Err::<(), _>(error)))?;
         recorded.record.reach(Stage::Running);

@@ -14,11 +14,7 @@ const GROUPS: [&str; 2] = ["groups", "wlcg.groups"];
 const KEYS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// The identity providers whose tokens are believed, and the authorities whose certificates are.
-pub(crate) fn issuers(
-    written: &LakeFile,
-    base: &Path,
-    environment: Environment<'_>,
-) -> Result<(Vec<IssuerSpec>, Option<CertificateSpec>)> {
+pub(crate) fn issuers(written: &LakeFile, base: &Path, environment: Environment<'_>) -> Result<(Vec<IssuerSpec>, Option<CertificateSpec>)> {
     // Somebody else may be called `ada` there.
     let others = written.issuer.len() + usize::from(written.certificates.ca.is_some());
     let is_shared = !written.user.is_empty() || written.serve.keys.is_some() || others > 1;

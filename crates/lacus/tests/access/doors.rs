@@ -1,7 +1,9 @@
 //! The doors through which a principal asks.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::ffi::OsStr;
+use std::process::Child;
+use std::sync::{Arc, Mutex};
 
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use async_trait::async_trait;
@@ -13,6 +15,7 @@ use lacus_server::{Callers, Listen, Server};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::TestResult;
+use crate::clients::{ask_command, ask_python, broken, python};
 use crate::lake::{Lake, principal};
 
 /// Through what is asked.
@@ -21,10 +24,13 @@ pub(crate) enum Door {
     Embedded,
     Flight,
     Prepared,
+    Python,
+    Command,
 }
 
 impl Door {
-    pub(crate) const ALL: [Self; 3] = [Self::Embedded, Self::Flight, Self::Prepared];
+    /// Those that need nothing but this process.
+    pub(crate) const HERE: [Self; 3] = [Self::Embedded, Self::Flight, Self::Prepared];
 }
 
 /// What was answered.
@@ -66,6 +72,9 @@ impl Tokens for Names {
 /// A server and an engine over one lake.
 pub(crate) struct Doors {
     pub(crate) engine: Engine,
+    uri: String,
+    /// A Python process for each principal.
+    pythons: Mutex<HashMap<&'static str, Child>>,
     clients: HashMap<&'static str, FlightSqlServiceClient<Channel>>,
 }
 
@@ -80,7 +89,8 @@ impl Doors {
         let callers = Callers { tokens: vec![Arc::new(Names)], anonymous: true, ..Callers::default() };
         let listen = Listen { address: Some("127.0.0.1:0".to_owned()), callers, ..Listen::default() };
         let server = Server::listen(listen).await?;
-        let uri = server.uri().replace("grpc://", "http://");
+        let served = server.uri();
+        let uri = served.replace("grpc://", "http://");
         tokio::spawn(server.serve(engine.clone(), std::future::pending()));
         let mut clients = HashMap::new();
         for name in ["owner", "ada", "bob", "anonymous"] {
@@ -90,7 +100,19 @@ impl Doors {
             }
             clients.insert(name, client);
         }
-        Ok(Self { engine, clients })
+        let mut pythons = HashMap::new();
+        if wants("python") {
+            for name in clients.keys() {
+                pythons.insert(*name, python(&served, &environment(name))?);
+            }
+        }
+        Ok(Self { engine, uri: served, pythons: Mutex::new(pythons), clients })
+    }
+
+    /// The doors of this process, and those that `LACUS_DOORS` asks for.
+    pub(crate) fn opened(&self) -> Vec<Door> {
+        let others = [("python", Door::Python), ("cli", Door::Command)];
+        Door::HERE.into_iter().chain(others.into_iter().filter(|(name, _)| wants(name)).map(|(_, door)| door)).collect()
     }
 
     pub(crate) fn client(&self, name: &str) -> FlightSqlServiceClient<Channel> {
@@ -102,6 +124,11 @@ impl Doors {
             Door::Embedded => self.embedded(name, question).await,
             Door::Flight => self.flight(name, question, false).await,
             Door::Prepared => self.flight(name, question, true).await,
+            Door::Python => self.python(name, question).map_err(Into::into),
+            Door::Command => {
+                let asked = ask_command(&[OsStr::new("--connect"), self.uri.as_ref()], &environment(name), question);
+                asked.map(|(batches, _)| batches).map_err(Into::into)
+            }
         };
         match asked {
             Ok(batches) => Answer::Rows(batches.iter().flat_map(rows).collect()),
@@ -110,6 +137,12 @@ impl Doors {
                 None => Answer::Refused(None, error.to_string()),
             },
         }
+    }
+
+    fn python(&self, name: &str, question: &str) -> lacus::Result<Vec<RecordBatch>> {
+        let mut pythons = self.pythons.lock().map_err(broken)?;
+        let child = pythons.get_mut(name).ok_or_else(|| broken(format!("no Python of {name}")))?;
+        Ok(ask_python(child, question)?.0)
     }
 
     async fn embedded(&self, name: &str, question: &str) -> TestResult<Vec<RecordBatch>> {
@@ -131,6 +164,26 @@ impl Doors {
         }
         Ok(batches)
     }
+}
+
+impl Drop for Doors {
+    fn drop(&mut self) {
+        for child in self.pythons.get_mut().into_iter().flat_map(HashMap::values_mut) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn wants(door: &str) -> bool {
+    std::env::var("LACUS_DOORS").is_ok_and(|doors| doors.split(',').any(|name| name == door))
+}
+
+/// What says to a client of its own process who it is.
+fn environment(name: &str) -> Vec<(String, String)> {
+    // Where no folder of a user is, nobody has logged in.
+    let token = (name != "anonymous").then(|| ("LACUS_TOKEN".to_owned(), name.to_owned()));
+    [("XDG_STATE_HOME".to_owned(), "/nowhere".to_owned())].into_iter().chain(token).collect()
 }
 
 pub(crate) fn rows(batch: &RecordBatch) -> Vec<Vec<String>> {

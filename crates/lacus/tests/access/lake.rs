@@ -14,6 +14,8 @@ pub(crate) struct Table {
     pub(crate) name: &'static str,
     /// Who sees it: by which rule, and as which table.
     seen: &'static [(&'static str, &'static str, &'static str)],
+    /// By which rule the others don't; by none, if none is about it.
+    pub(crate) denied_by: Option<&'static str>,
 }
 
 impl Table {
@@ -24,16 +26,24 @@ impl Table {
 }
 
 pub(crate) const TABLES: [Table; 10] = [
-    Table { name: "viewed", seen: &[("ada", "a view of names", "seen_viewed")] },
-    Table { name: "plain", seen: &[("ada", "open data", "plain"), ("bob", "open data", "plain"), ("anonymous", "open data", "plain")] },
-    Table { name: "filtered", seen: &[("ada", "one's own rows", "seen_filtered")] },
-    Table { name: "masked", seen: &[("ada", "without names", "seen_masked")] },
-    Table { name: "lessened", seen: &[("ada", "without phones", "seen_lessened"), ("bob", "whole", "lessened_whole")] },
-    Table { name: "everything", seen: &[("ada", "all at once", "seen_everything")] },
-    Table { name: "released", seen: &[("ada", "open data", "plain"), ("bob", "open data", "plain"), ("anonymous", "open data", "plain")] },
-    Table { name: "embargoed", seen: &[] },
-    Table { name: "controlled", seen: &[("ada", "controlled by name", "seen_filtered")] },
-    Table { name: "unnamed", seen: &[] },
+    Table { name: "viewed", seen: &[("ada", "a view of names", "seen_viewed")], denied_by: None },
+    Table {
+        name: "plain",
+        seen: &[("ada", "open data", "plain"), ("bob", "open data", "plain"), ("anonymous", "open data", "plain")],
+        denied_by: None,
+    },
+    Table { name: "filtered", seen: &[("ada", "one's own rows", "seen_filtered")], denied_by: None },
+    Table { name: "masked", seen: &[("ada", "without names", "seen_masked")], denied_by: None },
+    Table { name: "lessened", seen: &[("ada", "without phones", "seen_lessened"), ("bob", "whole", "lessened_whole")], denied_by: None },
+    Table { name: "everything", seen: &[("ada", "all at once", "seen_everything")], denied_by: None },
+    Table {
+        name: "released",
+        seen: &[("ada", "open data", "plain"), ("bob", "open data", "plain"), ("anonymous", "open data", "plain")],
+        denied_by: None,
+    },
+    Table { name: "embargoed", seen: &[], denied_by: None },
+    Table { name: "controlled", seen: &[("ada", "controlled by name", "seen_filtered")], denied_by: None },
+    Table { name: "unnamed", seen: &[], denied_by: Some("nobody") },
 ];
 
 const POLICY: &str = r#"
@@ -100,6 +110,12 @@ to = ["user:ada"]
 tables = ["viewed"]
 allow = ["select"]
 filter = "id < 100"
+
+[[rule]]
+name = "own part of what is shared"
+to = ["user:ada"]
+tables = ["shared.mine_*"]
+allow = ["select", "create", "drop"]
 
 [[rule]]
 name = "write-only"

@@ -1,17 +1,15 @@
 //! The ways to one engine.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use std::ffi::OsStr;
+use std::process::Child;
 
-use base64::Engine as _;
-use lacus::arrow::array::RecordBatch;
-use lacus::arrow::ipc::reader::StreamReader;
-use lacus::{Engine, Error, Kind, Principal, Result, Session, TryStreamExt};
+use lacus::{Engine, Error, Principal, Result, Session, TryStreamExt};
 use lacus_remote::Remote;
 use lacus_server::Server;
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType};
 use tokio::task::JoinHandle;
 
+use crate::clients::{COMMAND, PYTHON, ask_command, ask_python, python};
 use crate::lake::LakeSource;
 use crate::{TestResult, values};
 
@@ -40,7 +38,7 @@ impl DoorKind {
         let Ok(names) = std::env::var("LACUS_DOORS") else { return Ok(vec![Self::Embedded, Self::Flight]) };
         let kind = |name: &str| Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| format!("no door `{name}`"));
         let kinds = names.split(',').map(kind).collect::<std::result::Result<Vec<_>, _>>()?;
-        for (kind, variable) in [(Self::Python, "LACUS_PYTHON"), (Self::Cli, "LACUS_BIN")] {
+        for (kind, variable) in [(Self::Python, PYTHON), (Self::Cli, COMMAND)] {
             if kinds.contains(&kind) && std::env::var_os(variable).is_none() {
                 return Err(format!("the door `{}` needs {variable}", kind.name()).into());
             }
@@ -73,7 +71,7 @@ impl Door {
                 let serving = tokio::spawn(server.serve(source.config()?.engine()?, std::future::pending()));
                 Ok(Self::Flight { remote: Remote::connect(&uri).await?, serving })
             }
-            DoorKind::Python => python(source).map(Self::Python).map_err(broken),
+            DoorKind::Python => python(&source.file, &source.environment).map(Self::Python),
             DoorKind::Cli => Ok(Self::Cli(source.clone())),
         }
     }
@@ -97,7 +95,7 @@ impl Door {
                 (query.stream()?.try_collect().await?, columns)
             }
             Self::Python(child) => ask_python(child, sql)?,
-            Self::Cli(source) => ask_cli(source, sql)?,
+            Self::Cli(source) => ask_command(&[OsStr::new("--lake"), source.file.as_ref()], &source.environment, sql)?,
         };
         if columns == 0 {
             return Ok(DBOutput::StatementComplete(0));
@@ -125,47 +123,4 @@ impl AsyncDB for Door {
             Self::Embedded(..) | Self::Cli(_) => {}
         }
     }
-}
-
-fn broken(error: impl std::fmt::Display) -> Error {
-    Error::new(Kind::Internal, format!("the door is broken: {error}"))
-}
-
-/// A Python process that answers one line of SQL with one line: see `python/tests/door.py`.
-fn python(source: &LakeSource) -> TestResult<Child> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../python/tests/door.py");
-    let mut command = Command::new(std::env::var("LACUS_PYTHON")?);
-    command.arg(script).arg(&source.file).envs(source.environment.iter().cloned());
-    Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
-}
-
-fn ask_python(child: &mut Child, sql: &str) -> Result<(Vec<RecordBatch>, usize)> {
-    let (Some(input), Some(output)) = (child.stdin.as_mut(), child.stdout.as_mut()) else { return Err(broken("no pipes")) };
-    writeln!(input, "{}", serde_json::json!({ "sql": sql })).map_err(broken)?;
-    // The process writes one line for each line, so nothing of a second line can be lost in this buffer.
-    let mut line = String::new();
-    BufReader::new(output).read_line(&mut line).map_err(broken)?;
-    let answer: serde_json::Value = serde_json::from_str(&line).map_err(broken)?;
-    if let Some(message) = answer["error"].as_str() {
-        let kind = answer["code"].as_str().and_then(Kind::from_code).unwrap_or(Kind::Internal);
-        return Err(Error::new(kind, message));
-    }
-    let bytes = base64::engine::general_purpose::STANDARD.decode(answer["arrow"].as_str().unwrap_or_default()).map_err(broken)?;
-    read(&bytes)
-}
-
-fn ask_cli(source: &LakeSource, sql: &str) -> Result<(Vec<RecordBatch>, usize)> {
-    let mut command = Command::new(std::env::var("LACUS_BIN").map_err(broken)?);
-    command.arg("--lake").arg(&source.file).args(["sql", "--format", "arrow", sql]).envs(source.environment.iter().cloned());
-    let output = command.output().map_err(broken)?;
-    if !output.status.success() {
-        return Err(Error::new(Kind::Internal, String::from_utf8_lossy(&output.stderr)));
-    }
-    read(&output.stdout)
-}
-
-fn read(stream: &[u8]) -> Result<(Vec<RecordBatch>, usize)> {
-    let reader = StreamReader::try_new(stream, None)?;
-    let columns = reader.schema().fields().len();
-    Ok((reader.collect::<std::result::Result<Vec<_>, _>>()?, columns))
 }
