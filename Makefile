@@ -17,7 +17,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 CORPUS := $(CACHE)/corpus-sql/test_files
 ALTERTABLE := $(CACHE)/altertable
 
-.PHONY: help setup demo test access-matrix conformance bench soak fuzz fuzz-guided sql fmt wheel build dist tpch-answers docs screenshots
+.PHONY: help setup demo test access-matrix enforcement conformance bench soak fuzz fuzz-guided sql fmt wheel build dist tpch-answers docs screenshots
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -55,6 +55,9 @@ test: build wheel ## Everything that CI runs
 access-matrix: build wheel ## Principals x tables x doors x ways of asking: how many cases, and how many leaks
 	LACUS_DOORS=python,cli LACUS_PYTHON=$(PYTHON) LACUS_BIN=$(BIN)/lacus \
 	  cargo test --workspace --locked --quiet --test access -- --nocapture
+
+enforcement: build wheel ## Take away each point at which a policy, an identity or a limit holds: a test must fail for each
+	LACUS_NPM=$(CACHE)/npm $(PYTHON) .ci/enforcement
 
 conformance: build ## Every SQL test of DataFusion through a server: what passes, what fails and why
 	LACUS_CORPUS=$(CORPUS) cargo test --workspace --locked --quiet --test corpus

@@ -91,7 +91,14 @@ def check_architecture() -> None:
             complain("ARCHITECTURE.md", f"names `{path}`, which is not there")
 
 
+def check_enforcement() -> None:
+    """.ci/enforcement.toml names places in the code as they are."""
+    checked = subprocess.run([sys.executable, ROOT / ".ci/enforcement", "--check"], capture_output=True, text=True, check=False)
+    problems.extend((checked.stdout + checked.stderr).splitlines())
+
+
 if __name__ == "__main__":
+    check_enforcement()
     check_direction()
     check_files()
     check_architecture()

@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import adbc_driver_flightsql.dbapi as flightsql
+import netCDF4
 import pyarrow as pa
 import pytest
 from conftest import BIN, serving
@@ -256,3 +257,33 @@ def test_heavy_queries_of_one_user_do_not_stop_another(lab: pathlib.Path) -> Non
             assert all(process.poll() is None for process in running)
         finally:
             stop(running)
+
+
+def test_what_is_known_of_arrays_is_told_to_who_sees_all_of_them(lab: pathlib.Path) -> None:
+    with netCDF4.Dataset(lab / "field.nc", "w") as file:
+        file.createDimension("x", 3)
+        file.createVariable("v", "f8", ("x",))[:] = [1, 2, 3]
+        file.title = "the hidden campaign"
+    with (lab / "lacus.toml").open("a") as text:
+        text.write('[dataset.field]\npath = "field.nc"\n')
+    rule = '[[rule]]\nname = "{0}"\nto = ["user:{0}"]\ntables = ["field"]\nallow = ["select"]\n'
+    (lab / "policy.toml").write_text(rule.format("ada") + 'filter = "v < 3"\n' + rule.format("bob"))
+    part, whole = key(lab, "ada"), key(lab, "bob")
+    attributes = "SELECT count(*) AS n FROM system.attributes WHERE value LIKE '%campaign%'"
+    with serving(lab) as uri:
+        assert ask(uri, whole, attributes) == [(1,)] and ask(uri, whole, "SELECT count(*) AS n FROM field") == [(3,)]
+        assert ask(uri, part, attributes) == [(0,)] and ask(uri, part, "SELECT count(*) AS n FROM field") == [(2,)]
+
+
+def test_a_program_asks_on_behalf_of_a_user(lab: pathlib.Path) -> None:
+    rule = '[[rule]]\nto = ["group:plasma"]\ntables = ["shots"]\nallow = ["select"]\nfilter = "current_claim(\'site\') = \'jet\'"\n'
+    (lab / "policy.toml").write_text(rule)
+    ask = "SELECT current_user() AS u, count(*) AS n FROM shots"
+    ada = lacus.open(lab, user="ada", groups=["plasma"], claims={"site": "jet"})
+    assert ada.sql(ask).to_arrow().to_pylist() == [{"u": "ada", "n": 3}]
+    assert lacus.open(lab, user="ada", groups=["plasma"]).sql(ask).to_arrow().to_pylist() == [{"u": "ada", "n": 0}]
+    with pytest.raises(lacus.NotFoundError, match="no table `shots`"):
+        lacus.open(lab, user="bob").sql(ask)
+    assert lacus.open(lab).sql(ask).to_arrow().to_pylist()[0]["n"] == 3
+    with pytest.raises(lacus.ConfigurationError, match="give `user`"):
+        lacus.open(lab, groups=["plasma"])

@@ -448,3 +448,35 @@ impl AnalyzerRule for CheckAccess {
 fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::arrow::datatypes::Schema;
+    use datafusion::datasource::empty::EmptyTable;
+    use datafusion::datasource::provider_as_source;
+    use datafusion::logical_expr::{LogicalPlanBuilder, exists};
+    use lacus_storage::Unnamed;
+
+    fn scan(table: &Arc<dyn TableProvider>) -> DataFusionResult<LogicalPlanBuilder> {
+        LogicalPlanBuilder::scan("t", provider_as_source(Arc::clone(table)), None)
+    }
+
+    #[test]
+    fn a_plan_with_a_table_on_which_nobody_decided_is_refused() -> Result<()> {
+        let folder = tempfile::tempdir().map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+        let file = folder.path().join("policy.toml");
+        std::fs::write(&file, "").map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+        let (policy, stores) = (Arc::new(PolicyFile::open(file)?), Arc::new(Stores::new(folder.path(), Unnamed::anonymous(), Vec::new())));
+        let access = Access::new(Some(&policy), &Principal::user("ada"), stores, Arc::default());
+        let [known, unknown] = [(); 2].map(|()| Arc::new(EmptyTable::new(Arc::new(Schema::empty()))) as Arc<dyn TableProvider>);
+        let known = access.opened(known);
+        let kind = |plan: &LogicalPlan| access.rule().analyze(plan.clone(), &ConfigOptions::default()).map(|_| ()).map_err(Error::from);
+        let refused = |plan: &LogicalPlan| kind(plan).is_err_and(|error| error.to_string().contains("nobody decided on `t`"));
+        assert!(kind(&scan(&known)?.build()?).is_ok());
+        assert!(refused(&scan(&unknown)?.build()?));
+        let subquery = Arc::new(scan(&unknown)?.build()?);
+        assert!(refused(&scan(&known)?.filter(exists(subquery))?.build()?));
+        Ok(())
+    }
+}
