@@ -88,6 +88,7 @@ impl Lane {
     pub(crate) fn of(principal: &Principal) -> Arc<Self> {
         let name = name_of(principal);
         let mut lanes = SHARES.lanes();
+        lanes.retain(|_, queue| queue.queries > 0 || queue.is_active());
         let queue = lanes.entry(name.clone()).or_default();
         queue.queries += 1;
         // Who begins to plan will compute in a moment.
@@ -146,10 +147,9 @@ impl Drop for Lane {
     fn drop(&mut self) {
         let mut lanes = SHARES.lanes();
         if let Some(queue) = lanes.get_mut(&self.name) {
+            // The next query of who asks one after the other is about to come: its core is kept for as long as it is reckoned with.
             queue.queries = queue.queries.saturating_sub(1);
-            if queue.queries == 0 {
-                lanes.remove(&self.name);
-            }
+            queue.last = Some(Instant::now());
         }
     }
 }
