@@ -36,7 +36,8 @@ def open(
     opened; without any, the lake is empty and files are named in the SQL: ``SELECT * FROM 's3://bucket/x.parquet'``.
 
     Who holds the process is the owner, whom no rules bind. With ``user`` the lake answers as it answers that user, who is in ``groups`` and
-    of whom ``claims`` hold: by the rules of its policy, for programs that ask on behalf of others.
+    of whom ``claims`` hold: by the rules of its policy, for programs that ask on behalf of others. What the program brings (``register``) is its own all the same,
+    and seen by who may see a table of the name.
     """
 
 def connect(uri: str) -> Lake:

@@ -31,6 +31,10 @@ pub(crate) fn open(
     claims: BTreeMap<String, String>,
 ) -> PyResult<Lake> {
     let principal = match user {
+        Some("") => {
+            let error = Error::new(Kind::InvalidConfiguration, "`user` is empty, and nobody has that name");
+            return Err(error.hint("leave it out for the owner")).or_raise(py);
+        }
         Some(user) => Principal::user(user).with_groups(groups).with_claims(claims),
         None if groups.is_empty() && claims.is_empty() => Principal::owner(),
         None => {

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import adbc_driver_flightsql.dbapi as flightsql
 import adbc_driver_manager
+import pyarrow as pa
 import pytest
 import trustme
 from cryptography import x509
@@ -40,12 +41,13 @@ def written(key: ec.EllipticCurvePrivateKey) -> bytes:
 class Authority:
     """An authority that gives out certificates, and withdraws them."""
 
-    def __init__(self) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Lab CA")])
-        builder = x509.CertificateBuilder().subject_name(self.name).issuer_name(self.name).public_key(self.key.public_key())
-        builder = builder.serial_number(1).not_valid_before(NOW - datetime.timedelta(days=1)).not_valid_after(NOW + datetime.timedelta(days=9))
-        self.certificate = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(self.key, hashes.SHA256())
+    def __init__(self, above: "Authority | None" = None) -> None:
+        self.key, self.number = ec.generate_private_key(ec.SECP256R1()), x509.random_serial_number()
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Lab CA below" if above else "Lab CA")])
+        signer = above or self
+        builder = x509.CertificateBuilder().subject_name(self.name).issuer_name(signer.name).public_key(self.key.public_key())
+        builder = builder.serial_number(self.number).not_valid_before(NOW - datetime.timedelta(days=1)).not_valid_after(NOW + datetime.timedelta(days=9))
+        self.certificate = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(signer.key, hashes.SHA256())
 
     @property
     def pem(self) -> bytes:
@@ -126,7 +128,6 @@ def user_of(uri: str, folder: pathlib.Path, certificate: str, key: str) -> str:
         return ask(connection, "SELECT current_user()")[0][0]
 
 
-# Flight SQL: 1
 def test_a_certificate_says_who_calls(server: str, lab: pathlib.Path, authority: Authority) -> None:
     ada, key, _ = authority.issue(name("ada"))
     with connect(server, lab, ada, key) as connection:
@@ -175,19 +176,28 @@ def test_others_are_refused_and_recorded(server: str, lab: pathlib.Path, authori
     refused(*authority.issue(name("ada"), ends=datetime.timedelta(minutes=-1))[:2], "not believed")
     refused(*authority.issue(name("ada", "bob"))[:2], "2 names of the kind `cn`")
     refused(*authority.issue(name())[:2], "0 names of the kind `cn`")
-    # The key of another.
-    with pytest.raises(adbc_driver_manager.Error), connect(server, lab, authority.issue(name("ada"))[0], forger.issue(name("ada"))[1]) as connection:
-        ask(connection, "SELECT 1")
 
 
-def test_what_is_withdrawn_or_has_ended_calls_no_more(server: str, lab: pathlib.Path, authority: Authority) -> None:
-    (ada, key, number), (bob, bobs, _) = authority.issue(name("ada")), authority.issue(name("bob"), ends=datetime.timedelta(seconds=8))
-    with connect(server, lab, ada, key) as connection, connect(server, lab, bob, bobs) as ending:
-        assert ask(connection, "SELECT 1") == ask(ending, "SELECT 1") == [(1,)]
+def test_what_has_ended_calls_no_more(server: str, lab: pathlib.Path, authority: Authority) -> None:
+    ada, key, _ = authority.issue(name("ada"), ends=datetime.timedelta(seconds=4))
+    with connect(server, lab, ada, key) as connection:
+        assert ask(connection, "SELECT 1") == [(1,)]
+        time.sleep(5)
+        for command in ("SELECT 1", "SET datafusion.execution.time_zone = 'UTC'"):
+            with pytest.raises(adbc_driver_manager.Error, match="has ended"):
+                ask(connection, command)
+        with connection.cursor() as cursor, pytest.raises(adbc_driver_manager.Error, match="has ended"):
+            cursor.adbc_ingest("taken", pa.table({"x": [1]}), mode="create")
+
+
+def test_what_is_withdrawn_calls_no_more(server: str, lab: pathlib.Path, authority: Authority) -> None:
+    ada, key, number = authority.issue(name("ada"))
+    with connect(server, lab, ada, key) as connection:
+        assert ask(connection, "SELECT 1") == [(1,)]
         (lab / "crl.pem").write_bytes(authority.withdrawn(number))
         try:
             time.sleep(1.5)
-            with pytest.raises(adbc_driver_manager.Error, match="no longer believed"):
+            with pytest.raises(adbc_driver_manager.Error, match="of `grid/ada` is no longer believed"):
                 ask(connection, "SELECT 1")
             with pytest.raises(adbc_driver_manager.Error):
                 user_of(server, lab, ada, key)
@@ -198,9 +208,23 @@ def test_what_is_withdrawn_or_has_ended_calls_no_more(server: str, lab: pathlib.
                 user_of(server, lab, *authority.issue(name("ada"))[:2])
         finally:
             (lab / "crl.pem").write_bytes(authority.withdrawn())
-        time.sleep(8)
+
+
+def test_an_authority_between_can_be_withdrawn(server: str, lab: pathlib.Path, authority: Authority) -> None:
+    between = Authority(above=authority)
+    chain, key, _ = between.issue(name("ada"))
+    chain += between.pem.decode()
+    try:
+        (lab / "crl.pem").write_bytes(authority.withdrawn() + between.withdrawn())
+        time.sleep(1.5)
+        assert user_of(server, lab, chain, key) == "grid/ada"
+        (lab / "crl.pem").write_bytes(authority.withdrawn(between.number) + between.withdrawn())
+        time.sleep(1.5)
         with pytest.raises(adbc_driver_manager.Error):
-            ask(ending, "SELECT 1")
+            user_of(server, lab, chain, key)
+    finally:
+        (lab / "crl.pem").write_bytes(authority.withdrawn())
+        time.sleep(1.5)
 
 
 @pytest.mark.parametrize(

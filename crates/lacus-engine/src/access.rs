@@ -266,6 +266,18 @@ impl Access {
         }
     }
 
+    /// Refuses sites to whoever is not the owner. A site has to know on whose behalf it is asked, and is told of the owner alone: by the token
+    /// in the lake file, or by the owner's login.
+    pub(crate) fn require_owner(&self, site: &str) -> Result<()> {
+        if self.principal.is_owner() && self.asking.is_none() {
+            return Ok(());
+        }
+        held(&self.findings.refused).push(format!("the site `{site}` denied: it is asked on behalf of the owner alone"));
+        Err(Error::new(Kind::PermissionDenied, format!("`{}` may not ask the site", self.principal.name()))
+            .with("site", site)
+            .hint("a server asks sites on behalf of its owner alone: open the lake in your own process, where `lacus login` tells the site who you are"))
+    }
+
     /// Refuses a setting that is not the principal's to change.
     pub(crate) fn require_setting(&self, name: &str) -> Result<()> {
         let Some(granted) = self.granted.as_ref().filter(|_| !HARMLESS.contains(&name)) else { return Ok(()) };

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{ResolvedTableReference, TableReference};
 use futures::{FutureExt, StreamExt, stream};
-use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Location, Result, Source, TableName, Tables, nearest};
+use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Location, Result, Site, Source, TableName, Tables, nearest};
 
 use crate::access::{Access, Asked};
 use crate::activity::Activity;
@@ -99,11 +99,33 @@ pub(crate) struct Catalog {
     /// The views of schemas that SQL made, by schema and name.
     views: RwLock<BTreeMap<(String, String), View>>,
     written: Option<Arc<dyn Tables>>,
+    /// Other engines, by their names.
+    sites: BTreeMap<String, Arc<dyn Site>>,
 }
 
 impl Catalog {
     pub(crate) fn new(lake: String, sources: Vec<Arc<dyn Source>>, written: Option<Arc<dyn Tables>>) -> Self {
-        Self { lake, sources, entries: RwLock::default(), views: RwLock::default(), written }
+        Self { lake, sources, entries: RwLock::default(), views: RwLock::default(), written, sites: BTreeMap::new() }
+    }
+
+    /// With other engines, each a catalog.
+    ///
+    /// # Errors
+    /// `AlreadyExists` for a name that is another catalog's.
+    pub(crate) fn with_sites(mut self, sites: Vec<Arc<dyn Site>>) -> Result<Self> {
+        for site in sites {
+            let name = site.name().to_owned();
+            if name == self.lake || self.sites.insert(name.clone(), site).is_some() {
+                return Err(Error::new(Kind::AlreadyExists, format!("`{name}` is the name of two catalogs"))
+                    .hint("the lake and its sites need names of their own"));
+            }
+        }
+        Ok(self)
+    }
+
+    /// The engine whose tables stand in a catalog.
+    pub(crate) fn site(&self, catalog: &str) -> Option<&Arc<dyn Site>> {
+        self.sites.get(catalog)
     }
 
     /// The tables that SQL made.
@@ -295,7 +317,17 @@ impl Catalog {
 
     /// The error for a catalog that there isn't.
     pub(crate) fn no_catalog(&self, name: &str) -> Error {
-        Error::new(Kind::NotFound, format!("no catalog `{name}`")).hint(format!("the catalog is `{}`", self.lake))
+        let error = Error::new(Kind::NotFound, format!("no catalog `{name}`"));
+        if self.sites.is_empty() {
+            return error.hint(format!("the catalog is `{}`", self.lake));
+        }
+        match nearest(name, self.sites.keys().map(String::as_str)) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => {
+                let sites = self.sites.keys().cloned().collect::<Vec<_>>().join(", ");
+                error.hint(format!("the catalogs are `{}` and those of the sites: {sites}", self.lake))
+            }
+        }
     }
 
     /// The error for a name that means nothing, with the nearest that does.
@@ -310,8 +342,24 @@ impl Catalog {
         }
     }
 
+    /// The error for a table that a site doesn't have.
+    async fn unknown_there(&self, site: &Arc<dyn Site>, resolved: &ResolvedTableReference) -> Error {
+        let (schema, table) = (resolved.schema.as_ref(), resolved.table.as_ref());
+        let error = Error::new(Kind::NotFound, format!("the site has no table `{schema}.{table}`")).with("site", site.name());
+        // That its tables can't be listed would hide that this one is not there.
+        let there = site.tables(schema).await.unwrap_or_default();
+        match nearest(table, there.iter().map(String::as_str)) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None if there.is_empty() => error.hint(format!("it has no table in the schema `{schema}` that you may know of")),
+            None => error,
+        }
+    }
+
     /// The error for a reference that means nothing: its catalog, its schema or its name.
     pub(crate) async fn unknown(&self, resolved: &ResolvedTableReference, access: &Access) -> Error {
+        if let Some(site) = self.site(&resolved.catalog) {
+            return self.unknown_there(site, resolved).await;
+        }
         if resolved.schema.as_ref() != TEMPORARY
             && let Err(error) = self.check_schema(resolved, access).await
         {

@@ -120,13 +120,32 @@ pub(crate) async fn decide(plan: &LogicalPlan, planner: &Planner<'_>) -> Result<
         LogicalPlan::Ddl(DdlStatement::DropView(drop)) => planner.require(Privilege::Drop, &planner.resolve(drop.name.clone())).await?,
         LogicalPlan::Statement(PlannedStatement::SetVariable(set)) if !chooses(&set.variable) => access.require_setting(&set.variable)?,
         LogicalPlan::Statement(PlannedStatement::ResetVariable(reset)) => access.require_setting(&reset.variable)?,
-        _ => {}
+        // What is chosen is looked for among what one sees.
+        LogicalPlan::Statement(PlannedStatement::SetVariable(_)) => {}
+        other => return Err(Error::new(Kind::Internal, format!("nobody decides on `{}`", other.display()))),
     }
     Ok(true)
 }
 
+/// The command with full names: what is decided on is what is done, whatever other calls of the session make names mean meanwhile.
+fn settled(mut plan: LogicalPlan, planner: &Planner<'_>) -> LogicalPlan {
+    if let LogicalPlan::Ddl(ddl) = &mut plan
+        && let Some(name) = match ddl {
+            DdlStatement::CreateExternalTable(table) => Some(&mut table.name),
+            DdlStatement::CreateView(view) => Some(&mut view.name),
+            DdlStatement::DropTable(drop) => Some(&mut drop.name),
+            DdlStatement::DropView(drop) => Some(&mut drop.name),
+            _ => None,
+        }
+    {
+        *name = planner.resolve(name.clone()).into();
+    }
+    plan
+}
+
 /// Applies a statement for which [`is_command`] said yes.
 pub(crate) async fn apply(plan: LogicalPlan, text: &str, planner: &Planner<'_>) -> Result<()> {
+    let plan = settled(plan, planner);
     if !decide(&plan, planner).await? {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use lacus_audit::{Audit, Event};
 use lacus_core::{
     DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Notices, Principal, ReferenceFiles, ReferenceForm, Result, Sink,
-    Source, StoreName, Tables,
+    Site, Source, StoreName, Tables,
 };
 use lacus_policy::{PolicyFile, Privilege};
 use lacus_storage::Stores;
@@ -99,6 +99,7 @@ pub struct EngineBuilder {
     sources: Vec<Arc<dyn Source>>,
     sinks: Vec<Arc<dyn Sink>>,
     written: Option<Arc<dyn Tables>>,
+    sites: Vec<Arc<dyn Site>>,
     datasets: Vec<(DatasetName, DatasetSpec)>,
     tables: Vec<(String, Arc<dyn TableProvider>)>,
     functions: Vec<Function>,
@@ -176,6 +177,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Adds another engine, whose tables stand in a catalog of its name.
+    #[must_use]
+    pub fn site(mut self, site: Arc<dyn Site>) -> Self {
+        self.sites.push(site);
+        self
+    }
+
     /// Adds a dataset, opened by the first query that names it.
     #[must_use]
     pub fn dataset(mut self, name: DatasetName, spec: DatasetSpec) -> Self {
@@ -248,7 +256,7 @@ impl EngineBuilder {
         let activity = Activity::new(self.limits.queries, self.limits.queue, self.audit);
         let state = session::base_state(&self.lake, &self.limits, &activity, &self.rules_off, self.rules)?;
         let base = BaseState::new(state, self.functions)?;
-        let catalog = Catalog::new(self.lake, self.sources, self.written);
+        let catalog = Catalog::new(self.lake, self.sources, self.written).with_sites(self.sites)?;
         for (name, spec) in self.datasets {
             catalog.add(name.as_str(), Entry::Dataset { spec: Arc::new(spec), origin: Origin::LakeFile }, false)?;
         }
@@ -276,6 +284,7 @@ impl Engine {
             sources: Vec::new(),
             sinks: Vec::new(),
             written: None,
+            sites: Vec::new(),
             datasets: Vec::new(),
             tables: Vec::new(),
             functions: Vec::new(),

@@ -37,6 +37,8 @@ pub(crate) struct SharedMemory {
 #[derive(Debug, Default)]
 struct OfUser {
     held: AtomicUsize,
+    /// Its queries that have operators which can spill.
+    spilling_queries: AtomicUsize,
     spilled: AtomicU64,
 }
 
@@ -129,10 +131,9 @@ impl QueryMemory {
     /// Counts what the query has spilled; gives what all queries of its user have that run.
     pub(crate) fn spilled(&self, bytes: u64) -> u64 {
         self.own(|own| {
-            let known = std::mem::replace(&mut own.spilled, bytes);
-            let sum = &self.0.user.spilled;
-            sum.fetch_add(bytes, Ordering::Relaxed);
-            sum.fetch_sub(known, Ordering::Relaxed).saturating_sub(known)
+            // One step, so that nobody sees the bytes of before and of now together.
+            let more = bytes.wrapping_sub(std::mem::replace(&mut own.spilled, bytes));
+            self.0.user.spilled.fetch_add(more, Ordering::Relaxed).wrapping_add(more)
         })
     }
 
@@ -171,6 +172,7 @@ impl MemoryPool for QueryMemory {
                 own.merging += usize::from(merges(consumer));
                 if consumer.can_spill() {
                     held.spilling_queries += usize::from(own.spilling == 0);
+                    self.0.user.spilling_queries.fetch_add(usize::from(own.spilling == 0), Ordering::Relaxed);
                     own.spilling += 1;
                 }
             });
@@ -186,6 +188,7 @@ impl MemoryPool for QueryMemory {
                 if consumer.can_spill() {
                     own.spilling = own.spilling.saturating_sub(1);
                     held.spilling_queries -= usize::from(own.spilling == 0 && held.spilling_queries > 0);
+                    self.0.user.spilling_queries.fetch_sub(usize::from(own.spilling == 0), Ordering::Relaxed);
                 }
             });
         });
@@ -215,7 +218,13 @@ impl MemoryPool for QueryMemory {
             }
             self.0.shared.with(|held| {
                 if let Some(most) = self.0.together {
-                    let left = most.saturating_sub(self.0.user.held.load(Ordering::Relaxed));
+                    let mut left = most.saturating_sub(self.0.user.held.load(Ordering::Relaxed));
+                    // One that took all would leave the next nothing that it could spill.
+                    if reservation.consumer().can_spill() {
+                        let queries = self.0.user.spilling_queries.load(Ordering::Relaxed);
+                        let part = most / queries.max(1) / own.spilling.max(1);
+                        left = left.min(part.saturating_sub(reservation.size()));
+                    }
                     if additional > left {
                         return Err(self.refused(reservation, additional, left, most, "all queries of one user may hold"));
                     }
@@ -300,12 +309,16 @@ mod tests {
         let queries: Vec<_> = (0..2).map(|_| shared.of_user(None, name("ada"), Some(300))).collect();
         let other = shared.of_user(None, name("bob"), Some(300));
         let sorts: Vec<_> = queries.iter().chain([&other]).map(|query| reservation(query, "sort", true)).collect();
-        sorts[0].try_grow(200)?;
-        let error = sorts[1].try_grow(101).err().map(|error| error.to_string()).unwrap_or_default();
-        assert!(error.contains("all queries of one user may hold"), "{error}");
+        // Each has an equal part, and what can't spill what is left.
+        sorts[0].try_grow(150)?;
+        assert!(sorts[0].try_grow(1).is_err());
         sorts[2].try_grow(300)?;
-        sorts[0].shrink(150);
-        sorts[1].try_grow(250)?;
+        let table = reservation(&queries[0], "HashJoinInput", false);
+        table.try_grow(100)?;
+        let error = sorts[1].try_grow(51).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("all queries of one user may hold"), "{error}");
+        drop(table);
+        sorts[1].try_grow(150)?;
         assert_eq!((queries[0].spilled(10), queries[1].spilled(5), queries[0].spilled(20), other.spilled(1)), (10, 15, 25, 1));
         assert_eq!(queries[0].spilled(0), 5);
         Ok(())

@@ -52,7 +52,10 @@ impl Meter {
 
     fn check(&self, record: &Record) -> Result<()> {
         self.within("the query has", "bytes read", self.limit.bytes_read, || record.scope.reads.bytes())?;
-        self.within("the queries of who asks have", "bytes spilled", self.limit.spill, || record.memory.spilled(record.spilled()))
+        let own = if self.limit.spill.is_some() { record.spilled() } else { 0 };
+        let together = record.memory.spilled(own);
+        // One that has spilled nothing is not the one to end.
+        self.within("the queries of who asks have", "bytes spilled", self.limit.spill.filter(|_| own > 0), || together)
     }
 
     /// Counts what was given.

@@ -256,10 +256,12 @@ impl<'a> Planner<'a> {
 
     /// The table behind a name; `None` when the name means nothing.
     async fn open(&self, resolved: &ResolvedTableReference, depth: usize) -> Result<Option<Arc<dyn TableProvider>>> {
-        if resolved.catalog.as_ref() != self.catalog.lake {
-            return Ok(None);
-        }
         let access = self.access()?;
+        if resolved.catalog.as_ref() != self.catalog.lake {
+            let Some(site) = self.catalog.site(&resolved.catalog) else { return Ok(None) };
+            access.require_owner(site.name())?;
+            return Ok(site.open(&resolved.schema, &resolved.table).await?.map(|table| access.opened(table)));
+        }
         if let Some((_, table)) = self.given.as_ref().filter(|(name, _)| name == resolved) {
             return Ok(Some(access.opened(Arc::clone(table))));
         }

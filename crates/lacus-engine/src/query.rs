@@ -173,10 +173,8 @@ impl Deadline {
         Self { at: Instant::now() + allowed, allowed, expires: false, by_policy: false }
     }
 
-    /// As [`Deadline::after`], because the policy allows no more.
-    pub(crate) fn by_policy(allowed: Duration) -> Self {
-        Self { by_policy: true, ..Self::after(allowed) }
-    }
+    /// For what may take as long as it takes: a year.
+    pub(crate) const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 
     /// The end of what `session` asks for: after so long, or when its principal is nobody any more.
     pub(crate) fn of(session: &crate::Session, allowed: Duration, limit: Option<&Limit>) -> Self {
@@ -191,7 +189,7 @@ impl Deadline {
 
     pub(crate) fn error(&self) -> Error {
         if self.expires {
-            return Error::new(Kind::Unauthenticated, "the token has expired").hint("ask again with a new one");
+            return Error::new(Kind::Unauthenticated, "what says who asks has ended").hint("ask again with a new token or certificate");
         }
         let error = Error::new(Kind::DeadlineExceeded, format!("the query took longer than {:?}", self.allowed));
         match self.by_policy {
@@ -387,6 +385,7 @@ impl ResultStream {
     }
 
     fn fail(&mut self, error: Error) -> Poll<Option<Result<RecordBatch>>> {
+        self.recorded.record.memory.spilled(0);
         self.recorded.ended(Err::<(), _>(&error));
         self.body = Body::Done;
         Poll::Ready(Some(Err(error)))

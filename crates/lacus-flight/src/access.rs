@@ -140,8 +140,7 @@ pub(crate) struct Caller {
 }
 
 fn refused(what: &str) -> Error {
-    Error::new(Kind::Unauthenticated, what)
-        .hint("give the name of a user of this server and the password, or a token that a handshake gave")
+    Error::new(Kind::Unauthenticated, what).hint("give the name of a user of this server and the password, a token, or a certificate")
 }
 
 impl Access {
@@ -217,6 +216,9 @@ impl Access {
             None if self.anonymous => Principal::anonymous(),
             None => return Err(refused("the call doesn't say who calls")),
         };
+        if expires.is_some_and(|expires| expires <= SystemTime::now()) {
+            return Err(refused("what says who calls has ended"));
+        }
         let found = self.sessions.of(&principal, headers, connection)?;
         let session = found.session.until(expires);
         Ok(Caller { session, cookie: found.cookie })
@@ -241,12 +243,10 @@ impl Access {
             (Some(Authorization::Basic(credentials)), _) => self.of_credentials(&decoded(credentials)?).await?,
             (_, Some(credentials)) => self.of_credentials(&credentials).await?,
             // A token would be good beyond the connection that the certificate is shown by.
-            _ if connection.is_some_and(|connection| connection.certified().is_some()) => {
-                return Err(Error::new(
-                    Kind::Unauthenticated,
-                    "the certificate of the client says who calls, and a handshake adds nothing",
-                )
-                .hint("call without a handshake, or bring a name and a password, or a token"));
+            _ if let Some(certified) = connection.and_then(Connection::certified) => {
+                certified?;
+                return Err(Error::new(Kind::Unsupported, "the certificate of the client says who calls, and a handshake adds nothing")
+                    .hint("call without a handshake, or bring a name and a password, or a token"));
             }
             _ if self.is_open && connection.is_some_and(Connection::is_owners) => Principal::owner().into(),
             _ if self.anonymous => Principal::anonymous().into(),

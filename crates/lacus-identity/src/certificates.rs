@@ -104,7 +104,7 @@ impl CertificateSpec {
             )));
         };
         if name.is_empty() || name.chars().any(char::is_control) {
-            return Err(refused(format!("the certificate names nobody by its `{}`", self.user)));
+            return Err(refused(format!("the certificate of `{subject}` names nobody by its `{}`", self.user)));
         }
         let principal = Principal::user(&format!("{}{name}", self.prefix)).with_claims([("dn".to_owned(), subject.to_string())]);
         Ok(Bearer { principal, expires: Some(certificate.validity().not_after.to_system_time()) })

@@ -118,6 +118,14 @@ pub fn login_name(uri: &str) -> Result<String> {
     })
 }
 
+/// Looks whether a text is the address of a server.
+///
+/// # Errors
+/// `InvalidConfiguration` that says how one is written.
+pub fn check_address(uri: &str) -> Result<()> {
+    Address::parse(uri).map(|_| ())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,19 +1,21 @@
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::sql::CommandGetTables;
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use arrow_flight::{FlightInfo, HandshakeRequest, Ticket};
+use arrow_flight::{FlightInfo, HandshakeRequest, IpcMessage, Ticket};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use datafusion_common::ScalarValue;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
-use lacus_core::{Error, Kind, Result};
+use lacus_core::{Error, Kind, Result, Secret};
 use lacus_identity::Logins;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
@@ -22,6 +24,8 @@ use crate::status::{from_flight, from_status};
 
 /// How long a server may take to be reached.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a server that answers nothing may say nothing, before it is asked for a sign, and then again.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The largest window that a stream may fill before it is read.
 const WINDOW: u32 = 8 << 20;
 
@@ -47,6 +51,19 @@ impl Remote {
     /// `InvalidConfiguration` for another form, `Unauthenticated` when the server doesn't know who calls, `Unavailable` when nobody answers
     /// there.
     pub async fn connect(uri: &str) -> Result<Self> {
+        let of_environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self::connect_by(uri, of_environment(PASSWORD), of_environment(TOKEN)).await
+    }
+
+    /// As [`Remote::connect`], with this token, or that of `lacus login`; the environment, which is about one server, says nothing.
+    ///
+    /// # Errors
+    /// As [`Remote::connect`].
+    pub async fn connect_as(uri: &str, token: Option<&Secret>) -> Result<Self> {
+        Self::connect_by(uri, None, token.map(|token| token.reveal().to_owned())).await
+    }
+
+    async fn connect_by(uri: &str, password: Option<String>, token: Option<String>) -> Result<Self> {
         let address = Address::parse(uri)?;
         let shown = without_password(uri);
         let channel = channel(&address, &shown).await?;
@@ -55,21 +72,20 @@ impl Remote {
         // Arrow as it is: what other clients can't read, this one can.
         client.set_header("wire_types", "native");
         let mut login = None;
-        let of_environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         match address.user {
-            Some((user, password)) => {
-                let password = password.or_else(|| of_environment(PASSWORD)).ok_or_else(|| {
+            Some((user, written)) => {
+                let password = written.or(password).ok_or_else(|| {
                     Error::new(Kind::Unauthenticated, format!("the user `{user}` has no password")).hint(format!("set {PASSWORD}"))
                 })?;
                 if let Some(token) = handshake(&mut client, &user, &password).await? {
                     client.set_token(token);
                 }
             }
-            // The certificate says who calls.
-            None if address.identity.is_some() => {}
             None => {
-                if let Some(token) = of_environment(TOKEN) {
+                if let Some(token) = token {
                     client.set_token(token);
+                } else if address.identity.is_some() {
+                    // The certificate says who calls.
                 } else if let Some(server) = address.login() {
                     // Where there is no home, nobody has logged in.
                     login = Logins::of_user().ok().map(|logins| (logins, server));
@@ -123,6 +139,58 @@ impl Remote {
     }
 }
 
+/// A table as a server tells it.
+#[derive(Debug, Clone)]
+pub(crate) struct RemoteTable {
+    pub(crate) catalog: Option<String>,
+    pub(crate) schema: Option<String>,
+    pub(crate) name: String,
+    /// Its columns, if they were asked for.
+    pub(crate) columns: Option<SchemaRef>,
+}
+
+impl Remote {
+    /// The tables of a schema, or the one of the name, with their columns if these are wanted.
+    pub(crate) async fn tables(&self, catalog: Option<&str>, schema: &str, name: Option<&str>, columns: bool) -> Result<Vec<RemoteTable>> {
+        let mut client = self.client().await?;
+        let asked = CommandGetTables {
+            catalog: catalog.map(str::to_owned),
+            db_schema_filter_pattern: Some(schema.to_owned()),
+            table_name_filter_pattern: name.map(str::to_owned),
+            include_schema: columns,
+            ..CommandGetTables::default()
+        };
+        let info = client.get_tables(asked).await.map_err(from_flight)?;
+        let tickets = info.endpoint.into_iter().filter_map(|endpoint| endpoint.ticket);
+        let mut found = Vec::new();
+        for ticket in tickets {
+            let batches: Vec<RecordBatch> = client.do_get(ticket).await.map_err(from_flight)?.try_collect().await.map_err(from_flight)?;
+            for batch in batches {
+                let texts =
+                    |column: &str| batch.column_by_name(column).map(|values| arrow::compute::cast(values, &DataType::Utf8)).transpose();
+                let (catalogs, schemas, names) = (texts("catalog_name")?, texts("db_schema_name")?, texts("table_name")?);
+                let told = batch.column_by_name("table_schema").and_then(|values| values.as_binary_opt::<i32>());
+                let text = |values: &Option<ArrayRef>, row: usize| {
+                    let values = values.as_ref()?.as_string::<i32>();
+                    (!values.is_null(row)).then(|| values.value(row).to_owned())
+                };
+                for row in 0..batch.num_rows() {
+                    let columns = told.map(|told| Schema::try_from(IpcMessage(told.value(row).to_vec().into()))).transpose()?;
+                    found.push(RemoteTable {
+                        catalog: text(&catalogs, row),
+                        schema: text(&schemas, row),
+                        name: text(&names, row).unwrap_or_default(),
+                        columns: columns.map(Arc::new),
+                    });
+                }
+            }
+        }
+        // What was asked for are patterns, in which `_` and `%` stand for others.
+        found.retain(|table| name.is_none_or(|name| table.name == name) && table.schema.as_deref().is_none_or(|of| of == schema));
+        Ok(found)
+    }
+}
+
 /// The token that a server gives a user. The client of arrow-flight would tell only the text of what a server says against it.
 async fn handshake(client: &mut FlightSqlServiceClient<Channel>, user: &str, password: &str) -> Result<Option<String>> {
     let mut request = tonic::Request::new(stream::iter([HandshakeRequest::default()]));
@@ -145,6 +213,8 @@ async fn channel(address: &Address, shown: &str) -> Result<Channel> {
     };
     let endpoint = Endpoint::from_shared(uri).map_err(|error| wrong(&error))?;
     let mut endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).initial_stream_window_size(WINDOW);
+    // A server that is gone without a word is noticed while an answer is waited for.
+    endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
     if matches!(address.place, Place::Network { tls: true, .. }) {
         let mut tls = ClientTlsConfig::new().with_native_roots();
         let read = |file: &std::path::Path, what: &str| {

@@ -1,4 +1,4 @@
-//! Other engines: the Flight SQL client that the command line, Python and tests share.
+//! Other engines: the Flight SQL client that the command line, Python and tests share, and sites, whose tables are queried where they are.
 //!
 //! ```no_run
 //! # async fn run() -> lacus_core::Result<()> {
@@ -11,9 +11,11 @@
 
 mod address;
 mod client;
+mod site;
 mod status;
 
-pub use address::login_name;
+pub use address::{check_address, login_name};
 pub use client::{Remote, RemoteQuery, RemoteStream};
 pub use lacus_identity::{LoginSpec, Logins};
+pub use site::{FlightSite, SiteSpec};
 pub use status::from_status;

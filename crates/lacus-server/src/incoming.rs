@@ -27,6 +27,8 @@ use tonic::transport::server::Connected;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often the files of a certificate are looked at.
 const LOOKS: Duration = Duration::from_secs(1);
+/// How long a certificate that was found good is taken for good: lists and authorities end.
+const BELIEVED_FOR: Duration = Duration::from_secs(60);
 /// How long the server waits when the system gives it no connection, as when it has too many files open.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How many connections may wait to be served.
@@ -52,6 +54,8 @@ struct Known {
     agreed: Agreed,
     of: Vec<Option<FileStamp>>,
     looked: Instant,
+    /// What was wrong with the files when they were read last.
+    wrong: Option<String>,
 }
 
 /// What new connections agree on.
@@ -87,7 +91,7 @@ fn verifier(clients: &CertificateSpec, provider: &Arc<rustls::crypto::CryptoProv
     if let Some(crl) = &clients.crl {
         let lists = read::<CertificateRevocationListDer<'_>>(crl, "the list of certificates that were withdrawn", "X509 CRL")?;
         // A list that is out of date would let in who was withdrawn since.
-        builder = builder.with_crls(lists).only_check_end_entity_revocation().enforce_revocation_expiration();
+        builder = builder.with_crls(lists).enforce_revocation_expiration();
     }
     builder.build().map_err(|error| unusable(clients.crl.as_ref().unwrap_or(&clients.ca), WHAT, error))
 }
@@ -113,6 +117,11 @@ impl Files {
         };
         let mut config = builder.with_single_cert(chain, private).map_err(|error| unusable(certificate, WHAT, error))?;
         config.alpn_protocols = vec![b"h2".to_vec()];
+        if clients.is_some() {
+            // Who comes back by a ticket would show the certificate of before, and nobody would look at it.
+            config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         Ok(Agreed { config: Arc::new(config), clients })
     }
 }
@@ -122,7 +131,7 @@ impl Tls {
     pub(crate) fn new(certificate: PathBuf, key: PathBuf, clients: Option<CertificateSpec>) -> Result<Self> {
         let files = Files { certificate, key, clients };
         let (of, looked) = (files.stamps(), Instant::now());
-        let known = Known { agreed: files.load()?, of, looked };
+        let known = Known { agreed: files.load()?, of, looked, wrong: None };
         Ok(Self { files, known: Mutex::new(known) })
     }
 
@@ -133,13 +142,19 @@ impl Tls {
             known.looked = Instant::now();
             let of = self.files.stamps();
             if of != known.of {
-                known.of = of;
                 match self.files.load() {
                     Ok(agreed) => {
                         tracing::info!(file = %self.files.certificate.display(), "the certificates were read again");
-                        known.agreed = agreed;
+                        (known.agreed, known.of, known.wrong) = (agreed, of, None);
                     }
-                    Err(error) => tracing::warn!(%error, "the certificates were changed, and can't be used: those before stay"),
+                    // It may be no fault of the files, which are read again at the next look.
+                    Err(error) => {
+                        let wrong = error.to_string();
+                        if known.wrong.as_ref() != Some(&wrong) {
+                            tracing::warn!(%error, "the certificates were changed, and can't be used: those before stay");
+                            known.wrong = Some(wrong);
+                        }
+                    }
                 }
             }
         }
@@ -158,23 +173,23 @@ struct Shown {
     chain: Vec<CertificateDer<'static>>,
     bearer: Result<Bearer>,
     tls: Arc<Tls>,
-    /// Who found it good, last.
-    by: Mutex<Arc<dyn ClientCertVerifier>>,
+    /// Who found it good last, and when.
+    found: Mutex<(Arc<dyn ClientCertVerifier>, Instant)>,
 }
 
 impl Certified for Shown {
     /// Whom it stands for, by the files as they are now: who was withdrawn calls no more, be its connection as old as it may.
     fn bearer(&self) -> Result<Bearer> {
         if let Some(verifier) = self.tls.agreed().clients {
-            let mut by = held(&self.by);
-            if !Arc::ptr_eq(&by, &verifier)
-                && let [own, between @ ..] = self.chain.as_slice()
-            {
+            let mut found = held(&self.found);
+            let is_known = Arc::ptr_eq(&found.0, &verifier) && found.1.elapsed() < BELIEVED_FOR;
+            if !is_known && let [own, between @ ..] = self.chain.as_slice() {
                 verifier.verify_client_cert(own, between, UnixTime::now()).map_err(|error| {
-                    Error::new(Kind::Unauthenticated, format!("the certificate of the client is no longer believed: {error}"))
+                    let of = self.bearer.as_ref().map(|bearer| format!(" of `{}`", bearer.principal.name())).unwrap_or_default();
+                    Error::new(Kind::Unauthenticated, format!("the certificate{of} is no longer believed: {error}"))
                         .hint("ask whoever gives out the certificates, or bring a token")
                 })?;
-                *by = verifier;
+                *found = (verifier, Instant::now());
             }
         }
         self.bearer.clone()
@@ -325,7 +340,9 @@ async fn agreed(socket: TcpStream, tls: Option<Arc<Tls>>, engine: &Engine) -> Op
         Ok(Err(error)) => {
             tracing::debug!(%error, "a client did not agree on TLS");
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            if clients.is_some() && matches!(inner, Some(rustls::Error::InvalidCertificate(_))) {
+            if clients.is_some()
+                && matches!(inner, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::InvalidCertRevocationList(_)))
+            {
                 let refused = Error::new(Kind::Unauthenticated, format!("the certificate of a client is not believed: {error}"));
                 engine.record_refused("", "flight", &refused);
             }
@@ -338,7 +355,7 @@ async fn agreed(socket: TcpStream, tls: Option<Arc<Tls>>, engine: &Engine) -> Op
     let connection = match (clients, &tls.files.clients, chain.first()) {
         (Some(by), Some(spec), Some(own)) => {
             let bearer = spec.bearer(own);
-            Connection::of_certified(Arc::new(Shown { bearer, chain, tls: Arc::clone(&tls), by: Mutex::new(by) }))
+            Connection::of_certified(Arc::new(Shown { bearer, chain, tls: Arc::clone(&tls), found: Mutex::new((by, Instant::now())) }))
         }
         _ => Connection::default(),
     };

@@ -21,6 +21,7 @@ use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Result, StoreName, neare
 use lacus_engine::{Engine, EngineBuilder, Limits};
 use lacus_identity::{CertificateSpec, IssuerSpec};
 use lacus_policy::PolicyFile;
+use lacus_remote::{FlightSite, SiteSpec};
 use lacus_storage::{CacheSpec, StoreSpec, Stores, Unnamed};
 
 pub use lacus_core::amount::duration;
@@ -66,6 +67,8 @@ pub struct Config {
     pub issuers: Vec<IssuerSpec>,
     /// The certificates of clients that are believed, if any are.
     pub certificates: Option<CertificateSpec>,
+    /// Other servers, whose tables are queried where they are.
+    pub sites: Vec<SiteSpec>,
     /// Where it is recorded who asks what, if it is, and what happens while that can't be.
     pub audit: Option<(PathBuf, WhenFull)>,
     /// The file that says who may do what, if there is one.
@@ -153,6 +156,7 @@ impl Config {
             None => builder,
         };
         let builder = crate::register_defaults(builder);
+        let builder = self.sites.iter().cloned().fold(builder, |builder, spec| builder.site(Arc::new(FlightSite::new(spec))));
         Ok(self.datasets.iter().fold(builder, |builder, (name, spec)| builder.dataset(name.clone(), spec.clone())))
     }
 
@@ -197,8 +201,8 @@ fn unknown_key(rest: &str) -> Error {
     let names: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
     let (key, known) = names.split_first().unwrap_or((&"", &[]));
     let error = Error::new(Kind::InvalidConfiguration, format!("unknown key `{key}`"));
-    if ["database", "site"].contains(key) {
-        return error.hint("databases and sites are not built yet");
+    if *key == "database" {
+        return error.hint("databases are not built yet");
     }
     match nearest(key, known.iter().copied()) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),

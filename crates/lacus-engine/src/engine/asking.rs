@@ -597,15 +597,12 @@ impl Engine {
         let limit = self.limit(session);
         let recorded =
             self.shared.activity.begin(&format!("INGEST INTO {name}"), session, self.query_memory(session, limit.as_deref()), limit)?;
-        let deadline = recorded.record.limit.as_ref().and_then(|limit| limit.deadline).map(Deadline::by_policy);
+        let deadline = Deadline::of(session, Deadline::LONG, recorded.record.limit.as_deref());
         let _slot = recorded.slot().await.inspect_err(|error| recorded.ended(Err::<(), _>(error)))?;
         recorded.record.reach(Stage::Running);
         let state = self.state_of(session, &recorded.record.scope)?;
         let ingesting = self.ingest_rows(name, how, schema, rows, session, &state);
-        let ingested = match deadline {
-            Some(deadline) => deadline.bound(ingesting).await,
-            None => ingesting.await,
-        };
+        let ingested = deadline.bound(ingesting).await;
         recorded.record.rows.store(ingested.as_ref().copied().unwrap_or_default(), Ordering::Relaxed);
         recorded.record.scope.reads.name_table(self.planner(&state, session).resolve(name.clone()).to_string());
         recorded.ended(ingested.as_ref().map(|_| ()));

@@ -7,6 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use lacus_audit::WhenFull;
 use lacus_core::{Classification, DatasetSpec};
 use lacus_identity::{CertificateSpec, IssuerSpec};
+use lacus_remote::SiteSpec;
 use lacus_storage::{
     AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Place, S3Spec, StoreSpec, WebCredentials, WebSpec,
     masked,
@@ -63,6 +64,10 @@ impl Display for Config {
         self.otlp.iter().try_for_each(|otlp| writeln!(formatter, "otlp = {:?}", masked(otlp)))?;
         self.users.iter().try_for_each(|(name, _)| writeln!(formatter, "\n[user.{name}]\npassword = \"***\""))?;
         self.issuers.iter().try_for_each(|issuer| write_issuer(formatter, issuer))?;
+        for SiteSpec { name, url, token, timeout } in &self.sites {
+            writeln!(formatter, "\n[site.{name}]\nurl = {:?}\ntimeout = \"{}s\"", masked(url), timeout.as_secs_f64())?;
+            token.iter().try_for_each(|_| writeln!(formatter, "token = \"***\""))?;
+        }
         self.certificates.iter().try_for_each(|certificates| write_certificates(formatter, certificates))?;
         self.stores.iter().try_for_each(|store| write_store(formatter, store))?;
         self.datasets.iter().try_for_each(|(_, spec)| write_dataset(formatter, spec))

@@ -2,23 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, NaiveDate};
 use lacus_audit::WhenFull;
 use lacus_core::{
-    Classification, ColumnSpec, DatasetName, DatasetSpec, Error, ForeignKey, Kind, Location, OptionValue, Result, StoreName, amount,
-    nearest,
+    Classification, ColumnSpec, DatasetName, DatasetSpec, Error, ForeignKey, Kind, Location, OptionValue, Result, Secret, StoreName,
+    amount, nearest,
 };
 use lacus_engine::Limits;
+use lacus_remote::{SiteSpec, check_address};
 use lacus_storage::{CacheSpec, StoreSpec};
 
-use super::written::{AuditSection, CacheSection, DatasetSection, LakeFile, LimitsSection, ServeSection, UserSection};
+use super::written::{AuditSection, CacheSection, DatasetSection, LakeFile, LimitsSection, ServeSection, SiteSection, UserSection};
 use super::{issuer, store, values};
 use crate::Config;
 
 const LISTEN: &str = "127.0.0.1:50051";
 const STATE: &str = ".lacus";
+/// How long a site may take to be reached.
+const SITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The folder of the cache in that of the state.
 const CACHE: &str = "cache";
 
@@ -54,6 +57,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         users: users(&written.user, environment)?,
         issuers,
         certificates,
+        sites: written.site.iter().map(|(name, section)| site(name, section, environment)).collect::<Result<_>>()?,
         http: expand(&written.serve.http, "serve.http")?,
         otlp: expand(&written.serve.otlp, "serve.otlp")?,
         unnamed: store::unnamed(environment)?,
@@ -81,6 +85,25 @@ fn certificate(written: &ServeSection, base: &Path, environment: Environment<'_>
             Err(Error::new(Kind::InvalidConfiguration, "`serve.key` has no `serve.certificate`").hint("write both, or none"))
         }
     }
+}
+
+/// Another server.
+fn site(name: &str, section: &SiteSection, environment: Environment<'_>) -> Result<SiteSpec> {
+    let key = |key: &str| format!("site.{name}.{key}");
+    let expand = |text: &Option<String>, of: &str| text.as_deref().map(|text| values::expand(text, &key(of), environment)).transpose();
+    DatasetName::new(name).map_err(|error| error.with("key", format!("site.{name}")))?;
+    let url = expand(&section.url, "url")?.ok_or_else(|| {
+        let error = Error::new(Kind::InvalidConfiguration, "a site without `url`").with("key", format!("site.{name}"));
+        error.hint("write its address: `url = \"grpc+tls://lab.example:50051\"`")
+    })?;
+    check_address(&url).map_err(|error| error.with("key", key("url")))?;
+    let timeout = section.timeout.as_deref().map(|text| amount::duration(text, &key("timeout"))).transpose()?;
+    Ok(SiteSpec {
+        name: name.to_owned(),
+        url,
+        token: expand(&section.token, "token")?.map(Secret::new),
+        timeout: timeout.unwrap_or(SITE_TIMEOUT),
+    })
 }
 
 /// The users by name, each with the hash of the password.

@@ -224,6 +224,18 @@ section! {
 }
 
 section! {
+    /// Another server of Flight SQL, whose tables are queried where they are: `SELECT ... FROM NAME.main.shots`.
+    SiteSection in "[site.NAME]" {
+        /// Its address: `grpc+tls://lab.example:50051?ca=FILE`, with `certificate=FILE&key=FILE` if it knows the lake by a certificate.
+        url: Option<String> = "required",
+        /// The token that is brought: `${LACUS_ORNL_TOKEN}`. It is for the owner of the lake alone; users of `lacus serve` don't ask sites.
+        token: Option<String> = "that of `lacus login`, if there is one for the address",
+        /// How long it may take to be reached, and to tell what a table is.
+        timeout: Option<String> = "`30s`",
+    }
+}
+
+section! {
     /// A user of the server.
     UserSection in "[user.NAME]" {
         /// The hash of the password by Argon2id, as `lacus hash-password` makes it.
@@ -289,6 +301,7 @@ pub(crate) struct LakeFile {
     pub(crate) user: BTreeMap<String, UserSection>,
     pub(crate) issuer: BTreeMap<String, IssuerSection>,
     pub(crate) certificates: CertificatesSection,
+    pub(crate) site: BTreeMap<String, SiteSection>,
     pub(crate) store: BTreeMap<String, StoreSection>,
     pub(crate) dataset: BTreeMap<String, DatasetSection>,
 }
@@ -301,6 +314,7 @@ pub fn reference() -> impl Iterator<Item = &'static OptionDoc> {
         DatasetSection::OPTIONS,
         ColumnSection::OPTIONS,
         ForeignKeySection::OPTIONS,
+        SiteSection::OPTIONS,
         LimitsSection::OPTIONS,
         AuditSection::OPTIONS,
         PolicySection::OPTIONS,

@@ -1,0 +1,231 @@
+"""Tables of other sites, queried where they are: what is pushed, what comes back, and what is said when it doesn't."""
+
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+
+import adbc_driver_flightsql.dbapi as flightsql
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+from conftest import BIN, serving, started
+
+import lacus
+
+SITE = """
+[lake]
+name = "far"
+[policy]
+file = "policy.toml"
+[serve]
+keys = "keys.toml"
+[dataset.shots]
+path = "shots.parquet"
+[dataset.shots.columns.power]
+unit = "MW"
+[dataset.plain]
+path = "plain.csv"
+"""
+POLICY = """
+[[rule]]
+to = ["user:hub"]
+tables = ["shots"]
+allow = ["select"]
+filter = "owner = 'hub'"
+
+[[rule]]
+to = ["user:whole"]
+tables = ["*"]
+allow = ["select"]
+"""
+
+
+def shots() -> pa.Table:
+    rows = np.arange(1000)
+    days = np.datetime64("2024-01-01", "ms") + rows.astype("timedelta64[h]").astype("timedelta64[ms]")
+    return pa.table(
+        {
+            "shot": rows,
+            "power": rows / 10,
+            "machine": pa.array(np.where(rows % 2 == 0, "jet", "it's")),
+            "owner": pa.array(np.where(rows < 100, "hub", "other")),
+            "at": pa.array(days),
+            "day": pa.array(days.astype("datetime64[D]")),
+            "good": pa.array(rows % 5 == 0),
+            "price": pa.array([None if row % 7 == 0 else row for row in rows], pa.int64()).cast(pa.decimal128(9, 2)),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def far(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("far")
+    (folder / "lacus.toml").write_text(SITE)
+    (folder / "policy.toml").write_text(POLICY)
+    (folder / "plain.csv").write_text("shot,note\n1,a\n2,b\n")
+    parquet.write_table(shots(), folder / "shots.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(far: pathlib.Path) -> Iterator[str]:
+    with serving(far) as uri:
+        yield uri
+
+
+def key(folder: pathlib.Path, user: str) -> str:
+    return subprocess.run([BIN, "--lake", str(folder), "keys", "create", user], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def hub(folder: pathlib.Path, uri: str, token: str, more: str = "") -> lacus.Lake:
+    folder.mkdir(exist_ok=True)
+    (folder / "logbook.csv").write_text("shot,note\n4,quench\n5,fine\n2000,elsewhere\n")
+    text = f'[site.far]\nurl = "{uri}"\ntoken = "{token}"\ntimeout = "3s"\n[dataset.logbook]\npath = "logbook.csv"\n{more}'
+    (folder / "lacus.toml").write_text(text)
+    return lacus.open(folder)
+
+
+@pytest.fixture
+def lake(tmp_path: pathlib.Path, far: pathlib.Path, site: str) -> lacus.Lake:
+    return hub(tmp_path / "hub", site, key(far, "whole"))
+
+
+def rows(lake: lacus.Lake, sql: str) -> list[dict]:
+    return lake.sql(sql).to_arrow().to_pylist()
+
+
+def sent(lake: lacus.Lake, sql: str) -> list[str]:
+    """What sites are asked for a query."""
+    plan = "\n".join(row["plan"] for row in rows(lake, f"EXPLAIN {sql}"))
+    return re.findall(r"SiteExec: site=far, sql=(.*)", plan)
+
+
+def test_a_table_of_a_site_is_joined_with_one_of_the_lake(lake: lacus.Lake) -> None:
+    sql = "SELECT l.note, s.power FROM logbook l JOIN far.main.shots s ON s.shot = l.shot ORDER BY 1"
+    assert rows(lake, sql) == [{"note": "fine", "power": 0.5}, {"note": "quench", "power": 0.4}]
+    assert lake.sql("SELECT power FROM far.main.shots LIMIT 1").to_arrow().schema.field("power").metadata[b"units"] == b"MW"
+    assert rows(lake, "SELECT count(*) AS n FROM far.main.shots") == [{"n": 1000}]
+    assert rows(lake, "SELECT count(*) AS n FROM far.main.shots a JOIN far.main.plain b ON a.shot = b.shot") == [{"n": 2}]
+
+
+@pytest.mark.parametrize(
+    ("where", "pushed"),
+    [
+        ("shot < 10", '"shot" < 10'),
+        ("machine = 'it''s' AND shot >= 990", "\"machine\" = 'it''s' AND \"shot\" >= 990"),
+        ("shot IN (1, 2, 2000)", '"shot" = 1 OR "shot" = 2 OR "shot" = 2000'),
+        ("shot BETWEEN 5 AND 7", '"shot" >= 5 AND "shot" <= 7'),
+        ("day = DATE '2024-01-03'", "\"day\" = DATE '2024-01-03'"),
+        ("at < TIMESTAMP '2024-01-01T05:00:00'", "\"at\" < TIMESTAMP '2024-01-01 05:00:00.000000000'"),
+        ("price > 990.5", "\"price\" > CAST('990.50' AS DECIMAL(9, 2))"),
+        ("price IS NULL", '"price" IS NULL'),
+        ("good AND shot < 20", '"shot" < 20'),
+        ("power > 99.5", None),
+        ("machine > 'jab'", None),
+        ("machine LIKE 'je%'", None),
+        ("shot % 3 = 0", None),
+    ],
+)
+def test_conditions_mean_what_they_mean_here(lake: lacus.Lake, where: str, pushed: str | None) -> None:
+    here = lacus.open()
+    table = shots()
+    here.register("shots", table)
+    ask = "SELECT shot, machine FROM {} WHERE {} ORDER BY shot"
+    assert rows(lake, ask.format("far.main.shots", where)) == rows(here, ask.format("shots", where))
+    [text] = sent(lake, f"SELECT shot FROM far.main.shots WHERE {where}")
+    if pushed:
+        assert f"WHERE {pushed}" in text.replace("(", "").replace(")", "").replace("CAST'", "CAST('").replace("DECIMAL9, 2", "DECIMAL(9, 2))"), text
+    else:
+        assert "WHERE" not in text, text
+
+
+def test_columns_and_limits_are_pushed(lake: lacus.Lake) -> None:
+    assert sent(lake, "SELECT power FROM far.main.shots WHERE shot > 5 LIMIT 3") == [
+        'SELECT "power" FROM "far"."main"."shots" WHERE "shot" > 5 LIMIT 3'
+    ]
+    # Rows that are left out here come off no limit there.
+    assert "LIMIT" not in sent(lake, "SELECT power FROM far.main.shots WHERE power > 5 LIMIT 3")[0]
+    analyzed = "\n".join(row["plan"] for row in rows(lake, "EXPLAIN ANALYZE SELECT shot FROM far.main.shots WHERE shot < 7"))
+    assert re.search(r"SiteExec: .*output_rows=7.*decoded_bytes=\d+.*first_batch=", analyzed), analyzed
+
+
+def test_the_site_decides_what_is_seen(tmp_path: pathlib.Path, far: pathlib.Path, site: str) -> None:
+    lake = hub(tmp_path / "hub", site, key(far, "hub"))
+    assert rows(lake, "SELECT count(*) AS n, max(shot) AS m FROM far.main.shots") == [{"n": 100, "m": 99}]
+    with pytest.raises(lacus.NotFoundError, match=r"the site has no table `main.plain`.*far"):
+        rows(lake, "SELECT * FROM far.main.plain")
+    with pytest.raises(lacus.Error, match=r"the key is unknown here.*site: far"):
+        rows(hub(tmp_path / "other", site, "lacus_00000000_no"), "SELECT * FROM far.main.shots")
+
+
+def test_names_that_mean_nothing_are_told(lake: lacus.Lake) -> None:
+    with pytest.raises(lacus.NotFoundError, match="did you mean `shots`"):
+        rows(lake, "SELECT * FROM far.main.shot")
+    with pytest.raises(lacus.NotFoundError, match="did you mean `far`"):
+        rows(lake, "SELECT * FROM fa.main.shots")
+    with pytest.raises(lacus.QueryError, match="powr"):
+        rows(lake, "SELECT powr FROM far.main.shots")
+
+
+def test_who_is_not_the_owner_asks_no_site(tmp_path: pathlib.Path, far: pathlib.Path, site: str) -> None:
+    hub(tmp_path / "hub", site, key(far, "whole"), '[audit]\nfile = "audit.jsonl"\n')
+    with serving(tmp_path / "hub") as uri, flightsql.connect(uri, autocommit=True) as connection, connection.cursor() as cursor:
+        with pytest.raises(flightsql.Error, match="may not ask the site"):
+            cursor.execute("SELECT * FROM far.main.shots")
+        cursor.execute("SELECT count(*) FROM logbook")
+        assert cursor.fetchall() == [(3,)]
+    assert '"outcome":"denied"' in (tmp_path / "hub/audit.jsonl").read_text().replace(" ", "")
+    with pytest.raises(lacus.AccessError, match="may not ask the site"):
+        lacus.open(tmp_path / "hub", user="ada").sql("SELECT * FROM far.main.shots").to_arrow()
+
+
+@contextlib.contextmanager
+def own_site(far: pathlib.Path) -> Iterator[tuple[subprocess.Popen, str]]:
+    process, uri = started([BIN, "--lake", str(far), "serve", "--listen", "127.0.0.1:0"], "serving lake")
+    try:
+        yield process, uri
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGCONT)
+        process.kill()
+        process.wait()
+
+
+def test_a_site_that_is_down_is_named(tmp_path: pathlib.Path, far: pathlib.Path) -> None:
+    with own_site(far) as (process, uri):
+        lake = hub(tmp_path / "hub", uri, key(far, "whole"))
+        assert rows(lake, "SELECT count(*) AS n FROM far.main.shots") == [{"n": 1000}]
+        os.kill(process.pid, signal.SIGSTOP)
+        begin = time.monotonic()
+        with pytest.raises(lacus.UnavailableError, match=r"no answer within 3s.*site: far"):
+            rows(lake, "SELECT count(*) AS n FROM far.main.shots")
+        assert time.monotonic() - begin < 30
+        os.kill(process.pid, signal.SIGCONT)
+        assert rows(lake, "SELECT count(*) AS n FROM far.main.shots") == [{"n": 1000}]
+        process.kill()
+        process.wait()
+        with pytest.raises(lacus.UnavailableError, match="site: far"):
+            rows(lake, "SELECT count(*) AS n FROM far.main.shots")
+        # What needs no site is answered.
+        assert rows(lake, "SELECT count(*) AS n FROM logbook") == [{"n": 3}]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[site.far]\n", "without `url`"),
+        ('[site.far]\nurl = "http://x"\n', "no address of a server"),
+        ('[lake]\nname = "far"\n[site.far]\nurl = "grpc://127.0.0.1:1"\n', "two catalogs"),
+        ('[site.far]\nurl = "grpc://127.0.0.1:1"\ntoke = "x"\n', "did you mean `token`"),
+    ],
+)
+def test_mistakes_are_told_when_the_lake_is_opened(tmp_path: pathlib.Path, text: str, says: str) -> None:
+    (tmp_path / "lacus.toml").write_text(text)
+    with pytest.raises(lacus.Error, match=re.escape(says)):
+        lacus.open(tmp_path)
