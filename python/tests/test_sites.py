@@ -1,6 +1,7 @@
 """Tables of other sites, queried where they are: what is pushed, what comes back, and what is said when it doesn't."""
 
 import contextlib
+import decimal
 import os
 import pathlib
 import re
@@ -58,7 +59,7 @@ def shots() -> pa.Table:
             "at": pa.array(days),
             "day": pa.array(days.astype("datetime64[D]")),
             "good": pa.array(rows % 5 == 0),
-            "price": pa.array([None if row % 7 == 0 else row for row in rows], pa.int64()).cast(pa.decimal128(9, 2)),
+            "price": pa.array([None if row % 7 == 0 else decimal.Decimal(int(row)) for row in rows], pa.decimal128(9, 2)),
         }
     )
 

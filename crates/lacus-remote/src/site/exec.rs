@@ -3,7 +3,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::SchemaRef;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_common::tree_node::TreeNodeRecursion;
 use datafusion_common::{DataFusionError, Result as DataFusionResult};
 use datafusion_execution::{SendableRecordBatchStream, TaskContext};
@@ -50,7 +51,13 @@ async fn asked(site: Arc<Asked>, text: String, wanted: SchemaRef) -> Result<Remo
     let told = query.schema();
     let types =
         |schema: &SchemaRef| schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect::<Vec<_>>();
-    if !wanted.fields().is_empty() && types(&told) != types(&wanted) {
+    let is_same = told.fields().len() == wanted.fields().len()
+        && told
+            .fields()
+            .iter()
+            .zip(wanted.fields())
+            .all(|(told, wanted)| told.name() == wanted.name() && of_layout(told.data_type()) == of_layout(wanted.data_type()));
+    if !wanted.fields().is_empty() && !is_same {
         let error = Error::new(
             Kind::ObjectChanged,
             format!("the site gives ({}), and told that it has ({})", types(&told).join(", "), types(&wanted).join(", ")),
@@ -58,6 +65,16 @@ async fn asked(site: Arc<Asked>, text: String, wanted: SchemaRef) -> Result<Remo
         return Err(site.named(error).hint("ask again: the table may have changed meanwhile").retryable(true));
     }
     query.stream().map_err(|error| site.named(error))
+}
+
+/// One type for those that hold the same values in another layout: servers tell one and send the other.
+fn of_layout(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+        DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
+        DataType::Dictionary(_, values) => of_layout(values),
+        other => other.clone(),
+    }
 }
 
 impl DisplayAs for SiteExec {
@@ -117,7 +134,8 @@ impl ExecutionPlan for SiteExec {
             bytes.add(batch.get_array_memory_size());
             baseline.record_output(batch.num_rows());
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            let columns = batch.columns().iter().take(schema.fields().len()).cloned().collect();
+            let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| cast(column, field.data_type()));
+            let columns = columns.collect::<Result<Vec<_>, _>>()?;
             Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)?)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches)))
