@@ -165,6 +165,8 @@ def test_a_token_counts_before_the_certificate(server: str, lab: pathlib.Path, a
 
 def test_others_are_refused_and_recorded(server: str, lab: pathlib.Path, authority: Authority) -> None:
     def refused(certificate: str, key: str, says: str) -> None:
+        ask_once = user_of(server, lab, *authority.issue(name("ada"))[:2])
+        assert ask_once == "grid/ada"
         before = len((lab / "audit.jsonl").read_text().splitlines())
         with pytest.raises(adbc_driver_manager.Error), connect(server, lab, certificate, key) as connection:
             ask(connection, "SELECT 1")

@@ -21,7 +21,6 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListD
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
-use tonic::transport::server::Connected;
 
 /// How long a client may take to agree on TLS.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -229,10 +228,9 @@ impl Incoming {
 trait Both: AsyncRead + AsyncWrite {}
 impl<T: AsyncRead + AsyncWrite> Both for T {}
 
-impl Connected for Incoming {
-    type ConnectInfo = Connection;
-
-    fn connect_info(&self) -> Connection {
+impl Incoming {
+    /// What is known of the connection beside its bytes.
+    pub(crate) fn connection(&self) -> Connection {
         self.connection.clone()
     }
 }
@@ -271,10 +269,10 @@ impl AsyncWrite for Incoming {
 }
 
 /// The connections of all listeners, until what this gives is dropped.
-pub(crate) struct Doors(mpsc::Receiver<io::Result<Incoming>>);
+pub(crate) struct Doors(mpsc::Receiver<Incoming>);
 
 impl futures::Stream for Doors {
-    type Item = io::Result<Incoming>;
+    type Item = Incoming;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_recv(context)
@@ -294,7 +292,7 @@ pub(crate) fn accept(tcp: Option<TcpListener>, tls: Option<Arc<Tls>>, #[cfg(unix
                 // Each agrees on its own: one that is slow keeps no other waiting.
                 tokio::spawn(async move {
                     if let Some(incoming) = agreed(socket, tls, &engine).await {
-                        let _ = sender.send(Ok(incoming)).await;
+                        let _ = sender.send(incoming).await;
                     }
                 });
             }
@@ -304,7 +302,7 @@ pub(crate) fn accept(tcp: Option<TcpListener>, tls: Option<Arc<Tls>>, #[cfg(unix
     if let Some(listener) = unix {
         tokio::spawn(async move {
             while let Some(socket) = accepted(|| listener.accept(), &sender).await {
-                let _ = sender.send(Ok(Incoming::local(socket))).await;
+                let _ = sender.send(Incoming::local(socket)).await;
             }
         });
     }
@@ -312,7 +310,7 @@ pub(crate) fn accept(tcp: Option<TcpListener>, tls: Option<Arc<Tls>>, #[cfg(unix
 }
 
 /// The next connection of a listener; `None` once nobody takes connections any more.
-async fn accepted<S, A, F>(accept: impl Fn() -> F, taker: &mpsc::Sender<io::Result<Incoming>>) -> Option<S>
+async fn accepted<S, A, F>(accept: impl Fn() -> F, taker: &mpsc::Sender<Incoming>) -> Option<S>
 where
     F: Future<Output = io::Result<(S, A)>>,
 {

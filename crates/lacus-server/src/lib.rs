@@ -1,6 +1,6 @@
 //! One process that serves a lake.
 //!
-//! * [`Server`] listens, as [`Listen`] says, and answers over Flight SQL; `incoming` is how it is reached;
+//! * [`Server`] listens, as [`Listen`] says, and answers over Flight SQL; `incoming` is how it is reached, `serving` the connections;
 //! * `http` tells of it: `metrics`, health, readiness;
 //! * [`follow`] begins to write `logs`, by `lines` that keep nobody waiting, and to send `traces` to a `collector` that speaks `otlp`.
 
@@ -12,6 +12,7 @@ mod lines;
 mod logs;
 mod metrics;
 mod otlp;
+mod serving;
 mod traces;
 
 pub use collector::Traces;
@@ -28,18 +29,13 @@ use std::time::{Duration, SystemTime};
 use lacus::{CertificateSpec, Engine, Error, Kind, Result};
 pub use lacus_flight::{Callers, User, check_hash, hash_password};
 use tokio::net::TcpListener;
+use tonic::service::Routes;
 use tonic_health::ServingStatus;
 
 use crate::incoming::Tls;
 
-/// What a stream may have in flight before it is read.
-const WINDOW: u32 = 8 << 20;
 /// The services whose health can be asked for: all of the server, and the one of Flight.
 const SERVICES: [&str; 2] = ["", "arrow.flight.protocol.FlightService"];
-/// The longest list of headers: some drivers send what they don't know of a URL as headers.
-const HEADERS: u32 = 64 << 10;
-/// How many calls one connection may have open.
-const STREAMS: u32 = 1024;
 /// How long a shutdown waits for running queries.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -202,18 +198,8 @@ impl Server {
                 reporter.set_service_status(service, ServingStatus::NotServing).await;
             }
         };
-        let serving = tonic::transport::Server::builder()
-            .trace_fn(|request| traces::call(request.headers()))
-            .layer(tower::util::MapResponseLayer::new(dated))
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW * 2)
-            .http2_keepalive_interval(Some(Duration::from_secs(30)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-            .http2_max_header_list_size(HEADERS)
-            .max_concurrent_streams(STREAMS)
-            .add_service(health)
-            .add_service(lacus_flight::flight_service(engine, self.callers)?)
-            .serve_with_incoming_shutdown(incoming, shutdown);
+        let routes = Routes::new(health).add_service(lacus_flight::flight_service(engine, self.callers)?);
+        let serving = serving::serve(incoming, routes, shutdown);
         let overdue = async move {
             // Without a shutdown there is no deadline for one.
             if stopped.await.is_err() {
@@ -230,7 +216,7 @@ impl Server {
         tracing::info!(address = self.address.map(|address| address.to_string()), "serving");
         let ended = tokio::select! {
             () = telling => Ok(()),
-            served = serving => served.map_err(|error| Error::new(Kind::Unavailable, "the server stopped").because(error)),
+            () = serving => Ok(()),
             () = overdue => Ok(()),
         };
         // Who stops a server doesn't wait for longer.
@@ -304,15 +290,4 @@ fn bind_socket(path: PathBuf) -> Result<(tokio::net::UnixListener, SocketFile)> 
 
 fn local_address(listener: &TcpListener) -> Result<SocketAddr> {
     listener.local_addr().map_err(|error| Error::new(Kind::Internal, error.to_string()))
-}
-
-/// Dates an answer by a value that HPACK doesn't index, before hyper does by one that it does: a new date each second would fill the table of
-/// every connection, of which the slots alone are 10 kB.
-fn dated<B>(mut answer: hyper::Response<B>) -> hyper::Response<B> {
-    use hyper::header::{DATE, HeaderValue};
-    if let Ok(mut date) = HeaderValue::from_str(&httpdate::fmt_http_date(std::time::SystemTime::now())) {
-        date.set_sensitive(true);
-        answer.headers_mut().insert(DATE, date);
-    }
-    answer
 }

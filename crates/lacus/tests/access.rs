@@ -1,6 +1,7 @@
 //! The access matrix: principals x tables x doors x ways of asking. What a principal is answered about a table that it sees in part is what
 //! the owner is answered about a table that holds no more than that part; nothing that is hidden stands in any answer, error or plan.
 
+#[path = "clients/processes.rs"]
 mod clients;
 #[path = "access/doors.rs"]
 mod doors;

@@ -41,9 +41,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const STEPS: usize = 6;
 /// What may be left of the heap after the rest: a part of what was there before.
 const GROWTH: f64 = 0.05;
-/// What h2 takes once more for each connection after some 50 requests, and never again: its buffer for the texts of headers is full, and those
-/// that its table keeps hold the first one.
-const HEADER_TEXTS: usize = 4096 + 40;
 /// What a request may leave in a short run, such as the queries that have ended, of which a thousand are remembered. A plan takes far more.
 const REMEMBERED: usize = 4000;
 
@@ -306,7 +303,7 @@ async fn a_server_ends_as_it_began() -> Result<()> {
     assert!(alive_after <= alive, "{alive_after} tasks are left, {alive} were there");
     // A short run has not remembered as many ended queries as it will, which is a bounded list.
     let remembered = if warm < WARM { (requests - warm) * REMEMBERED } else { 0 };
-    let most = (heap as f64 * (1. + GROWTH)) as usize + connections * HEADER_TEXTS + remembered;
+    let most = (heap as f64 * (1. + GROWTH)) as usize + remembered;
     assert!(heap_after < most, "{heap_after} bytes are left, {heap} were there");
 
     // A stop drains: what runs ends as it would.

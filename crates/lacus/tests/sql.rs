@@ -6,6 +6,7 @@
 //! `LACUS_SLT_UPDATE=1` writes the answers of the embedded engine into the files, to be reviewed as a diff.
 #![expect(clippy::print_stderr, reason = "a harness that can't start says so")]
 
+#[path = "clients/processes.rs"]
 mod clients;
 #[path = "sql/doors.rs"]
 mod doors;
