@@ -267,7 +267,7 @@ mod tests {
             "unknown key `endpiont` (at: line 3, column 1); did you mean `endpoint`?"
         );
         assert!(refused("[datset.x]\npath='a'").contains("did you mean `dataset`?"));
-        assert!(refused("[site.ornl]\nurl='grpc://x'").contains("not built yet"));
+        assert!(refused("[database.logbook]\nurl='postgres://x'").contains("not built yet"));
         assert!(refused("[lake\n").contains("at: line 1"));
     }
 
