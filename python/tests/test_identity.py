@@ -602,7 +602,7 @@ def issuers(*prefixes: str) -> str:
     [
         (issuers("") + '[serve]\nkeys = "keys.toml"', "names of others"),
         (issuers('prefix = ""', ""), "names of others"),
-        (issuers('prefix = "lab"', 'prefix = "lab2"'), "begins that of the issuer `b`"),
+        (issuers('prefix = "lab"', 'prefix = "lab2"'), "begins that of [issuer.b]"),
         (issuers(*[f'prefix = "{name}/"\nclient = "x"\nsecret = "y"' for name in "ab"]), "one alone can be asked"),
         ('[issuer.a]\naudience = ["x"]', "without `url`"),
         ('[issuer.a]\nurl = "https://a.example"', "without `audience`"),
