@@ -91,6 +91,8 @@ def test_a_key_opens_what_its_user_may_see_and_no_more(lab: pathlib.Path) -> Non
         assert ask(uri, ada, "SELECT * FROM shots ORDER BY shot") == [(1, "ada", "***"), (3, "ada", "***")]
         assert ask(uri, operator, "SELECT count(*) FROM shots") == [(3,)]
         assert ask(uri, numbers, "SELECT * FROM shots ORDER BY shot") == [(1,), (2,), (3,)]
+        with pytest.raises(flightsql.Error, match="unknown here"):
+            ask(uri, ada[:-1] + ("B" if ada[-1] == "A" else "A"), "SELECT 1")
         for refused in ["SELECT * FROM secrets", "SELECT phone FROM shots", "SELECT * FROM system.audit"]:
             with pytest.raises(flightsql.Error) as error:
                 ask(uri, ada, refused)

@@ -72,6 +72,9 @@ const EXPLAINS: [&str; 6] = [
     "SELECT sql, error, rows_read, bytes_read FROM system.queries WHERE \"user\" = 'owner'",
 ];
 
+/// The rules that show some of the rows of a table.
+const PARTS: [&str; 3] = ["one's own rows", "all at once", "controlled by name"];
+
 #[derive(Default)]
 struct Matrix {
     cases: usize,
@@ -80,10 +83,15 @@ struct Matrix {
     wanted: HashMap<(Door, String), Answer>,
 }
 
+/// Whether it is only asked if anything leaks at all.
+fn first_leak() -> bool {
+    std::env::var_os("LACUS_FIRST_LEAK").is_some()
+}
+
 impl Matrix {
     /// Whether one leak is enough to know, as where an enforcement point was removed.
     fn is_over(&self) -> bool {
-        !self.leaks.is_empty() && std::env::var_os("LACUS_FIRST_LEAK").is_some()
+        !self.leaks.is_empty() && first_leak()
     }
 
     async fn of_owner(&mut self, doors: &Doors, door: Door, question: String) -> Answer {
@@ -131,7 +139,7 @@ async fn nothing_is_told_that_is_not_granted() -> TestResult {
     let doors = Doors::open(&lake).await?;
     assert_eq!(doors.engine.check_policy().await?.iter().map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
     let mut matrix = Matrix::default();
-    let opened = doors.opened();
+    let opened = if first_leak() { vec![Door::Embedded] } else { doors.opened() };
     for principal in ["ada", "bob", "anonymous"] {
         for door in opened.iter().copied() {
             for table in &TABLES {
@@ -220,7 +228,15 @@ async fn ways(matrix: &mut Matrix, doors: &Doors, principal: &str, door: Door, t
     let ways = EXPLAINS.iter().filter(|way| principal != "bob" || !way.contains("system.queries"));
     for way in ways.step_by(if door == Door::Command { 3 } else { 1 }) {
         let question = way.replace("{t}", name);
-        matrix.look(&format!("{principal} by {door:?}: {question}"), &doors.ask(door, principal, &question).await);
+        let (case, answer) = (format!("{principal} by {door:?}: {question}"), doors.ask(door, principal, &question).await);
+        matrix.look(&case, &answer);
+        if seen.is_some_and(|(rule, _)| PARTS.contains(&rule)) && !way.contains("system.queries") {
+            // What the rule is about stands below the barrier, and so does what was read for it.
+            let tells = answer.text().contains("owner") || way.contains("ANALYZE") && !answer.text().contains("not told of tables");
+            if tells {
+                matrix.leaks.push(format!("{case}: tells of what is below the barrier: {}", answer.text()));
+            }
+        }
     }
     Ok(())
 }

@@ -118,6 +118,39 @@ tables = ["shared.mine_*"]
 allow = ["select", "create", "drop"]
 
 [[rule]]
+name = "kept"
+to = ["everyone"]
+tables = ["mixed.kept"]
+deny = ["drop"]
+
+[[rule]]
+name = "mixed"
+to = ["user:ada"]
+tables = ["mixed.*"]
+allow = ["select", "create", "drop"]
+
+[[rule]]
+name = "part of a table"
+to = ["user:ada"]
+tables = ["partial"]
+allow = ["select", "insert", "update", "delete"]
+filter = "id < 100"
+
+[[rule]]
+name = "without a column"
+to = ["user:ada"]
+tables = ["hiding"]
+allow = ["select", "insert"]
+hide = ["name"]
+
+[[rule]]
+name = "a filter that fails"
+to = ["user:ada"]
+tables = ["failing"]
+allow = ["select"]
+filter = "CAST(name AS BIGINT) > 0"
+
+[[rule]]
 name = "write-only"
 to = ["user:ada"]
 tables = ["inbox"]
@@ -203,6 +236,9 @@ fn lake_file() -> String {
     let schema = "[dataset.{}]\npath = \"{}.csv\"\n";
     for name in datasets {
         text.push_str(&schema.replace("{}", name));
+        if name == "everything" {
+            text.push_str("primary_key = [\"phone\"]\n");
+        }
     }
     text.push_str("[dataset.released]\npath = \"released.csv\"\nclassification = \"embargoed\"\nembargo_until = \"2020-01-01\"\n");
     text.push_str("[dataset.embargoed]\npath = \"embargoed.csv\"\nclassification = \"embargoed\"\nembargo_until = \"2999-01-01\"\n");
