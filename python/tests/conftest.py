@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import trustme
 
 import lacus
 
@@ -26,6 +27,16 @@ def made_writable(folder: pathlib.Path) -> pathlib.Path:
     (folder / "store").mkdir()
     (folder / "lacus.toml").write_text(WRITABLE)
     return folder
+
+
+def certify(folder: pathlib.Path) -> None:
+    """Puts a certificate of this machine into a folder: `ca.pem` is who made it, `chain.pem` and `key.pem` are what a server shows."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    for part in issued.cert_chain_pems:
+        part.write_to_path(folder / "chain.pem", append=True)
 
 
 def free_port() -> int:

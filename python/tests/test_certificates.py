@@ -11,12 +11,11 @@ import adbc_driver_flightsql.dbapi as flightsql
 import adbc_driver_manager
 import pyarrow as pa
 import pytest
-import trustme
+from conftest import BIN, certify, serving
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from test_adbc import BIN, serving
 
 import lacus
 
@@ -84,12 +83,7 @@ def authority() -> Authority:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("certified")
-    servers = trustme.CA()
-    servers.cert_pem.write_to_path(str(folder / "ca.pem"))
-    issued = servers.issue_cert("localhost", "127.0.0.1")
-    issued.private_key_pem.write_to_path(str(folder / "key.pem"))
-    for part in issued.cert_chain_pems:
-        part.write_to_path(str(folder / "chain.pem"), append=True)
+    certify(folder)
     (folder / "clients.pem").write_bytes(authority.pem)
     (folder / "crl.pem").write_bytes(authority.withdrawn())
     (folder / "shots.csv").write_text('shot,owner\n1,"O=Lab,CN=ada"\n2,"O=Lab,CN=bob"\n')

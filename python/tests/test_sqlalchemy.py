@@ -17,8 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import sqlalchemy as sa
-import trustme
-from conftest import BIN, made_writable, serving
+from conftest import BIN, certify, made_writable, serving
 from sqlalchemy import exc
 
 from lacus.sqlalchemy import DURATION, INTERVAL, MAP, STRUCT, TINYINT, UNSIGNED, LacusDialect
@@ -270,12 +269,7 @@ def test_urls(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_password_by_tls(tmp_path: pathlib.Path) -> None:
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
-    for pem in issued.cert_chain_pems:
-        pem.write_to_path(tmp_path / "chain.pem", append=True)
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certify(tmp_path)
     hashed = subprocess.run([BIN, "hash-password"], input="s@cret\n", capture_output=True, text=True, check=True).stdout.strip()
     serve = '[serve]\ncertificate = "chain.pem"\nkey = "key.pem"\n'
     made_writable(tmp_path)

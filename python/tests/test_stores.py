@@ -23,8 +23,7 @@ import botocore
 import pyarrow
 import pyarrow.parquet
 import pytest
-import trustme
-from conftest import free_port
+from conftest import certify, free_port
 
 import lacus
 
@@ -178,12 +177,8 @@ def test_tokens_are_read_again_from_their_file(tmp_path: pathlib.Path) -> None:
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A certificate authority of a lab, and a certificate for this machine."""
-    place, authority = tmp_path_factory.mktemp("certificates"), trustme.CA()
-    authority.cert_pem.write_to_path(str(place / "ca.pem"))
-    own = authority.issue_cert("127.0.0.1")
-    own.private_key_pem.write_to_path(str(place / "key.pem"))
-    for blob in own.cert_chain_pems:
-        blob.write_to_path(str(place / "cert.pem"), append=True)
+    place = tmp_path_factory.mktemp("certificates")
+    certify(place)
     return place
 
 
@@ -191,7 +186,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def moto(folder: pathlib.Path, certificates: pathlib.Path) -> Iterator[str]:
     """The address of moto, which speaks S3, STS and, as Google does, S3 without signatures."""
     port = free_port()
-    tls = ["-c", str(certificates / "cert.pem"), "-k", str(certificates / "key.pem")]
+    tls = ["-c", str(certificates / "chain.pem"), "-k", str(certificates / "key.pem")]
     with serving([sys.executable, "-m", "moto.server", "-p", str(port), *tls], port):
         endpoint = f"https://127.0.0.1:{port}"
         client = boto3.client(
@@ -227,7 +222,7 @@ def sts(moto: str, certificates: pathlib.Path) -> Iterator[str]:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
+    context.load_cert_chain(certificates / "chain.pem", certificates / "key.pem")
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"https://127.0.0.1:{server.server_port}"

@@ -11,9 +11,8 @@ import adbc_driver_manager
 import deltalake
 import pyarrow as pa
 import pytest
-import trustme
 
-from conftest import BIN, WRITABLE, made_writable, serving
+from conftest import BIN, WRITABLE, certify, made_writable, serving
 
 ON_S3 = """
 [lake]
@@ -157,12 +156,7 @@ PASSWORD = "correct horse"
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, pathlib.Path, pathlib.Path]]:
     """A server with a certificate and a user; its address, the certificate of those who made it, and its folder."""
     folder = made_writable(tmp_path_factory.mktemp("guarded"))
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    issued = authority.issue_cert("localhost", "127.0.0.1")
-    issued.private_key_pem.write_to_path(str(folder / "key.pem"))
-    for part in issued.cert_chain_pems:
-        part.write_to_path(str(folder / "chain.pem"), append=True)
+    certify(folder)
     made = subprocess.run([BIN, "hash-password"], input=f"{PASSWORD}\n", capture_output=True, text=True, check=True).stdout.strip()
     assert made.startswith("$argon2id$")
     (folder / "lacus.toml").write_text(f'{WRITABLE}[serve]\ncertificate = "chain.pem"\nkey = "key.pem"\n[user.ada]\npassword = \'{made}\'\n')

@@ -217,10 +217,11 @@ impl MemoryPool for QueryMemory {
                 return Err(self.refused(reservation, additional, most.saturating_sub(own.held), most, "one query may hold"));
             }
             self.0.shared.with(|held| {
+                let spills = reservation.consumer().can_spill();
                 if let Some(most) = self.0.together {
                     let mut left = most.saturating_sub(self.0.user.held.load(Ordering::Relaxed));
                     // One that took all would leave the next nothing that it could spill.
-                    if reservation.consumer().can_spill() {
+                    if spills {
                         let queries = self.0.user.spilling_queries.load(Ordering::Relaxed);
                         let part = most / queries.max(1) / own.spilling.max(1);
                         left = left.min(part.saturating_sub(reservation.size()));
@@ -229,7 +230,6 @@ impl MemoryPool for QueryMemory {
                         return Err(self.refused(reservation, additional, left, most, "all queries of one user may hold"));
                     }
                 }
-                let spills = reservation.consumer().can_spill();
                 let free = limit.saturating_sub(held.unspillable + held.spillable);
                 let left = if spills {
                     let shared = limit.saturating_sub(held.unspillable) / held.spilling_queries.max(1) / own.spilling.max(1);

@@ -52,10 +52,12 @@ impl Meter {
 
     fn check(&self, record: &Record) -> Result<()> {
         self.within("the query has", "bytes read", self.limit.bytes_read, || record.scope.reads.bytes())?;
-        let own = if self.limit.spill.is_some() { record.spilled() } else { 0 };
-        let together = record.memory.spilled(own);
-        // One that has spilled nothing is not the one to end.
-        self.within("the queries of who asks have", "bytes spilled", self.limit.spill.filter(|_| own > 0), || together)
+        self.within("the queries of who asks have", "bytes spilled", self.limit.spill, || {
+            let own = record.spilled();
+            let together = record.memory.spilled(own);
+            // One that has spilled nothing is not the one to end.
+            if own > 0 { together } else { 0 }
+        })
     }
 
     /// Counts what was given.

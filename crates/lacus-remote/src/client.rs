@@ -84,10 +84,10 @@ impl Remote {
             None => {
                 if let Some(token) = token {
                     client.set_token(token);
-                } else if address.identity.is_some() {
-                    // The certificate says who calls.
-                } else if let Some(server) = address.login() {
-                    // Where there is no home, nobody has logged in.
+                } else if address.identity.is_none()
+                    && let Some(server) = address.login()
+                {
+                    // Without a certificate it is a login that says who calls. Where there is no home, nobody has logged in.
                     login = Logins::of_user().ok().map(|logins| (logins, server));
                 }
             }

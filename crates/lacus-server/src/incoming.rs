@@ -215,6 +215,11 @@ impl Incoming {
         Self { socket: Socket::Unix(socket), connection: Connection::of_owner() }
     }
 
+    /// What is known of the connection beside its bytes.
+    pub(crate) fn connection(&self) -> Connection {
+        self.connection.clone()
+    }
+
     fn socket(self: Pin<&mut Self>) -> Pin<&mut (dyn Both + Unpin)> {
         match &mut self.get_mut().socket {
             Socket::Tcp(socket) => Pin::new(socket),
@@ -227,13 +232,6 @@ impl Incoming {
 
 trait Both: AsyncRead + AsyncWrite {}
 impl<T: AsyncRead + AsyncWrite> Both for T {}
-
-impl Incoming {
-    /// What is known of the connection beside its bytes.
-    pub(crate) fn connection(&self) -> Connection {
-        self.connection.clone()
-    }
-}
 
 impl AsyncRead for Incoming {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
