@@ -17,7 +17,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 CORPUS := $(CACHE)/corpus-sql/test_files
 ALTERTABLE := $(CACHE)/altertable
 
-.PHONY: help setup demo test access-matrix enforcement conformance bench soak fuzz fuzz-guided sql fmt wheel build dist tpch-answers docs screenshots
+.PHONY: help setup demo test access-matrix enforcement federation conformance bench soak fuzz fuzz-guided sql fmt wheel build dist tpch-answers docs screenshots
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -49,7 +49,7 @@ test: build wheel ## Everything that CI runs
 	  LACUS_CORPUS=$(CORPUS) LACUS_CORPUS_ONLY=array/ cargo test --workspace --locked --quiet
 	cd $(CARGO_TARGET_DIR)/debug/examples && ./add_a_format && ./embed > /dev/null
 	$(PYTHON) testdata/corpus/compare.py testdata/arrays
-	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_NPM=$(CACHE)/npm LACUS_ALTERTABLE=$(ALTERTABLE) LACUS_HARLEQUIN=$(CACHE)/harlequin \
+	LACUS_TPCH=$(TPCH)/sf0.01 LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_NPM=$(CACHE)/npm LACUS_ALTERTABLE=$(ALTERTABLE) LACUS_HARLEQUIN=$(CACHE)/harlequin \
 	  $(VENV)/bin/pytest -q -p no:cacheprovider python/tests
 
 access-matrix: build wheel ## Principals x tables x doors x ways of asking: how many cases, and how many leaks
@@ -85,6 +85,10 @@ bench: setup ## Measure beside DuckDB, Polars and plain DataFusion; writes bench
 
 corpus: wheel ## Compare arrays with h5py, netCDF4, zarr and xarray; of public packages, writes benches/results/corpus.md (FILES="PATH ...")
 	$(PYTHON) testdata/corpus/compare.py $(if $(FILES),$(FILES) --list,--corpus $(CACHE)/corpus --out benches/results/corpus.md)
+
+federation: build wheel ## Generated queries over tables of three sites, beside one engine that holds all data (GENERATED=2000)
+	LACUS_GENERATED=$(or $(GENERATED),2000) LACUS_TPCH=$(TPCH)/sf0.01 LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed \
+	  $(VENV)/bin/pytest -q -p no:cacheprovider python/tests/test_federation.py
 
 soak: build wheel ## 10,000 requests of 64 connections and ten minutes of load (SECONDS=600), after which a server is as it was; 200 killed writers (KILLS=200)
 	LACUS_SOAK_REQUESTS=10000,64 LACUS_SOAK_WAITS=1 cargo test --workspace --locked --quiet --test soak -- --nocapture

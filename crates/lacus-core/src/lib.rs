@@ -54,7 +54,7 @@ pub use principal::{Principal, PrincipalKind};
 pub use references::{ReferenceFiles, ReferenceForm};
 pub use secret::Secret;
 pub use sink::{Rows, Sink, WriteSpec};
-pub use site::Site;
+pub use site::{Site, SiteStatus, SpreadSpec};
 pub use source::{IndexProgress, IndexStatus, Source, TableInfo};
 pub use spec::{ColumnSpec, DatasetSpec, ForeignKey, OptionValue};
 pub use stamp::FileStamp;

@@ -6,6 +6,40 @@ use datafusion_catalog::TableProvider;
 
 use crate::Result;
 
+/// A table of which each of several sites holds a part: the rows of all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpreadSpec {
+    /// The sites, by their names.
+    pub sites: Vec<String>,
+    /// The schema there.
+    pub schema: String,
+    /// The name there.
+    pub table: String,
+    /// The column that says of each row which site has it, if there is one.
+    pub site_column: Option<String>,
+    /// One sentence on what it holds.
+    pub description: Option<String>,
+}
+
+/// What is known of a site without asking it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SiteStatus {
+    /// Its address, without secrets.
+    pub url: String,
+    /// What server it said that it is, once it was asked.
+    pub server: Option<String>,
+    /// Its version.
+    pub version: Option<String>,
+    /// Whether it computes as this engine does, so that it can be asked more than rows. Unknown before it was asked.
+    pub computes_alike: Option<bool>,
+    /// Of how many tables it is known what they are.
+    pub tables: u64,
+    /// How often in a row it could not be reached.
+    pub failures: u64,
+    /// Why it is not asked for a while.
+    pub error: Option<String>,
+}
+
 /// Another engine, which is asked where it is: what is pushed to it travels as SQL, and only answers come back. Its tables stand in a catalog
 /// of its name.
 #[async_trait]
@@ -24,4 +58,7 @@ pub trait Site: Debug + Send + Sync {
     /// # Errors
     /// As [`Site::open`].
     async fn tables(&self, schema: &str) -> Result<Vec<String>>;
+
+    /// What is known of it now.
+    fn status(&self) -> SiteStatus;
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{ResolvedTableReference, TableReference};
 use futures::{FutureExt, StreamExt, stream};
-use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Location, Result, Site, Source, TableName, Tables, nearest};
+use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Location, Result, Site, Source, SpreadSpec, TableName, Tables, nearest};
 
 use crate::access::{Access, Asked};
 use crate::activity::Activity;
@@ -25,6 +25,8 @@ pub(crate) enum Entry {
     Dataset { spec: Arc<DatasetSpec>, origin: Origin },
     /// A view: the text of its `CREATE VIEW`, planned by every query that uses it.
     View(View),
+    /// A dataset of the lake file of which each of several sites has a part.
+    Spread(Arc<SpreadSpec>),
     /// A table that the embedding program brought.
     Table { provider: Arc<dyn TableProvider> },
 }
@@ -128,6 +130,11 @@ impl Catalog {
         self.sites.get(catalog)
     }
 
+    /// All other engines, by their names.
+    pub(crate) fn sites(&self) -> &BTreeMap<String, Arc<dyn Site>> {
+        &self.sites
+    }
+
     /// The tables that SQL made.
     pub(crate) fn written(&self) -> Option<&Arc<dyn Tables>> {
         self.written.as_ref()
@@ -164,7 +171,7 @@ impl Catalog {
         }
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         match entries.get(name) {
-            Some(Entry::Dataset { origin: Origin::LakeFile, .. }) => {
+            Some(Entry::Dataset { origin: Origin::LakeFile, .. } | Entry::Spread(_)) => {
                 return Err(Error::new(Kind::AlreadyExists, format!("`{name}` is a dataset of the lake file"))
                     .hint("choose another name, or change the lake file"));
             }
@@ -209,9 +216,10 @@ impl Catalog {
     }
 
     /// Puts the datasets that the lake file says now in the place of those that it said before. Its names come before those of SQL.
-    pub(crate) fn replace_lake_file(&self, datasets: Vec<(DatasetName, DatasetSpec)>) {
+    pub(crate) fn replace_lake_file(&self, datasets: Vec<(DatasetName, DatasetSpec)>, spread: Vec<(DatasetName, SpreadSpec)>) {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        entries.retain(|_, entry| !matches!(entry, Entry::Dataset { origin: Origin::LakeFile, .. }));
+        entries.retain(|_, entry| !matches!(entry, Entry::Dataset { origin: Origin::LakeFile, .. } | Entry::Spread(_)));
+        entries.extend(spread.into_iter().map(|(name, spec)| (name.as_str().to_owned(), Entry::Spread(Arc::new(spec)))));
         let said = datasets
             .into_iter()
             .map(|(name, spec)| (name.as_str().to_owned(), Entry::Dataset { spec: Arc::new(spec), origin: Origin::LakeFile }));
@@ -227,7 +235,7 @@ impl Catalog {
                 drop(entries);
                 return Err(self.unknown_table(name, access));
             }
-            Some(Entry::Dataset { origin: Origin::LakeFile, .. }) => {
+            Some(Entry::Dataset { origin: Origin::LakeFile, .. } | Entry::Spread(_)) => {
                 return Err(
                     Error::new(Kind::InvalidQuery, format!("`{name}` is a dataset of the lake file")).hint("take it out of the lake file")
                 );
@@ -303,7 +311,7 @@ impl Catalog {
     pub(crate) fn datasets_of(&self, source: &Arc<dyn Source>) -> Vec<Arc<DatasetSpec>> {
         let spec = |entry: Entry| match entry {
             Entry::Dataset { spec, .. } => self.source_of(&spec).is_ok_and(|known| Arc::ptr_eq(known, source)).then_some(spec),
-            Entry::View(_) | Entry::Table { .. } => None,
+            Entry::View(_) | Entry::Spread(_) | Entry::Table { .. } => None,
         };
         self.entries().into_values().filter_map(spec).collect()
     }
@@ -446,8 +454,8 @@ impl Catalog {
             }));
         }
         let records = session.config().get_extension::<Activity>().is_some_and(|activity| activity.audit().is_some());
-        let audit = records.then_some(&system::AUDIT);
-        let system = self.sources.iter().flat_map(|source| source.system_tables()).chain(&system::TABLES).chain(audit);
+        let (audit, sites) = (records.then_some(&system::AUDIT), (!self.sites.is_empty()).then_some(&system::SITES));
+        let system = self.sources.iter().flat_map(|source| source.system_tables()).chain(&system::TABLES).chain(audit).chain(sites);
         all.extend(system.map(|name| entry(SYSTEM.to_owned(), (*name).to_owned(), TableKind::System)));
         Ok(access.seen(self, all))
     }
@@ -461,6 +469,7 @@ impl Catalog {
             kind: kind_of(&entry),
             description: match entry {
                 Entry::Dataset { spec, .. } => spec.description.clone(),
+                Entry::Spread(spec) => spec.description.clone(),
                 Entry::View(_) | Entry::Table { .. } => None,
             },
         };
@@ -471,7 +480,7 @@ impl Catalog {
 fn kind_of(entry: &Entry) -> TableKind {
     match entry {
         Entry::View(_) => TableKind::View,
-        Entry::Dataset { .. } | Entry::Table { .. } => TableKind::Table,
+        Entry::Dataset { .. } | Entry::Spread(_) | Entry::Table { .. } => TableKind::Table,
     }
 }
 

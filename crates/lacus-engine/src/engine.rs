@@ -9,11 +9,12 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+use datafusion::optimizer::OptimizerRule;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use lacus_audit::{Audit, Event};
 use lacus_core::{
     DatasetName, DatasetSpec, Error, IndexProgress, IndexStatus, Kind, Notices, Principal, ReferenceFiles, ReferenceForm, Result, Sink,
-    Site, Source, StoreName, Tables,
+    Site, Source, SpreadSpec, StoreName, Tables,
 };
 use lacus_policy::{PolicyFile, Privilege};
 use lacus_storage::Stores;
@@ -25,6 +26,7 @@ use crate::client::{Room, Session};
 use crate::functions::{BaseState, Function, FunctionKind};
 use crate::memory::SharedMemory;
 use crate::query::Deadline;
+use crate::rules::LogicalRule;
 use crate::session::Scope;
 use crate::totals::Totals;
 use crate::{LakeContent, LakeFile, Limits, ddl, information_schema, rules, session, share};
@@ -89,6 +91,9 @@ impl Prepared {
     }
 }
 
+/// How many keys of a join its other side may be asked for, where that may be a site.
+const KEYS_FOR_SITES: usize = 10_000;
+
 /// Builds an [`Engine`].
 #[derive(Debug)]
 pub struct EngineBuilder {
@@ -101,8 +106,10 @@ pub struct EngineBuilder {
     written: Option<Arc<dyn Tables>>,
     sites: Vec<Arc<dyn Site>>,
     datasets: Vec<(DatasetName, DatasetSpec)>,
+    spread: Vec<(DatasetName, SpreadSpec)>,
     tables: Vec<(String, Arc<dyn TableProvider>)>,
     functions: Vec<Function>,
+    logical_rules: Vec<LogicalRule>,
     rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
     rules_off: Vec<String>,
     audit: Option<Audit>,
@@ -191,6 +198,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Adds a table of which each of several sites has a part.
+    #[must_use]
+    pub fn spread(mut self, name: DatasetName, spec: SpreadSpec) -> Self {
+        self.spread.push((name, spec));
+        self
+    }
+
     /// Adds a table of the program's own.
     #[must_use]
     pub fn table(mut self, name: impl Into<String>, table: Arc<dyn TableProvider>) -> Self {
@@ -226,7 +240,14 @@ impl EngineBuilder {
         self
     }
 
-    /// Switches rules of the optimizer off, by their names: those of [`RULES`](crate::RULES).
+    /// Adds an optimizer rule, which sees logical plans after all others.
+    #[must_use]
+    pub fn logical_rule(mut self, rule: Arc<dyn OptimizerRule + Send + Sync>) -> Self {
+        self.logical_rules.push(rule);
+        self
+    }
+
+    /// Switches rules of the optimizer off, by their names: those of [`RULES`](crate::RULES), or of a rule that was added.
     #[must_use]
     pub fn without_rules(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.rules_off.extend(names);
@@ -251,14 +272,21 @@ impl EngineBuilder {
     /// # Errors
     /// `InvalidConfiguration` when the spill folder can't be made or a rule is unknown, `AlreadyExists` when a name is given twice.
     pub fn build(self) -> Result<Engine> {
-        rules::check(&self.rules_off)?;
+        rules::check(&self.rules_off, &self.logical_rules)?;
         share::install();
         let activity = Activity::new(self.limits.queries, self.limits.queue, self.audit);
-        let state = session::base_state(&self.lake, &self.limits, &activity, &self.rules_off, self.rules)?;
+        let mut state = session::base_state(&self.lake, &self.limits, &activity, &self.rules_off, self.logical_rules, self.rules)?;
+        if !self.sites.is_empty() {
+            // What is near is cheap to compare with many keys; a row from afar is not.
+            state.config_mut().options_mut().optimizer.hash_join_inlist_pushdown_max_distinct_values = KEYS_FOR_SITES;
+        }
         let base = BaseState::new(state, self.functions)?;
         let catalog = Catalog::new(self.lake, self.sources, self.written).with_sites(self.sites)?;
         for (name, spec) in self.datasets {
             catalog.add(name.as_str(), Entry::Dataset { spec: Arc::new(spec), origin: Origin::LakeFile }, false)?;
+        }
+        for (name, spec) in self.spread {
+            catalog.add(name.as_str(), Entry::Spread(Arc::new(spec)), false)?;
         }
         for (name, provider) in self.tables {
             catalog.add(&name, Entry::Table { provider }, false)?;
@@ -286,8 +314,10 @@ impl Engine {
             written: None,
             sites: Vec::new(),
             datasets: Vec::new(),
+            spread: Vec::new(),
             tables: Vec::new(),
             functions: Vec::new(),
+            logical_rules: Vec::new(),
             rules: Vec::new(),
             rules_off: Vec::new(),
             audit: None,
@@ -324,11 +354,11 @@ impl Engine {
         let Some(watched) = &self.shared.lake_file else { return };
         match watched.file.changed() {
             Ok(None) => {}
-            Ok(Some(LakeContent { stores, write_to, datasets })) => {
+            Ok(Some(LakeContent { stores, write_to, datasets, spread })) => {
                 let names = stores.iter().map(|store| store.name.clone()).collect();
                 let mut named = watched.stores.lock().unwrap_or_else(PoisonError::into_inner);
                 self.shared.stores.replace(&named, stores, write_to);
-                self.shared.catalog.replace_lake_file(datasets);
+                self.shared.catalog.replace_lake_file(datasets, spread);
                 *named = names;
             }
             Err(error) => notices.add(format!("the lake file was changed, and can't be used: {error}; the lake is as it was")),
@@ -582,7 +612,7 @@ impl Engine {
         let (catalog, access) = (&self.shared.catalog, self.asking(&session.into()));
         let datasets = catalog.entries().into_iter().filter_map(|(name, entry)| match entry {
             Entry::Dataset { spec, .. } => Some((name, spec)),
-            Entry::View(_) | Entry::Table { .. } => None,
+            Entry::View(_) | Entry::Spread(_) | Entry::Table { .. } => None,
         });
         datasets.filter(|(name, _)| access.sees(&catalog.asked(&catalog.in_main(name)))).collect()
     }

@@ -109,7 +109,7 @@ fn views(catalog: &Catalog, access: &Access) -> Result<RecordBatch> {
     let schema = texts(&[("table_catalog", false), ("table_schema", false), ("table_name", false), ("definition", true)]);
     let view = |entry: Entry| match entry {
         Entry::View(view) => Some(view),
-        Entry::Dataset { .. } | Entry::Table { .. } => None,
+        Entry::Dataset { .. } | Entry::Spread(_) | Entry::Table { .. } => None,
     };
     let of_main = catalog.entries().into_iter().filter_map(|(name, entry)| Some(((MAIN.to_owned(), name), view(entry)?)));
     let is_seen = |((schema, name), _): &((String, String), View)| {

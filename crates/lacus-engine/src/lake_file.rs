@@ -1,6 +1,6 @@
 use std::fmt::Debug;
 
-use lacus_core::{DatasetName, DatasetSpec, Result, StoreName};
+use lacus_core::{DatasetName, DatasetSpec, Result, SpreadSpec, StoreName};
 use lacus_storage::StoreSpec;
 
 /// A lake file that is edited while an engine runs. Every query looks at it first, so it should be quick when nothing has changed.
@@ -21,4 +21,6 @@ pub struct LakeContent {
     pub write_to: Option<StoreName>,
     /// The datasets.
     pub datasets: Vec<(DatasetName, DatasetSpec)>,
+    /// The datasets that are spread over sites.
+    pub spread: Vec<(DatasetName, SpreadSpec)>,
 }

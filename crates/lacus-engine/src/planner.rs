@@ -22,7 +22,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use lacus_core::{DatasetSpec, Error, Kind, Location, Result, TableName};
+use lacus_core::{DatasetSpec, Error, Kind, Location, Result, SpreadSpec, TableName};
 use lacus_policy::Privilege;
 use lacus_storage::ReadScope;
 
@@ -310,6 +310,7 @@ impl<'a> Planner<'a> {
             Some(Entry::Dataset { spec, .. }) => self.catalog.open(&spec, self.state).await.map(Some),
             Some(Entry::Table { provider }) => Ok(Some(provider)),
             Some(Entry::View(view)) => self.view(name, view, depth).await.map(Some),
+            Some(Entry::Spread(spec)) => self.view(name, spread(&spec), depth).await.map(Some),
             None => match Catalog::ad_hoc(name) {
                 Some(spec) => self.catalog.open(&spec?, self.state).await.map(Some),
                 None => self.lake_table(resolved).await,
@@ -325,7 +326,7 @@ impl<'a> Planner<'a> {
 
     async fn system_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if let Some(activity) = self.state.config().get_extension::<Activity>()
-            && let Some(table) = system::table(name, &activity, self.access()?, &self.catalog.lake)?
+            && let Some(table) = system::table(name, &activity, self.access()?, self.catalog)?
         {
             return Ok(Some(table));
         }
@@ -354,6 +355,17 @@ impl<'a> Planner<'a> {
             _ => Err(Error::new(Kind::Internal, "a view's definition is not CREATE VIEW").with("view", name)),
         }
     }
+}
+
+/// A table that is spread over sites, as the view that it is. Columns are brought together by their names, as those of files are.
+fn spread(spec: &SpreadSpec) -> View {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let part = |site: &String| {
+        let column = spec.site_column.as_ref().map(|column| format!("'{}' AS {}, ", site.replace('\'', "''"), quoted(column)));
+        format!("SELECT {}* FROM {}.{}.{}", column.unwrap_or_default(), quoted(site), quoted(&spec.schema), quoted(&spec.table))
+    };
+    let parts = spec.sites.iter().map(part).collect::<Vec<_>>().join(" UNION ALL BY NAME ");
+    View { definition: format!("CREATE VIEW spread AS {parts}"), schema: MAIN.to_owned() }
 }
 
 /// What SHOW doesn't know is no setting.

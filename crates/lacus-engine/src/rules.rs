@@ -27,11 +27,13 @@ pub(crate) use shared_subplans::share;
 pub const RULES: [&str; 6] =
     [semi_join_below::NAME, keys_into_aggregate::NAME, shared_subplans::NAME, join_order::NAME, build_side::NAME, conjuncts::NAME];
 
-/// The rules on logical plans, without those that are switched off.
-pub(crate) fn logical(off: &[String]) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let all: [Arc<dyn OptimizerRule + Send + Sync>; 2] =
-        [Arc::new(semi_join_below::SemiJoinBelow), Arc::new(keys_into_aggregate::KeysIntoAggregate)];
-    all.into_iter().filter(|rule| is_on(off, rule.name())).collect()
+/// A rule on logical plans.
+pub(crate) type LogicalRule = Arc<dyn OptimizerRule + Send + Sync>;
+
+/// The rules on logical plans, without those that are switched off; `more` are those that the program brought.
+pub(crate) fn logical(off: &[String], more: Vec<LogicalRule>) -> Vec<LogicalRule> {
+    let all: [LogicalRule; 2] = [Arc::new(semi_join_below::SemiJoinBelow), Arc::new(keys_into_aggregate::KeysIntoAggregate)];
+    all.into_iter().chain(more).filter(|rule| is_on(off, rule.name())).collect()
 }
 
 /// What plans need to have an answer at all, behind DataFusion's coercion of types.
@@ -64,15 +66,16 @@ pub(crate) fn extension_planners() -> Vec<Arc<dyn ExtensionPlanner + Send + Sync
     vec![Arc::new(shared_subplans::SharedPlanner)]
 }
 
-/// Refuses names that no rule has.
-pub(crate) fn check(off: &[String]) -> Result<()> {
-    match off.iter().find(|name| !RULES.contains(&name.as_str())) {
+/// Refuses names that no rule has, be it one of `more`.
+pub(crate) fn check(off: &[String], more: &[LogicalRule]) -> Result<()> {
+    let known: Vec<&str> = RULES.into_iter().chain(more.iter().map(|rule| rule.name())).collect();
+    match off.iter().find(|name| !known.contains(&name.as_str())) {
         None => Ok(()),
         Some(unknown) => {
             let error = Error::new(Kind::InvalidConfiguration, format!("no rule `{unknown}`"));
-            Err(match nearest(unknown, RULES) {
+            Err(match nearest(unknown, known.iter().copied()) {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),
-                None => error.hint(format!("the rules are {}", RULES.join(", "))),
+                None => error.hint(format!("the rules are {}", known.join(", "))),
             })
         }
     }

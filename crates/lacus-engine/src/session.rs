@@ -38,6 +38,7 @@ pub(crate) fn base_state(
     limits: &Limits,
     activity: &Arc<Activity>,
     off: &[String],
+    logical_rules: Vec<rules::LogicalRule>,
     physical_rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
 ) -> Result<SessionState> {
     let spill = limits.spill_directory.as_deref().map(SpillFolder::below).transpose()?;
@@ -58,7 +59,7 @@ pub(crate) fn base_state(
     let builder = builder.with_query_planner(Arc::new(Planner));
     let builder = builder.with_physical_optimizer_rules(rules::physical(off));
     let builder = rules::analyzers().into_iter().fold(builder, SessionStateBuilder::with_analyzer_rule);
-    let builder = rules::logical(off).into_iter().fold(builder, SessionStateBuilder::with_optimizer_rule);
+    let builder = rules::logical(off, logical_rules).into_iter().fold(builder, SessionStateBuilder::with_optimizer_rule);
     Ok(physical_rules.into_iter().fold(builder, SessionStateBuilder::with_physical_optimizer_rule).build())
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 
-use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::json::ReaderBuilder;
 use datafusion::catalog::TableProvider;
@@ -17,31 +17,66 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::PartitionStream;
-use lacus_core::Result;
+use lacus_core::{Result, SiteStatus};
 
 use crate::access::{Access, QUERIES};
 use crate::activity::{Activity, Record};
+use crate::catalog::Catalog;
 
 /// The names of these tables.
 pub(crate) const TABLES: [&str; 1] = [QUERIES];
 /// Those of this schema that a policy has to grant by name.
-pub(crate) const IS_GRANTED: [&str; 1] = [AUDIT];
+pub(crate) const IS_GRANTED: [&str; 2] = [AUDIT, SITES];
 /// The table of what is recorded of who asked what, where it is.
 pub(crate) const AUDIT: &str = "audit";
+/// The table of other engines, where there are any.
+pub(crate) const SITES: &str = "sites";
 /// How many records are read at once.
 const RECORDS: usize = 1024;
 
 /// The table of this name, as things are now.
-pub(crate) fn table(name: &str, activity: &Activity, access: &Access, lake: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+pub(crate) fn table(name: &str, activity: &Activity, access: &Access, catalog: &Catalog) -> Result<Option<Arc<dyn TableProvider>>> {
     match name {
         QUERIES => {
             let mut records = activity.records();
-            records.retain(|record| access.oversees(lake, &record.principal));
+            records.retain(|record| access.oversees(&catalog.lake, &record.principal));
             Ok(Some(queries(&records, access.is_bound())?))
         }
+        SITES if !catalog.sites().is_empty() => sites(catalog).map(Some),
         AUDIT => activity.audit().map(|audit| audited(audit.file())).transpose(),
         _ => Ok(None),
     }
+}
+
+/// One row a site, as far as it is known without asking it.
+fn sites(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
+    let known: Vec<(&String, SiteStatus)> = catalog.sites().iter().map(|(name, site)| (name, site.status())).collect();
+    let texts = |text: &dyn Fn(&SiteStatus) -> Option<String>| -> ArrayRef {
+        Arc::new(known.iter().map(|(_, status)| text(status)).collect::<StringArray>())
+    };
+    let counts = |count: fn(&SiteStatus) -> u64| -> ArrayRef {
+        Arc::new(known.iter().map(|(_, status)| Some(count(status))).collect::<UInt64Array>())
+    };
+    let state = |status: &SiteStatus| match status {
+        SiteStatus { error: Some(_), .. } => "left alone",
+        SiteStatus { failures: 1.., .. } => "failing",
+        SiteStatus { server: Some(_), .. } => "up",
+        _ => "not asked yet",
+    };
+    let alike: BooleanArray = known.iter().map(|(_, status)| status.computes_alike).collect();
+    let columns = [
+        ("name", Arc::new(known.iter().map(|(name, _)| Some(name.as_str())).collect::<StringArray>()) as ArrayRef),
+        ("url", texts(&|status| Some(status.url.clone()))),
+        ("state", texts(&|status| Some(state(status).to_owned()))),
+        ("server", texts(&|status| status.server.clone())),
+        ("version", texts(&|status| status.version.clone())),
+        ("computes_alike", Arc::new(alike) as ArrayRef),
+        ("tables", counts(|status| status.tables)),
+        ("failures", counts(|status| status.failures)),
+        ("error", texts(&|status| status.error.clone())),
+    ];
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)))?;
+    Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
 }
 
 /// The records of a file, read while they are asked for.

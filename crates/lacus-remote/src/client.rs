@@ -1,14 +1,16 @@
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, UInt32Type};
 use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::sql::CommandGetTables;
 use arrow_flight::sql::client::FlightSqlServiceClient;
+use arrow_flight::sql::{CommandGetTables, SqlInfo};
 use arrow_flight::{FlightInfo, HandshakeRequest, IpcMessage, Ticket};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -17,6 +19,8 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use lacus_core::{Error, Kind, Result, Secret};
 use lacus_identity::Logins;
+use prost::Message;
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::address::{Address, Place, without_password};
@@ -26,8 +30,8 @@ use crate::status::{from_flight, from_status};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a server that answers nothing may say nothing, before it is asked for a sign, and then again.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// The largest window that a stream may fill before it is read.
-const WINDOW: u32 = 8 << 20;
+/// What may be on its way before it is read: what a network of 1 Gbit/s holds at a round trip of 100 ms, and more than HTTP/2 has by itself.
+const WINDOW: u32 = 16 << 20;
 
 /// A connection to a Flight SQL server, cheap to clone.
 #[derive(Debug, Clone)]
@@ -36,6 +40,32 @@ pub struct Remote {
     uri: String,
     /// Whose token is brought, when somebody has logged in to be known by this server.
     login: Option<(Logins, String)>,
+    /// What every request says beside the token.
+    headers: &'static [(&'static str, &'static str)],
+}
+
+/// Arrow as it is: what other clients can't read, this one can.
+const NATIVE: [(&str, &str); 1] = [("wire_types", "native")];
+/// As what is near, and smaller.
+const FAR: [(&str, &str); 2] = [NATIVE[0], ("ipc_compression", "zstd")];
+
+/// What went over the network for one answer, in messages of Flight.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) sent: AtomicUsize,
+    pub(crate) received: AtomicUsize,
+    pub(crate) round_trips: AtomicUsize,
+}
+
+impl Traffic {
+    fn asked(&self, sent: usize) {
+        self.sent.fetch_add(sent, Ordering::Relaxed);
+        self.round_trips.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn answered(&self, received: usize) {
+        self.received.fetch_add(received, Ordering::Relaxed);
+    }
 }
 
 /// The variables that hold what is not for a command line.
@@ -52,25 +82,30 @@ impl Remote {
     /// there.
     pub async fn connect(uri: &str) -> Result<Self> {
         let of_environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        Self::connect_by(uri, of_environment(PASSWORD), of_environment(TOKEN)).await
+        Self::connect_by(uri, of_environment(PASSWORD), of_environment(TOKEN), &NATIVE).await
     }
 
-    /// As [`Remote::connect`], with this token, or that of `lacus login`; the environment, which is about one server, says nothing.
+    /// As [`Remote::connect`], to a server that may be far, with this token, or that of `lacus login`; the environment, which is about one
+    /// server, says nothing.
     ///
     /// # Errors
     /// As [`Remote::connect`].
-    pub async fn connect_as(uri: &str, token: Option<&Secret>) -> Result<Self> {
-        Self::connect_by(uri, None, token.map(|token| token.reveal().to_owned())).await
+    pub async fn connect_far(uri: &str, token: Option<&Secret>) -> Result<Self> {
+        Self::connect_by(uri, None, token.map(|token| token.reveal().to_owned()), &FAR).await
     }
 
-    async fn connect_by(uri: &str, password: Option<String>, token: Option<String>) -> Result<Self> {
+    async fn connect_by(
+        uri: &str,
+        password: Option<String>,
+        token: Option<String>,
+        headers: &'static [(&'static str, &'static str)],
+    ) -> Result<Self> {
         let address = Address::parse(uri)?;
         let shown = without_password(uri);
         let channel = channel(&address, &shown).await?;
         let inner = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX);
         let mut client = FlightSqlServiceClient::new_from_inner(inner);
-        // Arrow as it is: what other clients can't read, this one can.
-        client.set_header("wire_types", "native");
+        headers.iter().for_each(|(name, value)| client.set_header(*name, *value));
         let mut login = None;
         match address.user {
             Some((user, written)) => {
@@ -92,7 +127,7 @@ impl Remote {
                 }
             }
         }
-        let remote = Self { client: Box::new(client), uri: shown, login };
+        let remote = Self { client: Box::new(client), uri: shown, login, headers };
         // A login that can't be renewed is told now, and not by the first query.
         remote.client().await?;
         Ok(remote)
@@ -120,6 +155,8 @@ impl Remote {
     /// What the server says, by its kind.
     pub async fn query(&self, sql: &str, parameters: &[ScalarValue]) -> Result<RemoteQuery> {
         let mut client = self.client().await?;
+        let traffic = Arc::new(Traffic::default());
+        traffic.asked(sql.len());
         let info = match parameters {
             [] => client.execute(sql.to_owned(), None).await.map_err(from_flight)?,
             parameters => {
@@ -135,8 +172,18 @@ impl Remote {
             true => Schema::empty(),
             false => info.clone().try_decode_schema()?,
         };
-        Ok(RemoteQuery { client: Box::new(client), schema: schema.into(), info: Box::new(info) })
+        traffic.answered(info.encoded_len());
+        Ok(RemoteQuery { client: Box::new(client), headers: self.headers, schema: schema.into(), info: Box::new(info), traffic })
     }
+}
+
+/// What a server says of itself, as far as it does.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ServerInfo {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    /// What names are put in.
+    pub(crate) quote: String,
 }
 
 /// A table as a server tells it.
@@ -150,6 +197,43 @@ pub(crate) struct RemoteTable {
 }
 
 impl Remote {
+    /// What the server is. One that doesn't tell is any.
+    pub(crate) async fn server_info(&self) -> Result<ServerInfo> {
+        let wanted = [SqlInfo::FlightSqlServerName, SqlInfo::FlightSqlServerVersion, SqlInfo::SqlIdentifierQuoteChar];
+        let mut client = self.client().await?;
+        let unknown = |error: &Error| matches!(error.kind(), Kind::Unsupported | Kind::InvalidQuery | Kind::NotFound | Kind::Internal);
+        let info = match client.get_sql_info(wanted.to_vec()).await.map_err(from_flight) {
+            Ok(info) => info,
+            Err(error) if unknown(&error) => return Ok(ServerInfo::default()),
+            Err(error) => return Err(error),
+        };
+        let mut told = ServerInfo::default();
+        for ticket in info.endpoint.into_iter().filter_map(|endpoint| endpoint.ticket) {
+            let batches: Vec<RecordBatch> = match client.do_get(ticket).await {
+                Ok(batches) => batches.try_collect().await.map_err(from_flight)?,
+                Err(error) => match from_flight(error) {
+                    error if unknown(&error) => continue,
+                    error => return Err(error),
+                },
+            };
+            for batch in batches {
+                let [names, values] = batch.columns() else { continue };
+                let (Some(names), Some(values)) = (names.as_primitive_opt::<UInt32Type>(), values.as_union_opt()) else { continue };
+                for row in 0..batch.num_rows() {
+                    let value = values.value(row);
+                    let Some(text) = value.as_string_opt::<i32>().filter(|text| !text.is_empty()) else { continue };
+                    match wanted.iter().find(|wanted| **wanted as u32 == names.value(row)) {
+                        Some(SqlInfo::FlightSqlServerName) => told.name = text.value(0).to_owned(),
+                        Some(SqlInfo::FlightSqlServerVersion) => told.version = text.value(0).to_owned(),
+                        Some(SqlInfo::SqlIdentifierQuoteChar) => told.quote = text.value(0).to_owned(),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(told)
+    }
+
     /// The tables of a schema, or the one of the name, with their columns if these are wanted.
     pub(crate) async fn tables(&self, catalog: Option<&str>, schema: &str, name: Option<&str>, columns: bool) -> Result<Vec<RemoteTable>> {
         let mut client = self.client().await?;
@@ -176,6 +260,7 @@ impl Remote {
                 };
                 for row in 0..batch.num_rows() {
                     let columns = told.map(|told| Schema::try_from(IpcMessage(told.value(row).to_vec().into()))).transpose()?;
+                    let columns = columns.map(|columns| of_columns(&columns));
                     found.push(RemoteTable {
                         catalog: text(&catalogs, row),
                         schema: text(&schemas, row),
@@ -189,6 +274,16 @@ impl Remote {
         found.retain(|table| name.is_none_or(|name| table.name == name) && table.schema.as_deref().is_none_or(|of| of == schema));
         Ok(found)
     }
+}
+
+/// Columns with what is said of them, without what is said of how they were stored and brought here.
+fn of_columns(schema: &Schema) -> Schema {
+    let of_column = |key: &String| !["ARROW:FLIGHT:SQL:", "PARQUET:"].iter().any(|prefix| key.starts_with(prefix));
+    let column = |field: &FieldRef| {
+        let kept = field.metadata().iter().filter(|(key, _)| of_column(key)).map(|(key, value)| (key.clone(), value.clone()));
+        field.as_ref().clone().with_metadata(kept.collect())
+    };
+    Schema::new(schema.fields().iter().map(column).collect::<Vec<_>>())
 }
 
 /// The token that a server gives a user. The client of arrow-flight would tell only the text of what a server says against it.
@@ -212,7 +307,11 @@ async fn channel(address: &Address, shown: &str) -> Result<Channel> {
         Place::Socket(_) => "http://localhost".to_owned(),
     };
     let endpoint = Endpoint::from_shared(uri).map_err(|error| wrong(&error))?;
-    let mut endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).initial_stream_window_size(WINDOW);
+    let mut endpoint = endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW);
     // A server that is gone without a word is noticed while an answer is waited for.
     endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
     if matches!(address.place, Place::Network { tls: true, .. }) {
@@ -274,8 +373,10 @@ fn row(parameters: &[ScalarValue]) -> Result<RecordBatch> {
 #[derive(Debug)]
 pub struct RemoteQuery {
     client: Box<FlightSqlServiceClient<Channel>>,
+    headers: &'static [(&'static str, &'static str)],
     schema: SchemaRef,
     info: Box<FlightInfo>,
+    traffic: Arc<Traffic>,
 }
 
 impl RemoteQuery {
@@ -289,25 +390,47 @@ impl RemoteQuery {
         self.info.endpoint.is_empty()
     }
 
+    /// What goes over the network for the answer, counted while it is read.
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
+    }
+
     /// Fetches the result, endpoint after endpoint. Dropping the stream cancels the query on the server.
     ///
     /// # Errors
     /// `Internal` when the server gives no ticket.
     pub fn stream(self) -> Result<RemoteStream> {
-        let Self { client, schema, info } = self;
+        let Self { client, headers, schema, info, traffic } = self;
         let tickets = info
             .endpoint
             .into_iter()
             .map(|endpoint| endpoint.ticket.ok_or_else(|| Error::new(Kind::Internal, "the server sent an endpoint without a ticket")));
         let tickets = tickets.collect::<Result<Vec<Ticket>>>()?;
-        let batches = stream::iter(tickets).then(move |ticket| fetch(client.clone(), ticket)).try_flatten().boxed();
+        let batches =
+            stream::iter(tickets).then(move |ticket| fetch(client.clone(), headers, ticket, Arc::clone(&traffic))).try_flatten().boxed();
         Ok(RemoteStream { schema, batches })
     }
 }
 
-async fn fetch(mut client: Box<FlightSqlServiceClient<Channel>>, ticket: Ticket) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-    let batches: FlightRecordBatchStream = client.do_get(ticket).await.map_err(from_flight)?;
-    Ok(batches.map_err(from_flight).boxed())
+/// Fetches one part of a result. The client of arrow-flight would not tell how large the messages are.
+async fn fetch(
+    mut client: Box<FlightSqlServiceClient<Channel>>,
+    headers: &'static [(&'static str, &'static str)],
+    ticket: Ticket,
+    traffic: Arc<Traffic>,
+) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    traffic.asked(ticket.encoded_len());
+    let mut request = tonic::Request::new(ticket);
+    for (name, value) in headers {
+        request.metadata_mut().insert(*name, MetadataValue::from_static(value));
+    }
+    if let Some(token) = client.token() {
+        let unfit = |_| Error::new(Kind::Unauthenticated, "the token can't be sent: it has letters that no header may have");
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().map_err(unfit)?);
+    }
+    let messages = client.inner_mut().do_get(request).await.map_err(|status| from_status(&status))?.into_inner();
+    let messages = messages.inspect_ok(move |message| traffic.answered(message.encoded_len())).map_err(FlightError::from);
+    Ok(FlightRecordBatchStream::new_from_flight_data(messages).map_err(from_flight).boxed())
 }
 
 /// The batches of a remote result.

@@ -17,5 +17,5 @@ mod status;
 pub use address::{check_address, login_name};
 pub use client::{Remote, RemoteQuery, RemoteStream};
 pub use lacus_identity::{LoginSpec, Logins};
-pub use site::{FlightSite, SiteSpec};
+pub use site::{FlightSite, SiteSpec, site_rules};
 pub use status::from_status;

@@ -1,27 +1,46 @@
 //! Other sites: servers of Flight SQL whose tables are queried where they are.
 //!
 //! ```text
-//! scan(columns, filters, limit) -> text of SQL (`sql`) -> SiteExec (`exec`) -> Flight SQL -> rows, if they have the columns that were told
+//! a plan -> rules that split it between sites -> a statement for each (`fold`, `select`, `words`) -> SiteExec (`exec`) -> Flight SQL -> rows,
+//! if they have the columns that were told
 //! ```
 
+mod branches;
 mod exec;
-mod sql;
+mod fold;
+mod keys;
+mod moments;
+mod select;
+mod split_aggregate;
+mod split_top_k;
+mod words;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
+use datafusion_catalog::default_table_source::DefaultTableSource;
 use datafusion_catalog::{Session, TableProvider};
-use datafusion_common::project_schema;
-use datafusion_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{Column, DFSchema, TableReference, internal_datafusion_err, project_schema};
+use datafusion_expr::logical_plan::{Projection, TableScan, TableScanBuilder};
+use datafusion_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
+use datafusion_optimizer::OptimizerRule;
 use datafusion_physical_plan::ExecutionPlan;
-use lacus_core::{Error, Kind, Result, Secret, Site};
+use lacus_core::{Error, Kind, Result, Secret, Site, SiteStatus};
 use tokio::sync::OnceCell;
 
 use crate::Remote;
-use crate::client::RemoteTable;
+use crate::address::without_password;
+use crate::client::{RemoteTable, ServerInfo};
 use exec::SiteExec;
+use select::Select;
+use words::Words;
+
+/// What a Lacus says that it is.
+const OWN_NAME: &str = "Lacus";
 
 /// A site, as a lake file says it.
 #[derive(Debug, Clone)]
@@ -34,6 +53,8 @@ pub struct SiteSpec {
     pub token: Option<Secret>,
     /// How long the site may take to be reached, and to tell what a table is.
     pub timeout: Duration,
+    /// How long what it told of a table is taken for true.
+    pub schema_ttl: Duration,
 }
 
 /// A server of Flight SQL whose tables stand in a catalog. Nothing is asked before a query names a table of it.
@@ -43,7 +64,7 @@ pub struct FlightSite(Arc<Asked>);
 impl FlightSite {
     /// The site. Opens nothing.
     pub fn new(spec: SiteSpec) -> Self {
-        Self(Arc::new(Asked { spec, remote: OnceCell::new() }))
+        Self(Arc::new(Asked::new(spec)))
     }
 }
 
@@ -52,13 +73,120 @@ impl FlightSite {
 struct Asked {
     spec: SiteSpec,
     remote: OnceCell<Remote>,
+    about: OnceCell<Arc<About>>,
+    /// What it told of its tables, by schema and name, and when.
+    told: Mutex<HashMap<(String, String), (Instant, RemoteTable)>>,
+    health: Mutex<Health>,
+}
+
+/// How the site did lately.
+#[derive(Debug, Default)]
+struct Health {
+    /// How often in a row it could not be reached.
+    failures: u32,
+    /// Until when it is not asked, and why.
+    shut: Option<(Instant, Error)>,
+}
+
+/// After how many failures in a row a site is left alone, so that nobody waits for it.
+const FAILURES: u32 = 5;
+/// For how long.
+const LEFT_ALONE: Duration = Duration::from_secs(5);
+
+/// What a site says of itself.
+#[derive(Debug, Clone)]
+struct About {
+    server: String,
+    version: String,
+    /// What names are put in.
+    quote: char,
+    /// Whether it computes as this engine does.
+    is_own: bool,
+}
+
+impl Default for About {
+    fn default() -> Self {
+        Self { server: String::new(), version: String::new(), quote: '"', is_own: false }
+    }
+}
+
+impl About {
+    /// What a server told.
+    fn told(info: ServerInfo) -> Self {
+        let ServerInfo { name, version, quote } = info;
+        // Functions and their rounding may differ between versions.
+        let is_own = name == OWN_NAME && version.split('.').take(2).eq(env!("CARGO_PKG_VERSION").split('.').take(2));
+        let quote = quote.chars().next().filter(|quote| ['"', '`'].contains(quote)).unwrap_or('"');
+        Self { server: name, version, quote, is_own }
+    }
+
+    fn quoted(&self, name: &str) -> String {
+        let quote = self.quote;
+        format!("{quote}{}{quote}", name.replace(quote, &format!("{quote}{quote}")))
+    }
 }
 
 impl Asked {
+    fn new(spec: SiteSpec) -> Self {
+        Self { spec, remote: OnceCell::new(), about: OnceCell::new(), told: Mutex::default(), health: Mutex::default() }
+    }
+
+    /// Refuses to ask a site that has failed again and again just now.
+    fn admits(&self) -> Result<()> {
+        match &held(&self.health).shut {
+            Some((until, error)) if *until > Instant::now() => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes note of how asking went.
+    fn noted<T>(&self, found: Result<T>) -> Result<T> {
+        let mut health = held(&self.health);
+        match &found {
+            Err(error) if error.kind() == Kind::Unavailable => {
+                health.failures += 1;
+                if health.failures >= FAILURES {
+                    health.shut = Some((Instant::now() + LEFT_ALONE, error.clone()));
+                }
+            }
+            // One that refuses is there.
+            _ => *health = Health::default(),
+        }
+        drop(health);
+        found
+    }
+
+    /// Forgets what it told of its tables.
+    fn forget(&self) {
+        held(&self.told).clear();
+    }
+
+    /// What it told of a table not long ago.
+    fn known(&self, schema: &str, table: &str) -> Option<RemoteTable> {
+        let told = held(&self.told);
+        let (at, known) = told.get(&(schema.to_owned(), table.to_owned()))?;
+        (at.elapsed() < self.spec.schema_ttl).then(|| known.clone())
+    }
+
     /// The connection, which is made once and finds its way again by itself.
     async fn remote(&self) -> Result<&Remote> {
         let SiteSpec { url, token, .. } = &self.spec;
-        self.remote.get_or_try_init(|| Remote::connect_as(url, token.as_ref())).await
+        self.remote.get_or_try_init(|| Remote::connect_far(url, token.as_ref())).await
+    }
+
+    /// What the site is, which is asked once.
+    async fn about(&self) -> Result<Arc<About>> {
+        let told = async { Ok(Arc::new(About::told(self.remote().await?.server_info().await?))) };
+        self.about.get_or_try_init(|| told).await.cloned()
+    }
+
+    /// A table that it told of.
+    fn table(self: &Arc<Self>, told: RemoteTable, about: Arc<About>) -> Result<Arc<dyn TableProvider>> {
+        let columns = told.columns.clone().ok_or_else(|| {
+            self.named(Error::new(Kind::Unsupported, "the site doesn't tell the columns of its tables (CommandGetTables)"))
+        })?;
+        let select = Select::of_table(Arc::clone(self), about, &told, columns.fields().iter().map(|field| field.name()));
+        Ok(Arc::new(SiteTable { select, schema: columns }))
     }
 
     /// What the site says, by its name.
@@ -85,42 +213,129 @@ impl Site for FlightSite {
     }
 
     async fn open(&self, schema: &str, table: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let (Some(known), Some(about)) = (self.0.known(schema, table), self.0.about.get()) {
+            return self.0.table(known, Arc::clone(about)).map(Some);
+        }
         let asked = async {
             // A site with several catalogs has their names before those of their schemas.
             let (catalog, schema) = schema.split_once('.').map_or((None, schema), |(catalog, schema)| (Some(catalog), schema));
-            self.0.remote().await?.tables(catalog, schema, Some(table), true).await
+            let told = async { self.0.remote().await?.tables(catalog, schema, Some(table), true).await };
+            futures::try_join!(told, self.0.about())
         };
-        let mut found = self.0.within(asked).await?;
+        self.0.admits()?;
+        let (mut found, about) = self.0.noted(self.0.within(asked).await)?;
         let Some(told) = found.pop() else { return Ok(None) };
         if let Some(other) = found.pop() {
             let catalogs = [&other, &told].map(|told| told.catalog.clone().unwrap_or_default());
             let error = Error::new(Kind::InvalidQuery, format!("`{schema}.{table}` is in the catalogs {}", catalogs.join(", ")));
             return Err(self.0.named(error).hint(format!("write {}.\"{}.{schema}\".{table}", self.name(), catalogs[0])));
         }
-        let columns = told.columns.clone().ok_or_else(|| {
-            self.0.named(Error::new(Kind::Unsupported, "the site doesn't tell the columns of its tables (CommandGetTables)"))
-        })?;
-        Ok(Some(Arc::new(SiteTable { site: Arc::clone(&self.0), told, columns })))
+        let provider = self.0.table(told.clone(), about)?;
+        held(&self.0.told).insert((schema.to_owned(), table.to_owned()), (Instant::now(), told));
+        Ok(Some(provider))
     }
 
     async fn tables(&self, schema: &str) -> Result<Vec<String>> {
         let asked = async { self.0.remote().await?.tables(None, schema, None, false).await };
         Ok(self.0.within(asked).await?.into_iter().map(|told| told.name).collect())
     }
+
+    fn status(&self) -> SiteStatus {
+        let (about, health) = (self.0.about.get(), held(&self.0.health));
+        let shut = health.shut.as_ref().filter(|(until, _)| *until > Instant::now());
+        SiteStatus {
+            url: without_password(&self.0.spec.url),
+            server: about.map(|about| about.server.clone()),
+            version: about.map(|about| about.version.clone()),
+            computes_alike: about.map(|about| about.is_own),
+            tables: held(&self.0.told).len() as u64,
+            failures: u64::from(health.failures),
+            error: shut.map(|(_, error)| error.to_string()),
+        }
+    }
 }
 
-/// A table of a site.
+/// What a site is asked, as a table: one of its tables, or a statement over several.
 #[derive(Debug)]
 struct SiteTable {
-    site: Arc<Asked>,
-    told: RemoteTable,
-    columns: SchemaRef,
+    select: Select,
+    schema: SchemaRef,
+}
+
+/// The table of a site that a scan reads.
+fn site_table(scan: &TableScan) -> Option<Arc<SiteTable>> {
+    let source = scan.source.downcast_ref::<DefaultTableSource>()?;
+    (Arc::clone(&source.table_provider) as Arc<dyn std::any::Any + Send + Sync>).downcast().ok()
+}
+
+impl SiteTable {
+    /// A plan that reads a statement, and gives its columns as `schema` has them.
+    fn plan(select: Select, schema: &DFSchema) -> datafusion_common::Result<LogicalPlan> {
+        let is_plain = |name: &str| name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+        let mut seen = HashSet::new();
+        let name = |(place, field): (usize, &FieldRef)| match is_plain(field.name()) && seen.insert(field.name().clone()) {
+            true => field.as_ref().clone(),
+            false => field.as_ref().clone().with_name(format!("c{place}")),
+        };
+        let columns: Vec<Field> = schema.fields().iter().enumerate().map(name).collect();
+        let site = TableReference::bare(select.site.spec.name.clone());
+        let table = Self { select, schema: Arc::new(Schema::new_with_metadata(columns, schema.metadata().clone())) };
+        let columns = schema.iter().zip(table.schema.fields()).map(|((qualifier, field), column)| {
+            Expr::Column(Column::new(Some(site.clone()), column.name())).alias_qualified(qualifier.cloned(), field.name())
+        });
+        let columns = columns.collect();
+        let scan = TableScanBuilder::new(site, Arc::new(DefaultTableSource::new(Arc::new(table)))).build()?;
+        Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(LogicalPlan::TableScan(scan)))?))
+    }
+
+    fn words<'a>(select: &'a Select, schema: &'a DFSchema) -> Words<'a> {
+        Words { select, schema, folded: &fold::fold }
+    }
+
+    /// What the site is asked for rows of it; `None` if it can't be asked one of the filters.
+    fn asked(&self, projection: &[usize], filters: &[Expr], limit: Option<usize>) -> Option<Select> {
+        let mut select = self.select.clone();
+        if !filters.is_empty() {
+            select = select.open();
+            let schema = unqualified(&self.schema);
+            for filter in filters {
+                let condition = Self::words(&select, &schema).expr(&bare(filter))?;
+                select = select.filtered(condition);
+            }
+        }
+        let columns = projection.iter().map(|place| select.columns[*place].clone()).collect::<Vec<_>>();
+        let select = if columns.is_empty() && select.is_one_row() { select.open() } else { select };
+        let select = select.projected(columns);
+        match limit {
+            Some(rows) if !select.is_within(rows) => select.limited(|_| Some(Vec::new()), rows),
+            _ => Some(select),
+        }
+    }
+}
+
+/// A poisoned lock only means that another thread panicked; what lies behind these locks is valid at every instant.
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The columns of a table, as expressions without a table's name find them.
+fn unqualified(schema: &Schema) -> DFSchema {
+    DFSchema::try_from(schema.clone()).unwrap_or_else(|_| DFSchema::empty())
+}
+
+/// An expression whose columns have no table's name.
+fn bare(expr: &Expr) -> Expr {
+    let bare = expr.clone().transform(|expr| match expr {
+        Expr::Column(column) => Ok(Transformed::yes(Expr::Column(Column::from_name(column.name)))),
+        expr => Ok(Transformed::no(expr)),
+    });
+    bare.map_or_else(|_| expr.clone(), |bare| bare.data)
 }
 
 #[async_trait]
 impl TableProvider for SiteTable {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.columns)
+        Arc::clone(&self.schema)
     }
 
     fn table_type(&self) -> TableType {
@@ -128,8 +343,9 @@ impl TableProvider for SiteTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> datafusion_common::Result<Vec<TableProviderFilterPushDown>> {
+        let (select, schema) = (self.select.clone().open(), unqualified(&self.schema));
         // What means the same on both sides is done there alone; everything else here.
-        let pushed = |filter: &&Expr| match sql::condition(filter, &self.columns) {
+        let pushed = |filter: &&Expr| match Self::words(&select, &schema).expr(&bare(filter)) {
             Some(_) => TableProviderFilterPushDown::Exact,
             None => TableProviderFilterPushDown::Unsupported,
         };
@@ -143,11 +359,20 @@ impl TableProvider for SiteTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> datafusion_common::Result<Arc<dyn ExecutionPlan>> {
-        let schema = project_schema(&self.columns, projection)?;
-        let conditions: Vec<String> = filters.iter().filter_map(|filter| sql::condition(filter, &self.columns)).collect();
-        // Rows that are left out here come off the limit.
-        let limit = limit.filter(|_| conditions.len() == filters.len());
-        let text = sql::select(&self.told, &schema, &conditions, limit);
-        Ok(Arc::new(SiteExec::new(Arc::clone(&self.site), text, schema)))
+        let schema = project_schema(&self.schema, projection)?;
+        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let asked = self.asked(projection.unwrap_or(&all), filters, limit);
+        let select = asked.ok_or_else(|| internal_datafusion_err!("a site was given a condition that it can't be asked"))?;
+        Ok(Arc::new(SiteExec::new(select, schema)))
     }
+}
+
+/// The rules that ask sites for more than their tables, in the order in which they are applied, behind all others.
+pub fn site_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![
+        Arc::new(split_aggregate::WholeGroups),
+        Arc::new(split_aggregate::SplitAggregate),
+        Arc::new(split_top_k::SplitTopK),
+        Arc::new(fold::SiteQueries),
+    ]
 }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lacus_audit::{Audit, WhenFull};
-use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Result, StoreName, nearest};
+use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Result, SpreadSpec, StoreName, nearest};
 use lacus_engine::{Engine, EngineBuilder, Limits};
 use lacus_identity::{CertificateSpec, IssuerSpec};
 use lacus_policy::PolicyFile;
@@ -85,6 +85,8 @@ pub struct Config {
     pub unnamed: Unnamed,
     /// The datasets.
     pub datasets: Vec<(DatasetName, DatasetSpec)>,
+    /// The datasets that are spread over sites.
+    pub spread: Vec<(DatasetName, SpreadSpec)>,
 }
 
 impl Config {
@@ -157,6 +159,7 @@ impl Config {
         };
         let builder = crate::register_defaults(builder);
         let builder = self.sites.iter().cloned().fold(builder, |builder, spec| builder.site(Arc::new(FlightSite::new(spec))));
+        let builder = self.spread.iter().fold(builder, |builder, (name, spec)| builder.spread(name.clone(), spec.clone()));
         Ok(self.datasets.iter().fold(builder, |builder, (name, spec)| builder.dataset(name.clone(), spec.clone())))
     }
 

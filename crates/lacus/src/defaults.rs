@@ -10,7 +10,7 @@ use object_store::local::LocalFileSystem;
 
 use crate::Config;
 
-/// Adds the sources, the sinks, the place for tables and the functions that ship with Lacus: the list of what it opens and writes, and of
+/// Adds the sources, the sinks, the place for tables, the rules and the functions that ship with Lacus: the list of what it opens and writes, and of
 /// what it adds to SQL.
 #[must_use]
 pub fn register_defaults(builder: EngineBuilder) -> EngineBuilder {
@@ -28,6 +28,7 @@ pub fn register_defaults(builder: EngineBuilder) -> EngineBuilder {
     let tables = LakeTables::new(stores, Arc::clone(&files), LakeTables::RETENTION);
     let builder = builder.tables(Arc::new(tables)).source(files).source(Arc::new(arrays)).sink(Arc::new(kept)).sink(Arc::new(written));
     let builder = builder.physical_rule(Arc::new(GroupByCoordinates));
+    let builder = lacus_remote::site_rules().into_iter().fold(builder, EngineBuilder::logical_rule);
     lacus_functions::functions().into_iter().fold(builder, EngineBuilder::scalar_function)
 }
 

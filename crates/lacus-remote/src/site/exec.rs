@@ -1,70 +1,158 @@
 use std::fmt::{self, Formatter};
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use datafusion_common::config::ConfigOptions;
+use datafusion_common::stats::Precision;
 use datafusion_common::tree_node::TreeNodeRecursion;
-use datafusion_common::{DataFusionError, Result as DataFusionResult};
+use datafusion_common::{DataFusionError, Result as DataFusionResult, Statistics};
 use datafusion_execution::{SendableRecordBatchStream, TaskContext};
+use datafusion_physical_expr::expressions::DynamicFilterTracking;
 use datafusion_physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion_physical_expr_common::physical_expr::snapshot_physical_expr;
 use datafusion_physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion_physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion_physical_plan::filter_pushdown::{ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation};
+use datafusion_physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion_physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
 };
+use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use lacus_core::{Error, Kind, Result};
 
-use super::Asked;
-use crate::RemoteStream;
+use super::select::Select;
+use super::{Asked, keys};
+use crate::client::Traffic;
+
+/// How often a site is asked that is not there, as long as it has answered nothing.
+const ATTEMPTS: u32 = 3;
+/// How long is waited before it is asked again; twice as long each time.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Asks a site one statement, and gives the rows that come back.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SiteExec {
-    site: Arc<Asked>,
-    text: String,
+    select: Select,
     schema: SchemaRef,
+    /// What joins know of the rows that they need, once they know it.
+    needed: Vec<Arc<dyn PhysicalExpr>>,
+    /// The statement that was sent.
+    sent: Arc<OnceLock<String>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl SiteExec {
-    pub(super) fn new(site: Arc<Asked>, text: String, schema: SchemaRef) -> Self {
+    pub(super) fn new(select: Select, schema: SchemaRef) -> Self {
         let equivalences = EquivalenceProperties::new(Arc::clone(&schema));
         let properties =
             PlanProperties::new(equivalences, Partitioning::UnknownPartitioning(1), EmissionType::Incremental, Boundedness::Bounded);
-        Self { site, text, schema, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+        let (needed, sent) = (Vec::new(), Arc::default());
+        Self { select, schema, needed, sent, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    fn text(&self, select: &Select) -> String {
+        select.text(&self.schema.fields().iter().map(|field| field.name()).collect::<Vec<_>>())
+    }
+
+    /// The statement for the rows that are needed, as far as that is known now.
+    fn reduced(&self) -> DataFusionResult<String> {
+        let mut select = self.select.clone();
+        for needed in &self.needed {
+            let (known, open) = (snapshot_physical_expr(Arc::clone(needed))?, select.clone().open());
+            if let Some(condition) = keys::condition(&known, &open, &self.schema) {
+                select = open.filtered(condition);
+            }
+        }
+        Ok(self.text(&select))
     }
 }
 
-/// Asks a site, and asks once more where nothing was answered yet and asking again may help.
-async fn asked(site: Arc<Asked>, text: String, wanted: SchemaRef) -> Result<RemoteStream> {
+/// What is counted of the asking.
+#[derive(Clone)]
+struct Seen {
+    sent: Count,
+    received: Count,
+    round_trips: Count,
+    retries: Count,
+}
+
+impl Seen {
+    fn new(metrics: &ExecutionPlanMetricsSet, partition: usize) -> Self {
+        let [sent, received, round_trips, retries] =
+            ["bytes_sent", "bytes_received", "round_trips", "retries"].map(|name| MetricBuilder::new(metrics).counter(name, partition));
+        Self { sent, received, round_trips, retries }
+    }
+
+    /// Takes over what has been counted since it was last looked at.
+    fn take(&self, traffic: &Traffic) {
+        for (count, of) in [(&self.sent, &traffic.sent), (&self.received, &traffic.received), (&self.round_trips, &traffic.round_trips)] {
+            count.add(of.swap(0, Ordering::Relaxed));
+        }
+    }
+}
+
+/// Asks a site, and asks again where nothing was answered yet and asking again may help.
+async fn asked(site: Arc<Asked>, text: String, wanted: SchemaRef, seen: Seen) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    let (mut attempt, began) = (1, Instant::now());
+    loop {
+        site.admits()?;
+        let found = site.noted(asked_once(&site, &text, &wanted, &seen).await);
+        match found {
+            Err(error) if error.kind() == Kind::Unavailable && attempt < ATTEMPTS && began.elapsed() < site.spec.timeout => {
+                seen.retries.add(1);
+                let pause = PAUSE * 2_u32.pow(attempt - 1);
+                tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
+                attempt += 1;
+            }
+            Err(error) => {
+                // What was told of its tables may be true no more.
+                site.forget();
+                return Err(error);
+            }
+            found => return found,
+        }
+    }
+}
+
+/// Asks a site, up to its first rows.
+async fn asked_once(site: &Arc<Asked>, text: &str, wanted: &SchemaRef, seen: &Seen) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let remote = site.within(site.remote()).await?;
-    let query = match remote.query(&text, &[]).await {
-        Err(error) if error.kind() == Kind::Unavailable => remote.query(&text, &[]).await,
-        first => first,
-    };
-    let query = query.map_err(|error| site.named(error))?;
-    let told = query.schema();
+    let query = site.within(remote.query(text, &[])).await?;
+    let (told, traffic) = (query.schema(), query.traffic());
+    check(site, &told, wanted)?;
+    let mut batches = query.stream().map_err(|error| site.named(error))?;
+    let first = batches.next().await.transpose().map_err(|error| site.named(error))?;
+    let (site, seen) = (Arc::clone(site), seen.clone());
+    seen.take(&traffic);
+    let rest = batches.map(move |batch| {
+        seen.take(&traffic);
+        batch.map_err(|error| site.named(error))
+    });
+    Ok(stream::iter(first.map(Ok)).chain(rest).boxed())
+}
+
+/// Refuses rows that are not of the columns which the site told.
+fn check(site: &Asked, told: &SchemaRef, wanted: &SchemaRef) -> Result<()> {
     let types =
         |schema: &SchemaRef| schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect::<Vec<_>>();
-    let is_same = told.fields().len() == wanted.fields().len()
-        && told
-            .fields()
-            .iter()
-            .zip(wanted.fields())
-            .all(|(told, wanted)| told.name() == wanted.name() && of_layout(told.data_type()) == of_layout(wanted.data_type()));
-    if !wanted.fields().is_empty() && !is_same {
-        let error = Error::new(
-            Kind::ObjectChanged,
-            format!("the site gives ({}), and told that it has ({})", types(&told).join(", "), types(&wanted).join(", ")),
-        );
-        return Err(site.named(error).hint("ask again: the table may have changed meanwhile").retryable(true));
+    let alike = |(told, wanted): (&FieldRef, &FieldRef)| {
+        told.name() == wanted.name() && of_layout(told.data_type()) == of_layout(wanted.data_type())
+    };
+    let is_same = told.fields().len() == wanted.fields().len() && told.fields().iter().zip(wanted.fields()).all(alike);
+    if wanted.fields().is_empty() || is_same {
+        return Ok(());
     }
-    query.stream().map_err(|error| site.named(error))
+    let error = Error::new(
+        Kind::ObjectChanged,
+        format!("the site gives ({}), and told that it has ({})", types(told).join(", "), types(wanted).join(", ")),
+    );
+    Err(site.named(error).hint("ask again: the table may have changed meanwhile").retryable(true))
 }
 
 /// One type for those that hold the same values in another layout: servers tell one and send the other.
@@ -79,7 +167,13 @@ fn of_layout(data_type: &DataType) -> DataType {
 
 impl DisplayAs for SiteExec {
     fn fmt_as(&self, _: DisplayFormatType, formatter: &mut Formatter<'_>) -> fmt::Result {
-        write!(formatter, "SiteExec: site={}, sql={}", self.site.spec.name, self.text)
+        let text = self.sent.get().cloned().unwrap_or_else(|| self.text(&self.select));
+        write!(formatter, "SiteExec: site={}, sql={text}", self.select.site.spec.name)?;
+        let needed: Vec<String> = self.needed.iter().map(ToString::to_string).collect();
+        if needed.is_empty() || self.sent.get().is_some() {
+            return Ok(());
+        }
+        write!(formatter, ", needed=[{}]", needed.join(", "))
     }
 }
 
@@ -98,9 +192,37 @@ impl ExecutionPlan for SiteExec {
 
     fn apply_expressions(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DataFusionResult<TreeNodeRecursion>,
+        found: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DataFusionResult<TreeNodeRecursion>,
     ) -> DataFusionResult<TreeNodeRecursion> {
+        for needed in &self.needed {
+            if found(needed)? == TreeNodeRecursion::Stop {
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
         Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn partition_statistics(&self, _: Option<usize>) -> DataFusionResult<Arc<Statistics>> {
+        let rows = Precision::Inexact(self.select.rows());
+        Ok(Arc::new(Statistics { num_rows: rows, ..Statistics::new_unknown(&self.schema) }))
+    }
+
+    fn handle_child_pushdown_result(
+        &self,
+        phase: FilterPushdownPhase,
+        result: ChildPushdownResult,
+        _: &ConfigOptions,
+    ) -> DataFusionResult<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let filters = result.parent_filters.iter().map(|filter| &filter.filter);
+        let needed: Vec<_> = filters.filter(|filter| DynamicFilterTracking::classify(filter).contains_dynamic_filter()).cloned().collect();
+        // Whoever knows what is needed leaves out the rest by itself, too.
+        let unsure = FilterPushdownPropagation::all_unsupported(result);
+        // Of the few first rows none is left out before they are known.
+        if phase != FilterPushdownPhase::Post || needed.is_empty() || self.select.is_within(usize::MAX) {
+            return Ok(unsure);
+        }
+        let needed = self.needed.iter().cloned().chain(needed).collect();
+        Ok(unsure.with_updated_node(Arc::new(Self { needed, ..self.clone() })))
     }
 
     fn replace_children(
@@ -123,14 +245,20 @@ impl ExecutionPlan for SiteExec {
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let bytes = MetricBuilder::new(&self.metrics).counter("decoded_bytes", partition);
         let first = MetricBuilder::new(&self.metrics).subset_time("first_batch", partition);
-        let (site, schema, began) = (Arc::clone(&self.site), Arc::clone(&self.schema), Instant::now());
-        let asking = asked(Arc::clone(&site), self.text.clone(), Arc::clone(&schema));
-        let batches = futures::stream::once(asking).try_flatten();
+        let (plan, schema, began) = (self.clone(), Arc::clone(&self.schema), Instant::now());
+        let seen = Seen::new(&self.metrics, partition);
+        // A join tells what it needs before it asks for the first row.
+        let asking = async move {
+            let text = plan.reduced()?;
+            plan.sent.get_or_init(|| text.clone());
+            asked(Arc::clone(&plan.select.site), text, plan.schema, seen).await.map_err(DataFusionError::from)
+        };
+        let batches = stream::once(asking).map_ok(|batches| batches.map_err(DataFusionError::from)).try_flatten();
         let batches = batches.enumerate().map(move |(number, batch)| {
             if number == 0 {
                 first.add_duration(began.elapsed());
             }
-            let batch = batch.map_err(|error| DataFusionError::from(site.named(error)))?;
+            let batch = batch?;
             bytes.add(batch.get_array_memory_size());
             baseline.record_output(batch.num_rows());
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use lacus_audit::WhenFull;
-use lacus_core::{Classification, DatasetSpec};
+use lacus_core::{Classification, DatasetSpec, SpreadSpec};
 use lacus_identity::{CertificateSpec, IssuerSpec};
 use lacus_remote::SiteSpec;
 use lacus_storage::{
@@ -64,12 +64,18 @@ impl Display for Config {
         self.otlp.iter().try_for_each(|otlp| writeln!(formatter, "otlp = {:?}", masked(otlp)))?;
         self.users.iter().try_for_each(|(name, _)| writeln!(formatter, "\n[user.{name}]\npassword = \"***\""))?;
         self.issuers.iter().try_for_each(|issuer| write_issuer(formatter, issuer))?;
-        for SiteSpec { name, url, token, timeout } in &self.sites {
+        for SiteSpec { name, url, token, timeout, schema_ttl } in &self.sites {
             writeln!(formatter, "\n[site.{name}]\nurl = {:?}\ntimeout = \"{}s\"", masked(url), timeout.as_secs_f64())?;
+            writeln!(formatter, "schema_ttl = \"{}s\"", schema_ttl.as_secs_f64())?;
             token.iter().try_for_each(|_| writeln!(formatter, "token = \"***\""))?;
         }
         self.certificates.iter().try_for_each(|certificates| write_certificates(formatter, certificates))?;
         self.stores.iter().try_for_each(|store| write_store(formatter, store))?;
+        for (name, SpreadSpec { sites, schema, table, site_column, description }) in &self.spread {
+            writeln!(formatter, "\n[dataset.{name}]\nsites = {sites:?}\ntable = {:?}", format!("{schema}.{table}"))?;
+            site_column.iter().try_for_each(|column| writeln!(formatter, "site_column = {column:?}"))?;
+            description.iter().try_for_each(|text| writeln!(formatter, "description = {text:?}"))?;
+        }
         self.datasets.iter().try_for_each(|(_, spec)| write_dataset(formatter, spec))
     }
 }

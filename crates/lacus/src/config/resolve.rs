@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use chrono::{DateTime, NaiveDate};
 use lacus_audit::WhenFull;
 use lacus_core::{
-    Classification, ColumnSpec, DatasetName, DatasetSpec, Error, ForeignKey, Kind, Location, OptionValue, Result, Secret, StoreName,
-    amount, nearest,
+    Classification, ColumnSpec, DatasetName, DatasetSpec, Error, ForeignKey, Kind, Location, OptionValue, Result, Secret, SpreadSpec,
+    StoreName, amount, nearest,
 };
 use lacus_engine::Limits;
 use lacus_remote::{SiteSpec, check_address};
@@ -22,6 +22,8 @@ const LISTEN: &str = "127.0.0.1:50051";
 const STATE: &str = ".lacus";
 /// How long a site may take to be reached.
 const SITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long what a site told of a table is taken for true.
+const SCHEMA_TTL: Duration = Duration::from_secs(60);
 /// The folder of the cache in that of the state.
 const CACHE: &str = "cache";
 
@@ -35,8 +37,9 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
     let beside = has_file.then(|| STATE.to_owned());
     let state = written_state.or(beside).map(|state| base.join(state));
     let stores = written.store.iter().map(|(name, section)| store::store(name, section, &base, environment)).collect::<Result<Vec<_>>>()?;
-    let datasets =
-        written.dataset.iter().map(|(name, section)| dataset(name, section, &stores, environment)).collect::<Result<Vec<_>>>()?;
+    let (spread_written, of_files): (Vec<_>, Vec<_>) = written.dataset.iter().partition(|(_, section)| section.sites.is_some());
+    let spread = spread_written.into_iter().map(|(name, section)| spread(name, section, &written.site)).collect::<Result<_>>()?;
+    let datasets = of_files.into_iter().map(|(name, section)| dataset(name, section, &stores, environment)).collect::<Result<Vec<_>>>()?;
     check_foreign_keys(&datasets)?;
     let lake = expand(&written.lake.name, "lake.name")?.unwrap_or_else(|| "lake".to_owned());
     let write_to = expand(&written.lake.write_to, "lake.write_to")?.map(|name| write_to(&name, &stores)).transpose()?;
@@ -69,6 +72,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         cache,
         stores,
         datasets,
+        spread,
     })
 }
 
@@ -98,11 +102,13 @@ fn site(name: &str, section: &SiteSection, environment: Environment<'_>) -> Resu
     })?;
     check_address(&url).map_err(|error| error.with("key", key("url")))?;
     let timeout = section.timeout.as_deref().map(|text| amount::duration(text, &key("timeout"))).transpose()?;
+    let schema_ttl = section.schema_ttl.as_deref().map(|text| amount::duration(text, &key("schema_ttl"))).transpose()?;
     Ok(SiteSpec {
         name: name.to_owned(),
         url,
         token: expand(&section.token, "token")?.map(Secret::new),
         timeout: timeout.unwrap_or(SITE_TIMEOUT),
+        schema_ttl: schema_ttl.unwrap_or(SCHEMA_TTL),
     })
 }
 
@@ -206,13 +212,72 @@ fn at_least_one(queries: usize) -> Result<usize> {
     }
 }
 
+/// A dataset of which several sites have parts.
+fn spread(name: &str, section: &DatasetSection, known: &BTreeMap<String, SiteSection>) -> Result<(DatasetName, SpreadSpec)> {
+    let key = |option: &str| format!("dataset.{name}.{option}");
+    let DatasetSection { sites, table, site_column, description, .. } = section;
+    let others = [
+        ("path", section.path.is_some()),
+        ("format", section.format.is_some()),
+        ("options", !section.options.is_empty()),
+        ("partitions", section.partitions.is_some()),
+        ("license", section.license.is_some()),
+        ("doi", section.doi.is_some()),
+        ("contact", section.contact.is_some()),
+        ("classification", section.classification.is_some()),
+        ("embargo_until", section.embargo_until.is_some()),
+        ("columns", !section.columns.is_empty()),
+        ("primary_key", section.primary_key.is_some()),
+        ("foreign_keys", !section.foreign_keys.is_empty()),
+    ];
+    if let Some((other, _)) = others.into_iter().find(|(_, is_written)| *is_written) {
+        let error = Error::new(Kind::InvalidConfiguration, format!("a dataset that is spread over sites has no `{other}`"));
+        return Err(error.with("key", key(other)).hint("write it at the sites, where the data lies"));
+    }
+    let sites = sites.clone().unwrap_or_default();
+    if sites.is_empty() {
+        return Err(Error::new(Kind::InvalidConfiguration, "no site has a part of it")
+            .with("key", key("sites"))
+            .hint("write `sites = [\"ornl\"]`"));
+    }
+    for (place, site) in sites.iter().enumerate() {
+        if !known.contains_key(site) {
+            let error = Error::new(Kind::InvalidConfiguration, format!("no site `{site}`")).with("key", key("sites"));
+            return Err(match nearest(site, known.keys().map(String::as_str)) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint(format!("write a section [site.{site}]")),
+            });
+        }
+        if sites[..place].contains(site) {
+            return Err(
+                Error::new(Kind::InvalidConfiguration, format!("`{site}` is named twice, and its rows would be")).with("key", key("sites"))
+            );
+        }
+    }
+    let (schema, table) = match table.as_deref() {
+        None => ("main".to_owned(), name.to_owned()),
+        Some(full) => full.rsplit_once('.').map(|(schema, table)| (schema.to_owned(), table.to_owned())).ok_or_else(|| {
+            let error = Error::new(Kind::InvalidConfiguration, format!("`{full}` has no schema")).with("key", key("table"));
+            error.hint(format!("write `table = \"main.{full}\"`"))
+        })?,
+    };
+    let spec = SpreadSpec { sites, schema, table, site_column: site_column.clone(), description: description.clone() };
+    Ok((DatasetName::new(name)?, spec))
+}
+
 fn dataset(name: &str, section: &DatasetSection, stores: &[StoreSpec], environment: Environment<'_>) -> Result<(DatasetName, DatasetSpec)> {
     let key = |option: &str| format!("dataset.{name}.{option}");
     let dataset_name = DatasetName::new(name)?;
     let path = section.path.as_deref().ok_or_else(|| {
-        Error::new(Kind::InvalidConfiguration, format!("dataset `{name}` has no `path`")).hint("write `path = \"store:folder/**\"`")
+        Error::new(Kind::InvalidConfiguration, format!("dataset `{name}` has no `path`"))
+            .hint("write `path = \"store:folder/**\"`, or `sites` for one that is spread over sites")
     })?;
     let location = Location::parse(&values::expand(path, &key("path"), environment)?).map_err(|error| error.with("key", key("path")))?;
+    let of_sites = [("table", section.table.is_some()), ("site_column", section.site_column.is_some())];
+    if let Some((other, _)) = of_sites.into_iter().find(|(_, is_written)| *is_written) {
+        let error = Error::new(Kind::InvalidConfiguration, format!("`{other}` is for a dataset that is spread over sites"));
+        return Err(error.with("key", key(other)).hint("write `sites`, or take it out"));
+    }
     if let Location::Store { store, .. } = &location {
         known_store(store, stores).map_err(|error| error.with("key", key("path")))?;
     }

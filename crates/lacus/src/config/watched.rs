@@ -37,9 +37,9 @@ impl LakeFile for Watched {
         }
         seen.stamp = now;
         match Config::load(&self.file) {
-            Ok(Config { stores, write_to, datasets, .. }) => {
+            Ok(Config { stores, write_to, datasets, spread, .. }) => {
                 seen.failed = None;
-                Ok(Some(LakeContent { stores, write_to, datasets }))
+                Ok(Some(LakeContent { stores, write_to, datasets, spread }))
             }
             Err(error) => {
                 seen.failed = Some(error.clone());

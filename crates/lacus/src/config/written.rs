@@ -98,7 +98,7 @@ section! {
 section! {
     /// How queries are planned.
     OptimizerSection in "[optimizer]" {
-        /// Rules of the optimizer to switch off: `semi_join_below`, `keys_into_aggregate`, `shared_subplans`, `join_order`, `build_side`, `conjuncts`.
+        /// Rules of the optimizer to switch off: `semi_join_below`, `keys_into_aggregate`, `shared_subplans`, `join_order`, `build_side`, `conjuncts`; of sites `whole_groups`, `split_aggregate`, `split_top_k`, `site_queries`.
         off: Vec<String> = "none",
     }
 }
@@ -173,7 +173,13 @@ section! {
     /// A table.
     DatasetSection in "[dataset.NAME]" {
         /// Where it lies: `store:path`, a URL or a path; `*` stays within a folder, `**` reaches below.
-        path: Option<String> = "required",
+        path: Option<String> = "required, but for what is spread over `sites`",
+        /// The sites of which each has a part of it: `["ornl", "anl"]`. It is one table then, of the columns that they have by their names.
+        sites: Option<Vec<String>> = "none",
+        /// What it is called there, `SCHEMA.TABLE`.
+        table: Option<String> = "`main.` and its name here",
+        /// A column to add, which says of each row at which site it is.
+        site_column: Option<String> = "none",
         /// `parquet`, `csv`, `tsv`, `json` (lines), `arrow`, `avro`, `orc`, or a format of arrays: `netcdf`, `hdf5`, `zarr`.
         format: Option<String> = "by the endings of the files",
         /// Options of the format. CSV, TSV and JSON: `compression` (else the ending says it). CSV and TSV: `header`, `delimiter`, `quote`, `escape`, `comment`, `newlines_in_values`, `infer_rows`.
@@ -232,6 +238,8 @@ section! {
         token: Option<String> = "that of `lacus login`, if there is one for the address",
         /// How long it may take to be reached, and to tell what a table is.
         timeout: Option<String> = "`30s`",
+        /// How long what it told of a table is taken for true. One that has changed since fails the next query, which is told what it has now.
+        schema_ttl: Option<String> = "`60s`",
     }
 }
 

@@ -1,0 +1,185 @@
+//! What stands on tables of one site is asked of the site as one statement.
+//!
+//! A plan is folded from its scans up, node by node, as far as each node has a place in the normal form and each of its expressions means the
+//! same there. What is left above reads the answer.
+
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{JoinType, NullEquality, Result};
+use datafusion_expr::logical_plan::{Aggregate, Filter, Join, Limit, Projection, Sort, TableScan};
+use datafusion_expr::{Expr, FetchType, LogicalPlan, SkipType};
+use datafusion_optimizer::{OptimizerConfig, OptimizerRule};
+
+use super::select::Select;
+use super::words::Words;
+use super::{SiteTable, site_table};
+
+/// The name by which the rule is switched off.
+pub(super) const NAME: &str = "site_queries";
+
+/// The rule.
+#[derive(Debug)]
+pub(super) struct SiteQueries;
+
+impl OptimizerRule for SiteQueries {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        if !reads_sites(&plan)? {
+            return Ok(Transformed::no(plan));
+        }
+        plan.transform_down_with_subqueries(|node| {
+            if is_scan(&node) {
+                return Ok(Transformed::new(node, false, TreeNodeRecursion::Jump));
+            }
+            match fold(&node) {
+                Some(select) => Ok(Transformed::new(SiteTable::plan(select, node.schema())?, true, TreeNodeRecursion::Jump)),
+                None => Ok(Transformed::no(node)),
+            }
+        })
+    }
+}
+
+/// Whether a plan reads a table of any site.
+pub(super) fn reads_sites(plan: &LogicalPlan) -> Result<bool> {
+    plan.exists(|node| {
+        let is_site = matches!(node, LogicalPlan::TableScan(scan) if site_table(scan).is_some());
+        Ok(is_site || node.expressions().iter().any(has_subquery))
+    })
+}
+
+fn has_subquery(expr: &Expr) -> bool {
+    let is_subquery =
+        |expr: &Expr| Ok(matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_)));
+    expr.exists(is_subquery).unwrap_or(true)
+}
+
+/// Whether a plan gives columns of a scan and does no more, which the scan asks by itself.
+fn is_scan(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::TableScan(_) => true,
+        LogicalPlan::SubqueryAlias(alias) => is_scan(&alias.input),
+        LogicalPlan::Projection(projection) => projection.expr.iter().all(is_column) && is_scan(&projection.input),
+        _ => false,
+    }
+}
+
+fn is_column(expr: &Expr) -> bool {
+    match expr {
+        Expr::Alias(alias) => is_column(&alias.expr),
+        expr => matches!(expr, Expr::Column(_)),
+    }
+}
+
+/// The statement that gives what a plan gives, column by column.
+pub(super) fn fold(plan: &LogicalPlan) -> Option<Select> {
+    match plan {
+        LogicalPlan::TableScan(scan) => scanned(scan),
+        LogicalPlan::SubqueryAlias(alias) => fold(&alias.input),
+        LogicalPlan::Projection(projection) => projected(projection),
+        LogicalPlan::Filter(filter) => filtered(filter),
+        LogicalPlan::Aggregate(aggregate) => grouped(aggregate),
+        LogicalPlan::Sort(sort) => sorted(sort),
+        LogicalPlan::Limit(limit) => limited(limit),
+        LogicalPlan::Join(join) => joined(join),
+        _ => None,
+    }
+}
+
+fn words<'a>(select: &'a Select, plan: &'a LogicalPlan) -> Words<'a> {
+    Words { select, schema: plan.schema(), folded: &fold }
+}
+
+fn scanned(scan: &TableScan) -> Option<Select> {
+    let table = site_table(scan)?;
+    let all: Vec<usize> = (0..table.schema.fields().len()).collect();
+    table.asked(scan.projection.as_ref().unwrap_or(&all), &scan.filters, scan.fetch)
+}
+
+fn projected(projection: &Projection) -> Option<Select> {
+    let input = fold(&projection.input)?;
+    let reads = |expr: &Expr| !expr.column_refs().is_empty();
+    // Without any of its functions a statement of one row would be one of all rows.
+    let input = if input.is_one_row() && !projection.expr.iter().any(reads) { input.open() } else { input };
+    let columns = words(&input, &projection.input).exprs(&projection.expr)?;
+    Some(input.projected(columns))
+}
+
+fn filtered(filter: &Filter) -> Option<Select> {
+    let input = fold(&filter.input)?.open();
+    let condition = words(&input, &filter.input).expr(&filter.predicate)?;
+    Some(input.filtered(condition))
+}
+
+fn grouped(aggregate: &Aggregate) -> Option<Select> {
+    if aggregate.group_expr.is_empty() && aggregate.aggr_expr.is_empty() {
+        return None;
+    }
+    let input = fold(&aggregate.input)?.with_keys();
+    let words = words(&input, &aggregate.input);
+    // A number would say which column is meant.
+    let key = |key: &Expr| words.expr(key).filter(|_| !key.column_refs().is_empty());
+    let keys = aggregate.group_expr.iter().map(key).collect::<Option<Vec<_>>>()?;
+    let functions = aggregate.aggr_expr.iter().map(|function| words.aggregate(function)).collect::<Option<Vec<_>>>()?;
+    Some(input.grouped(keys, functions))
+}
+
+/// The first rows of an order. An order of all rows is none of a site's: it is made where the rows are read.
+fn sorted(sort: &Sort) -> Option<Select> {
+    let (input, rows) = (fold(&sort.input)?, sort.fetch?);
+    input.limited(|select| words(select, &sort.input).order(&sort.expr), rows)
+}
+
+fn limited(limit: &Limit) -> Option<Select> {
+    let (Ok(SkipType::Literal(0)), Ok(FetchType::Literal(Some(rows)))) = (limit.get_skip_type(), limit.get_fetch_type()) else {
+        return None;
+    };
+    let input = fold(&limit.input)?;
+    if input.is_within(rows) { Some(input) } else { input.limited(|_| Some(Vec::new()), rows) }
+}
+
+fn joined(join: &Join) -> Option<Select> {
+    let (left, right) = (fold(&join.left)?, fold(&join.right)?);
+    if !left.is_beside(&right) || !left.about.is_own || join.null_aware || join.null_equality != NullEquality::NullEqualsNothing {
+        return None;
+    }
+    let is_by_keys = !join.on.is_empty();
+    let kind = match join.join_type {
+        // Every row with every row is more than the rows of both, unless one side has one.
+        JoinType::Inner if !is_by_keys && join.filter.is_none() => {
+            if left.is_one_row() || right.is_one_row() {
+                "CROSS JOIN"
+            } else {
+                return None;
+            }
+        }
+        _ if !is_by_keys => return None,
+        JoinType::Inner => "JOIN",
+        JoinType::Left => "LEFT JOIN",
+        JoinType::Right => "RIGHT JOIN",
+        JoinType::Full => "FULL JOIN",
+        JoinType::LeftSemi => "LEFT SEMI JOIN",
+        JoinType::RightSemi => "RIGHT SEMI JOIN",
+        JoinType::LeftAnti => "LEFT ANTI JOIN",
+        JoinType::RightAnti => "RIGHT ANTI JOIN",
+        JoinType::LeftMark | JoinType::RightMark => return None,
+    };
+    let schema = join.left.schema().join(join.right.schema()).ok()?;
+    let width = left.columns.len();
+    let both = Select::joined(left, right, kind, |both| {
+        let words = Words { select: both, schema: &schema, folded: &fold };
+        let equal = |(left, right): &(Expr, Expr)| Some(format!("{} = {}", words.expr(left)?, words.expr(right)?));
+        let mut on = join.on.iter().map(equal).collect::<Option<Vec<_>>>()?;
+        if let Some(filter) = &join.filter {
+            on.push(words.expr(filter)?);
+        }
+        Some(on)
+    })?;
+    let columns = match join.join_type {
+        JoinType::LeftSemi | JoinType::LeftAnti => both.columns[..width].to_vec(),
+        JoinType::RightSemi | JoinType::RightAnti => both.columns[width..].to_vec(),
+        _ => return Some(both),
+    };
+    Some(both.projected(columns))
+}

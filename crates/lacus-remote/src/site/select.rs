@@ -1,0 +1,171 @@
+//! The normal form of what a site is asked.
+//!
+//! `SELECT columns FROM table WHERE conditions GROUP BY keys ORDER BY keys LIMIT rows`, where a table may be a statement of this form, or two
+//! that are joined. It is built from parts whose meaning is known, never written from a plan as a whole.
+
+use std::sync::Arc;
+
+use super::{About, Asked};
+use crate::client::RemoteTable;
+
+/// How many rows a table of a site may have: enough that a join rather waits for its other side and asks for the rows that fit.
+const SOME_ROWS: usize = 10_000_000;
+/// How many groups it may have.
+const SOME_GROUPS: usize = 10_000;
+/// The column that stands for none: a row has to have one on its way.
+const NOTHING: &str = "1 AS ";
+
+/// A statement of a site. Its columns have places, and no names before it is written.
+#[derive(Debug, Clone)]
+pub(super) struct Select {
+    pub(super) site: Arc<Asked>,
+    pub(super) about: Arc<About>,
+    from: String,
+    conditions: Vec<String>,
+    /// What each column is, as the statement writes it.
+    pub(super) columns: Vec<String>,
+    /// The keys of groups; none of them when all rows are one group.
+    group: Option<Vec<String>>,
+    order: Vec<String>,
+    limit: Option<usize>,
+    /// How deep statements stand in one another here.
+    depth: usize,
+}
+
+impl Select {
+    /// Columns of a table of the site.
+    pub(super) fn of_table<'a>(
+        site: Arc<Asked>,
+        about: Arc<About>,
+        table: &RemoteTable,
+        columns: impl IntoIterator<Item = &'a String>,
+    ) -> Self {
+        let parts = [table.catalog.as_deref(), table.schema.as_deref(), Some(table.name.as_str())];
+        let from = parts.into_iter().flatten().filter(|part| !part.is_empty()).map(|part| about.quoted(part)).collect::<Vec<_>>().join(".");
+        let columns = columns.into_iter().map(|name| about.quoted(name)).collect();
+        Self { site, about, from, conditions: Vec::new(), columns, group: None, order: Vec::new(), limit: None, depth: 0 }
+    }
+
+    /// Two statements of one site, joined by `kind`; `on` says by what, of the columns of both.
+    pub(super) fn joined(left: Self, right: Self, kind: &str, on: impl FnOnce(&Self) -> Option<Vec<String>>) -> Option<Self> {
+        let depth = left.depth.max(right.depth) + 1;
+        let (site, about) = (Arc::clone(&left.site), Arc::clone(&left.about));
+        let ((left, of_left), (right, of_right)) = (left.into_table(&format!("l{depth}")), right.into_table(&format!("r{depth}")));
+        let columns = of_left.into_iter().chain(of_right).collect();
+        let mut both =
+            Self { site, about, from: String::new(), conditions: Vec::new(), columns, group: None, order: Vec::new(), limit: None, depth };
+        let on = on(&both)?;
+        let on = if on.is_empty() { String::new() } else { format!(" ON {}", on.join(" AND ")) };
+        both.from = format!("{left} {kind} {right}{on}");
+        Some(both)
+    }
+
+    /// Whether it can be asked together with another.
+    pub(super) fn is_beside(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.site, &other.site)
+    }
+
+    /// Whether it gives one row, whatever the tables hold.
+    pub(super) fn is_one_row(&self) -> bool {
+        self.group.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// Whether it gives no more than so many rows.
+    pub(super) fn is_within(&self, rows: usize) -> bool {
+        self.limit.is_some_and(|limit| limit <= rows)
+    }
+
+    /// About how many rows it gives, where nobody has counted them.
+    pub(super) fn rows(&self) -> usize {
+        let of_keys = |keys: &Vec<String>| if keys.is_empty() { 1 } else { SOME_GROUPS };
+        let found = self.conditions.iter().fold(SOME_ROWS, |rows, _| rows / 5).max(1);
+        let found = self.group.as_ref().map_or(found, of_keys);
+        self.limit.map_or(found, |limit| limit.min(found))
+    }
+
+    /// Whether rows are counted or grouped by it, so that conditions and groups have to be those of a statement around it.
+    fn is_closed(&self) -> bool {
+        self.group.is_some() || self.limit.is_some()
+    }
+
+    /// The same as a table that another statement reads.
+    fn nested(self) -> Self {
+        let depth = self.depth + 1;
+        let (site, about) = (Arc::clone(&self.site), Arc::clone(&self.about));
+        let (from, columns) = self.into_table(&format!("q{depth}"));
+        Self { site, about, from, conditions: Vec::new(), columns, group: None, order: Vec::new(), limit: None, depth }
+    }
+
+    /// The statement as a table of a name, and its columns.
+    fn into_table(self, name: &str) -> (String, Vec<String>) {
+        let names: Vec<String> = (0..self.columns.len()).map(|place| format!("c{place}")).collect();
+        let (text, name) = (self.text(&names), self.about.quoted(name));
+        let columns = names.iter().map(|column| format!("{name}.{}", self.about.quoted(column))).collect();
+        (format!("({text}) AS {name}"), columns)
+    }
+
+    /// As it is, if rows can be left out and grouped by another clause of it, or as a table of another.
+    pub(super) fn open(self) -> Self {
+        if self.is_closed() { self.nested() } else { self }
+    }
+
+    /// As [`Select::open`], with columns that can be keys: a number would say which column is meant.
+    pub(super) fn with_keys(self) -> Self {
+        let is_named = self.columns.iter().all(|column| column.contains(self.about.quote));
+        if is_named { self.open() } else { self.nested() }
+    }
+
+    /// With a condition, of an open statement.
+    #[must_use]
+    pub(super) fn filtered(mut self, condition: String) -> Self {
+        debug_assert!(!self.is_closed(), "rows are left out before they are counted");
+        self.conditions.push(condition);
+        self
+    }
+
+    /// With other columns.
+    #[must_use]
+    pub(super) fn projected(self, columns: Vec<String>) -> Self {
+        Self { columns, ..self }
+    }
+
+    /// Grouped by keys, the first columns, which aggregates follow.
+    #[must_use]
+    pub(super) fn grouped(mut self, keys: Vec<String>, aggregates: Vec<String>) -> Self {
+        debug_assert!(!self.is_closed(), "groups have a statement of their own");
+        self.columns = keys.iter().cloned().chain(aggregates).collect();
+        self.group = Some(keys);
+        self
+    }
+
+    /// The first rows in an order; with no keys any rows.
+    pub(super) fn limited(self, keys: impl FnOnce(&Self) -> Option<Vec<String>>, rows: usize) -> Option<Self> {
+        let mut first = if self.limit.is_some() { self.nested() } else { self };
+        first.order = keys(&first)?;
+        first.limit = Some(rows);
+        Some(first)
+    }
+
+    /// The statement, whose columns have `names`.
+    pub(super) fn text(&self, names: &[impl AsRef<str>]) -> String {
+        let named = |(column, name): (&String, &str)| {
+            let name = self.about.quoted(name);
+            if *column == name { name } else { format!("{column} AS {name}") }
+        };
+        let columns: Vec<String> = self.columns.iter().zip(names.iter().map(AsRef::as_ref)).map(named).collect();
+        let columns = if columns.is_empty() { format!("{NOTHING}{}", self.about.quoted("nothing")) } else { columns.join(", ") };
+        let mut text = format!("SELECT {columns} FROM {}", self.from);
+        let mut clause = |word: &str, parts: &[String], by: &str| {
+            if !parts.is_empty() {
+                text.push_str(&format!(" {word} {}", parts.join(by)));
+            }
+        };
+        clause("WHERE", &self.conditions, " AND ");
+        clause("GROUP BY", self.group.as_deref().unwrap_or_default(), ", ");
+        clause("ORDER BY", &self.order, ", ");
+        if let Some(limit) = self.limit {
+            text.push_str(&format!(" LIMIT {limit}"));
+        }
+        text
+    }
+}

@@ -1,0 +1,541 @@
+//! Expressions as a site is asked them.
+//!
+//! A site that is no Lacus is asked conditions that mean the same everywhere: comparisons of a column with a value of its type. Left out, and
+//! done here, is what engines differ in: the order of texts, NaN, time zones, division, patterns. A Lacus of this version computes as this one
+//! does, so it is asked all that depends on nothing but the row.
+
+use arrow::datatypes::{DataType, TimeUnit};
+use chrono::{DateTime, NaiveDate};
+use datafusion_common::{Column, DFSchema, ScalarValue};
+use datafusion_expr::expr::{AggregateFunction, AggregateFunctionParams, InList};
+use datafusion_expr::{Between, BinaryExpr, Case, Expr, Like, LogicalPlan, Operator, SortExpr};
+
+use super::select::Select;
+
+/// Functions of a row that a Lacus has.
+const FUNCTIONS: [&str; 62] = [
+    "abs",
+    "acos",
+    "asin",
+    "ascii",
+    "atan",
+    "atan2",
+    "bit_length",
+    "btrim",
+    "cbrt",
+    "ceil",
+    "character_length",
+    "chr",
+    "coalesce",
+    "concat",
+    "concat_ws",
+    "cos",
+    "cot",
+    "date_part",
+    "date_trunc",
+    "degrees",
+    "ends_with",
+    "exp",
+    "factorial",
+    "floor",
+    "gcd",
+    "greatest",
+    "initcap",
+    "isnan",
+    "iszero",
+    "lcm",
+    "least",
+    "left",
+    "ln",
+    "log",
+    "log10",
+    "log2",
+    "lower",
+    "lpad",
+    "ltrim",
+    "nanvl",
+    "nullif",
+    "octet_length",
+    "power",
+    "radians",
+    "repeat",
+    "replace",
+    "reverse",
+    "right",
+    "round",
+    "rpad",
+    "rtrim",
+    "signum",
+    "sin",
+    "split_part",
+    "sqrt",
+    "starts_with",
+    "strpos",
+    "substr",
+    "tan",
+    "to_hex",
+    "trunc",
+    "upper",
+];
+/// Functions of groups that a Lacus has, and that don't depend on the order of rows.
+const AGGREGATES: [&str; 19] = [
+    "approx_distinct",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "bool_and",
+    "bool_or",
+    "corr",
+    "count",
+    "covar_pop",
+    "covar_samp",
+    "max",
+    "median",
+    "min",
+    "stddev",
+    "stddev_pop",
+    "sum",
+    "var",
+    "var_pop",
+];
+
+/// What expressions are written over: a statement, whose columns have the names and types of `schema`.
+pub(super) struct Words<'a> {
+    pub(super) select: &'a Select,
+    pub(super) schema: &'a DFSchema,
+    /// The statement behind a subquery, if the site can be asked it.
+    pub(super) folded: &'a dyn Fn(&LogicalPlan) -> Option<Select>,
+}
+
+impl Words<'_> {
+    /// An expression; `None` if the site may take it for another, or hasn't what it needs.
+    pub(super) fn expr(&self, expr: &Expr) -> Option<String> {
+        match expr {
+            Expr::Alias(alias) => self.expr(&alias.expr),
+            Expr::Column(column) => self.column(column).cloned(),
+            _ => self.condition(expr).or_else(|| if self.select.about.is_own { self.own(expr) } else { None }),
+        }
+    }
+
+    /// Several, all or none.
+    pub(super) fn exprs<'e>(&self, exprs: impl IntoIterator<Item = &'e Expr>) -> Option<Vec<String>> {
+        exprs.into_iter().map(|expr| self.expr(expr)).collect()
+    }
+
+    /// The keys of an order.
+    pub(super) fn order(&self, keys: &[SortExpr]) -> Option<Vec<String>> {
+        let key = |key: &SortExpr| {
+            let Expr::Column(column) = &key.expr else { return None };
+            if !self.select.about.is_own && !is_ordered_alike(self.data_type(column)?) {
+                return None;
+            }
+            let (text, direction) = (self.expr(&key.expr)?, if key.asc { "ASC" } else { "DESC" });
+            // A number would say which column is meant.
+            let text = text.contains(self.select.about.quote).then_some(text)?;
+            Some(format!("{text} {direction} NULLS {}", if key.nulls_first { "FIRST" } else { "LAST" }))
+        };
+        keys.iter().map(key).collect()
+    }
+
+    /// A function of a group of rows.
+    pub(super) fn aggregate(&self, expr: &Expr) -> Option<String> {
+        let function = match expr {
+            Expr::Alias(alias) => return self.aggregate(&alias.expr),
+            Expr::AggregateFunction(function) => function,
+            _ => return None,
+        };
+        let AggregateFunction { func, params: AggregateFunctionParams { args, distinct, filter, order_by, null_treatment } } = function;
+        if !order_by.is_empty() || null_treatment.is_some() {
+            return None;
+        }
+        let name = func.name();
+        if !self.select.about.is_own {
+            let alike =
+                |arg: &Expr| if let Expr::Column(column) = arg { self.data_type(column).is_some_and(is_ordered_alike) } else { false };
+            let alike = match (name, args.as_slice()) {
+                ("count", [Expr::Literal(value, _)]) => !value.is_null(),
+                ("count", [Expr::Column(_)]) => !distinct,
+                ("min" | "max", [arg]) => alike(arg),
+                _ => false,
+            };
+            if !alike || filter.is_some() {
+                return None;
+            }
+        } else if !AGGREGATES.contains(&name) {
+            return None;
+        }
+        let args = match args.as_slice() {
+            [Expr::Literal(value, _)] if name == "count" && !value.is_null() => "*".to_owned(),
+            args => self.exprs(args)?.join(", "),
+        };
+        let distinct = if *distinct && args != "*" { "DISTINCT " } else { "" };
+        let filter = match filter {
+            Some(filter) => format!(" FILTER (WHERE {})", self.expr(filter)?),
+            None => String::new(),
+        };
+        Some(format!("{name}({distinct}{args}){filter}"))
+    }
+
+    fn place(&self, column: &Column) -> Option<usize> {
+        self.schema.maybe_index_of_column(column)
+    }
+
+    fn column(&self, column: &Column) -> Option<&String> {
+        self.select.columns.get(self.place(column)?)
+    }
+
+    fn data_type(&self, column: &Column) -> Option<&DataType> {
+        Some(self.schema.field(self.place(column)?).data_type())
+    }
+
+    /// A condition that means the same everywhere.
+    fn condition(&self, expr: &Expr) -> Option<String> {
+        match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
+                Some(format!("({} {op} {})", self.expr(left)?, self.expr(right)?))
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+                let (column, op, value) = match (left.as_ref(), right.as_ref()) {
+                    (Expr::Column(column), Expr::Literal(value, _)) => (column, *op, value),
+                    (Expr::Literal(value, _), Expr::Column(column)) => (column, op.swap()?, value),
+                    _ => return None,
+                };
+                let sign = compared_by(op)?;
+                let is_order = !matches!(op, Operator::Eq | Operator::NotEq);
+                let value = self.compared(column, value, is_order)?;
+                Some(format!("{} {sign} {value}", self.column(column)?))
+            }
+            Expr::Not(inner) => Some(format!("NOT ({})", self.expr(inner)?)),
+            Expr::IsNull(inner) => Some(format!("{} IS NULL", self.expr(inner)?)),
+            Expr::IsNotNull(inner) => Some(format!("{} IS NOT NULL", self.expr(inner)?)),
+            Expr::InList(InList { expr, list, negated }) => {
+                let Expr::Column(column) = expr.as_ref() else { return None };
+                let value = |value: &Expr| if let Expr::Literal(value, _) = value { self.compared(column, value, false) } else { None };
+                let values = list.iter().map(value).collect::<Option<Vec<_>>>().filter(|values| !values.is_empty())?;
+                let not = if *negated { " NOT" } else { "" };
+                Some(format!("{}{not} IN ({})", self.column(column)?, values.join(", ")))
+            }
+            Expr::Between(Between { expr, negated, low, high }) => {
+                let (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _)) = (expr.as_ref(), low.as_ref(), high.as_ref())
+                else {
+                    return None;
+                };
+                let not = if *negated { " NOT" } else { "" };
+                let (low, high) = (self.compared(column, low, true)?, self.compared(column, high, true)?);
+                Some(format!("({}{not} BETWEEN {low} AND {high})", self.column(column)?))
+            }
+            _ => None,
+        }
+    }
+
+    /// A value that a column is compared with, if it has the type of the column, and comparing means the same everywhere.
+    fn compared(&self, column: &Column, value: &ScalarValue, is_order: bool) -> Option<String> {
+        compared(self.data_type(column)?, value, is_order, self.select.about.is_own)
+    }
+
+    /// What depends on nothing but the row, for a site that computes as we do.
+    fn own(&self, expr: &Expr) -> Option<String> {
+        match expr {
+            Expr::Literal(value, _) => typed(value),
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+                let sign = match op {
+                    Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo => op.to_string(),
+                    Operator::IsDistinctFrom | Operator::IsNotDistinctFrom | Operator::StringConcat => op.to_string(),
+                    Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch => op.to_string(),
+                    _ => compared_by(*op)?.to_owned(),
+                };
+                Some(format!("({} {sign} {})", self.expr(left)?, self.expr(right)?))
+            }
+            Expr::Like(Like { negated, expr, pattern, escape_char: None, case_insensitive }) => {
+                let (not, word) = (if *negated { "NOT " } else { "" }, if *case_insensitive { "ILIKE" } else { "LIKE" });
+                Some(format!("({} {not}{word} {})", self.expr(expr)?, self.expr(pattern)?))
+            }
+            Expr::IsTrue(inner) => Some(format!("({} IS TRUE)", self.expr(inner)?)),
+            Expr::IsFalse(inner) => Some(format!("({} IS FALSE)", self.expr(inner)?)),
+            Expr::IsUnknown(inner) => Some(format!("({} IS UNKNOWN)", self.expr(inner)?)),
+            Expr::IsNotTrue(inner) => Some(format!("({} IS NOT TRUE)", self.expr(inner)?)),
+            Expr::IsNotFalse(inner) => Some(format!("({} IS NOT FALSE)", self.expr(inner)?)),
+            Expr::IsNotUnknown(inner) => Some(format!("({} IS NOT UNKNOWN)", self.expr(inner)?)),
+            Expr::Negative(inner) => Some(format!("(- {})", self.expr(inner)?)),
+            Expr::Between(Between { expr, negated, low, high }) => {
+                let not = if *negated { " NOT" } else { "" };
+                Some(format!("({}{not} BETWEEN {} AND {})", self.expr(expr)?, self.expr(low)?, self.expr(high)?))
+            }
+            Expr::InList(InList { expr, list, negated }) => {
+                let not = if *negated { " NOT" } else { "" };
+                let values = self.exprs(list).filter(|values| !values.is_empty())?;
+                Some(format!("({}{not} IN ({}))", self.expr(expr)?, values.join(", ")))
+            }
+            Expr::Case(Case { expr, when_then_expr, else_expr }) => {
+                let mut text = "CASE".to_owned();
+                if let Some(expr) = expr {
+                    text.push_str(&format!(" {}", self.expr(expr)?));
+                }
+                for (when, then) in when_then_expr {
+                    text.push_str(&format!(" WHEN {} THEN {}", self.expr(when)?, self.expr(then)?));
+                }
+                if let Some(other) = else_expr {
+                    text.push_str(&format!(" ELSE {}", self.expr(other)?));
+                }
+                text.push_str(" END");
+                Some(text)
+            }
+            Expr::Cast(cast) => Some(format!("CAST({} AS {})", self.expr(&cast.expr)?, type_name(cast.field.data_type())?)),
+            Expr::TryCast(cast) => Some(format!("TRY_CAST({} AS {})", self.expr(&cast.expr)?, type_name(cast.field.data_type())?)),
+            Expr::ScalarFunction(function) if FUNCTIONS.contains(&function.name()) => {
+                Some(format!("{}({})", function.name(), self.exprs(&function.args)?.join(", ")))
+            }
+            Expr::ScalarSubquery(subquery) if subquery.outer_ref_columns.is_empty() => {
+                let inner = (self.folded)(&subquery.subquery).filter(|inner| inner.is_beside(self.select) && inner.columns.len() == 1)?;
+                Some(format!("({})", inner.text(&["c0"])))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A value that a column of a type is compared with, if comparing means the same.
+pub(super) fn compared(data_type: &DataType, value: &ScalarValue, is_order: bool, is_own: bool) -> Option<String> {
+    let fits = *data_type == value.data_type() || is_text(data_type) && is_text(&value.data_type());
+    if !fits || (is_order && is_text(data_type) && !is_own) {
+        return None;
+    }
+    literal(value).or_else(|| if is_own && !value.is_null() { typed(value) } else { None })
+}
+
+/// The sign of a comparison.
+pub(super) fn compared_by(op: Operator) -> Option<&'static str> {
+    Some(match op {
+        Operator::Eq => "=",
+        Operator::NotEq => "<>",
+        Operator::Lt => "<",
+        Operator::LtEq => "<=",
+        Operator::Gt => ">",
+        Operator::GtEq => ">=",
+        _ => return None,
+    })
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+/// Whether all engines order values of a type alike.
+fn is_ordered_alike(data_type: &DataType) -> bool {
+    data_type.is_integer()
+        || matches!(data_type, DataType::Boolean | DataType::Date32 | DataType::Timestamp(_, None) | DataType::Decimal128(..))
+}
+
+/// The type as SQL names it, for a site that computes as we do.
+fn type_name(data_type: &DataType) -> Option<String> {
+    Some(match data_type {
+        DataType::Boolean => "BOOLEAN".to_owned(),
+        DataType::Int8 => "TINYINT".to_owned(),
+        DataType::Int16 => "SMALLINT".to_owned(),
+        DataType::Int32 => "INT".to_owned(),
+        DataType::Int64 => "BIGINT".to_owned(),
+        DataType::UInt8 => "TINYINT UNSIGNED".to_owned(),
+        DataType::UInt16 => "SMALLINT UNSIGNED".to_owned(),
+        DataType::UInt32 => "INT UNSIGNED".to_owned(),
+        DataType::UInt64 => "BIGINT UNSIGNED".to_owned(),
+        DataType::Float32 => "REAL".to_owned(),
+        DataType::Float64 => "DOUBLE".to_owned(),
+        DataType::Utf8 | DataType::Utf8View => "VARCHAR".to_owned(),
+        DataType::Date32 => "DATE".to_owned(),
+        DataType::Decimal128(precision, scale) if *scale >= 0 => format!("DECIMAL({precision}, {scale})"),
+        DataType::Timestamp(unit, None) => match unit {
+            TimeUnit::Second => "TIMESTAMP(0)".to_owned(),
+            TimeUnit::Millisecond => "TIMESTAMP(3)".to_owned(),
+            TimeUnit::Microsecond => "TIMESTAMP(6)".to_owned(),
+            TimeUnit::Nanosecond => "TIMESTAMP(9)".to_owned(),
+        },
+        _ => return None,
+    })
+}
+
+/// A value with its type, for a site that computes as we do.
+fn typed(value: &ScalarValue) -> Option<String> {
+    match value {
+        ScalarValue::Null => Some("NULL".to_owned()),
+        value if value.is_null() => Some(format!("CAST(NULL AS {})", type_name(&value.data_type())?)),
+        // What has this type as it is written.
+        ScalarValue::Float64(Some(number)) if number.is_finite() => {
+            Some(if *number < 0.0 { format!("({number:?})") } else { format!("{number:?}") })
+        }
+        ScalarValue::Float64(Some(number)) => Some(format!("CAST('{number}' AS DOUBLE)")),
+        ScalarValue::Float32(Some(number)) => Some(format!("CAST('{number:?}' AS REAL)")),
+        ScalarValue::Int64(Some(number)) if *number < 0 => literal(value).map(|text| format!("({text})")),
+        ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) | ScalarValue::LargeUtf8(Some(text)) => {
+            (!text.contains('\0')).then(|| format!("'{}'", text.replace('\'', "''")))
+        }
+        ScalarValue::Boolean(_) | ScalarValue::Int64(_) | ScalarValue::Date32(_) | ScalarValue::Decimal128(..) => literal(value),
+        value => Some(format!("CAST({} AS {})", literal(value)?, type_name(&value.data_type())?)),
+    }
+}
+
+/// A value as SQL writes it; `None` for NULL and for what is written differently elsewhere.
+fn literal(value: &ScalarValue) -> Option<String> {
+    match value {
+        ScalarValue::Boolean(value) => value.map(|value| if value { "TRUE" } else { "FALSE" }.to_owned()),
+        ScalarValue::Int8(value) => value.map(|value| value.to_string()),
+        ScalarValue::Int16(value) => value.map(|value| value.to_string()),
+        ScalarValue::Int32(value) => value.map(|value| value.to_string()),
+        // The least is written as a number that is too large, with a sign before it.
+        ScalarValue::Int64(value) => value.filter(|value| *value != i64::MIN).map(|value| value.to_string()),
+        ScalarValue::UInt8(value) => value.map(|value| value.to_string()),
+        ScalarValue::UInt16(value) => value.map(|value| value.to_string()),
+        ScalarValue::UInt32(value) => value.map(|value| value.to_string()),
+        ScalarValue::UInt64(value) => value.map(|value| value.to_string()),
+        ScalarValue::Utf8(value) | ScalarValue::LargeUtf8(value) | ScalarValue::Utf8View(value) => {
+            // Some engines take a backslash for an escape.
+            let plain = value.as_deref().filter(|text| !text.contains('\\') && !text.contains('\0'));
+            plain.map(|text| format!("'{}'", text.replace('\'', "''")))
+        }
+        ScalarValue::Date32(Some(days)) => {
+            let day = NaiveDate::from_ymd_opt(1970, 1, 1)?.checked_add_signed(chrono::TimeDelta::try_days(i64::from(*days))?)?;
+            written_year(day).then(|| format!("DATE '{day}'"))
+        }
+        ScalarValue::Decimal128(Some(_), precision, scale) if *scale >= 0 => {
+            Some(format!("CAST('{value}' AS DECIMAL({precision}, {scale}))"))
+        }
+        ScalarValue::TimestampSecond(Some(count), None) => instant(*count, &TimeUnit::Second),
+        ScalarValue::TimestampMillisecond(Some(count), None) => instant(*count, &TimeUnit::Millisecond),
+        ScalarValue::TimestampMicrosecond(Some(count), None) => instant(*count, &TimeUnit::Microsecond),
+        ScalarValue::TimestampNanosecond(Some(count), None) => instant(*count, &TimeUnit::Nanosecond),
+        _ => None,
+    }
+}
+
+/// An instant without a zone.
+fn instant(count: i64, unit: &TimeUnit) -> Option<String> {
+    let per_second: i64 = match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    };
+    let rest = u32::try_from(count.rem_euclid(per_second) * (1_000_000_000 / per_second)).ok()?;
+    let instant = DateTime::from_timestamp(count.div_euclid(per_second), rest)?.naive_utc();
+    written_year(instant.date()).then(|| format!("TIMESTAMP '{}'", instant.format("%Y-%m-%d %H:%M:%S%.9f")))
+}
+
+/// Whether a day lies in a year of four digits, which everybody writes alike.
+fn written_year(day: NaiveDate) -> bool {
+    use chrono::Datelike;
+    (1..=9999).contains(&day.year())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::{About, Asked, SiteSpec};
+    use super::*;
+    use crate::client::RemoteTable;
+    use arrow::datatypes::{Field, Schema};
+    use datafusion_expr::{col, lit};
+
+    pub(in super::super) fn select(is_own: bool, columns: &[String]) -> Select {
+        let spec = SiteSpec {
+            name: "far".to_owned(),
+            url: "grpc://127.0.0.1:1".to_owned(),
+            token: None,
+            timeout: Duration::from_secs(1),
+            schema_ttl: Duration::ZERO,
+        };
+        let site = Arc::new(Asked::new(spec));
+        let table =
+            RemoteTable { catalog: Some("lab".to_owned()), schema: Some("main".to_owned()), name: "a\"b".to_owned(), columns: None };
+        Select::of_table(site, Arc::new(About { is_own, ..About::default() }), &table, columns)
+    }
+
+    fn schema() -> Schema {
+        let timestamp = DataType::Timestamp(TimeUnit::Millisecond, None);
+        Schema::new(vec![
+            Field::new("i", DataType::Int64, true),
+            Field::new("A b", DataType::Utf8, true),
+            Field::new("f", DataType::Float64, true),
+            Field::new("d", DataType::Date32, true),
+            Field::new("t", timestamp, true),
+            Field::new("m", DataType::Decimal128(9, 2), true),
+        ])
+    }
+
+    fn written(is_own: bool, expr: &Expr) -> Option<String> {
+        let schema = schema();
+        let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+        let schema = DFSchema::try_from(schema).ok()?;
+        Words { select: &select(is_own, &names), schema: &schema, folded: &|_| None }.expr(expr)
+    }
+
+    fn name() -> Expr {
+        Expr::Column(Column::from_name("A b"))
+    }
+
+    #[test]
+    fn only_what_means_the_same_everywhere_is_written() {
+        let text = |expr: Expr| written(false, &expr);
+        assert_eq!(text(col("i").gt(lit(5_i64)).and(name().eq(lit("it's")))).as_deref(), Some("(\"i\" > 5 AND \"A b\" = 'it''s')"));
+        assert_eq!(text(lit(5_i64).gt(col("i"))).as_deref(), Some("\"i\" < 5"));
+        assert_eq!(text(col("i").in_list(vec![lit(1_i64), lit(2_i64)], true)).as_deref(), Some("\"i\" NOT IN (1, 2)"));
+        assert_eq!(text(col("d").eq(lit(ScalarValue::Date32(Some(-1))))).as_deref(), Some("\"d\" = DATE '1969-12-31'"));
+        let before = lit(ScalarValue::TimestampMillisecond(Some(-1), None));
+        assert_eq!(text(col("t").lt(before)).as_deref(), Some("\"t\" < TIMESTAMP '1969-12-31 23:59:59.999000000'"));
+        let money = lit(ScalarValue::Decimal128(Some(-150), 9, 2));
+        assert_eq!(
+            text(col("m").between(money.clone(), money)).as_deref(),
+            Some("(\"m\" BETWEEN CAST('-1.50' AS DECIMAL(9, 2)) AND CAST('-1.50' AS DECIMAL(9, 2)))")
+        );
+        assert_eq!(text(!col("i").is_null()).as_deref(), Some("NOT (\"i\" IS NULL)"));
+        let not_written = [
+            name().gt(lit("a")),
+            name().eq(lit("a\\b")),
+            col("f").gt(lit(1.5)),
+            col("i").eq(lit(i64::MIN)),
+            col("i").eq(lit(ScalarValue::Int64(None))),
+            col("i").eq(lit(1_i32)),
+            (col("i") / lit(2_i64)).eq(lit(1_i64)),
+            col("i").gt(lit(5_i64)).or(col("f").gt(lit(1.5))),
+            col("d").lt(lit(ScalarValue::Date32(Some(i32::MAX)))),
+            name().like(lit("a%")),
+            col("nosuch").is_null(),
+        ];
+        for expr in not_written {
+            assert_eq!(text(expr.clone()), None, "{expr}");
+        }
+    }
+
+    #[test]
+    fn one_that_computes_as_we_do_is_asked_more() {
+        let text = |expr: Expr| written(true, &expr);
+        assert_eq!(text(col("f").gt(lit(1.5))).as_deref(), Some("\"f\" > 1.5"));
+        assert_eq!(text(col("f") * lit(-1e300)).as_deref(), Some("(\"f\" * (-1e300))"));
+        assert_eq!(text(name().like(lit("a%\\b"))).as_deref(), Some("(\"A b\" LIKE 'a%\\b')"));
+        assert_eq!(text(col("i") + lit(1_i32)).as_deref(), Some("(\"i\" + CAST(1 AS INT))"));
+        assert_eq!(text(col("f").eq(lit(f64::NAN))).as_deref(), Some("\"f\" = CAST('NaN' AS DOUBLE)"));
+        assert_eq!(text(lit(ScalarValue::Int64(None))).as_deref(), Some("CAST(NULL AS BIGINT)"));
+        assert_eq!(text(col("i").eq(lit(i64::MIN))), None);
+        assert_eq!(text(col("nosuch") + lit(1_i64)), None);
+    }
+
+    #[test]
+    fn a_statement_names_the_whole_table() {
+        let one = select(false, &["x".to_owned()]).filtered("\"x\" > 1".to_owned()).limited(|_| Some(Vec::new()), 3);
+        assert_eq!(
+            one.map(|one| one.text(&["x"])).as_deref(),
+            Some("SELECT \"x\" FROM \"lab\".\"main\".\"a\"\"b\" WHERE \"x\" > 1 LIMIT 3")
+        );
+        let none: [&str; 0] = [];
+        assert_eq!(select(false, &[]).text(&none), "SELECT 1 AS \"nothing\" FROM \"lab\".\"main\".\"a\"\"b\"");
+    }
+
+    #[test]
+    fn what_is_grouped_is_a_table_for_what_leaves_rows_out() {
+        let grouped = select(true, &["k".to_owned(), "x".to_owned()]).grouped(vec!["\"k\"".to_owned()], vec!["sum(\"x\")".to_owned()]);
+        let text = grouped.open().filtered("\"q1\".\"c1\" > 5".to_owned()).text(&["k", "s"]);
+        let inner = "SELECT \"k\" AS \"c0\", sum(\"x\") AS \"c1\" FROM \"lab\".\"main\".\"a\"\"b\" GROUP BY \"k\"";
+        assert_eq!(text, format!("SELECT \"q1\".\"c0\" AS \"k\", \"q1\".\"c1\" AS \"s\" FROM ({inner}) AS \"q1\" WHERE \"q1\".\"c1\" > 5"));
+    }
+}
