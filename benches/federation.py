@@ -112,7 +112,7 @@ def main() -> int:
                 parquet.write_table(lacus.open().sql(part).to_arrow(), site / f"{table}.parquet")
             datasets = "".join(f'[dataset.{table}]\npath = "{table}.parquet"\n' for table in SPREAD)
             (site / "lacus.toml").write_text(f"[serve]\nanonymous = true\n{datasets}")
-            command = ["ip", "netns", "exec", link.namespace, options.lacus, "--lake", str(site), "serve", "--listen", f"{link.address}:50051"]
+            command = ["ip", "netns", "exec", link.namespace, options.lacus, "--lake", str(site), "serve", "--insecure", "--listen", f"{link.address}:50051"]
             server = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
             stack.callback(server.kill)
             assert server.stdout

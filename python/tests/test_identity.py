@@ -419,7 +419,9 @@ def test_a_result_ends_when_its_token_does(provider: Provider, uri: str) -> None
         token, read, begin = provider.signed(exp=in_seconds(-55)), 0, time.monotonic()
         # That the statement is done with can't be said by this token any more.
         closing, header = contextlib.suppress(flightsql.Error), {BEARER: f"Bearer {token}"}
-        with closing, flightsql.connect(uri, db_kwargs=header) as connection, connection.cursor() as cursor:
+        # One that never ended would be noticed.
+        bound = {f"adbc.flight.sql.rpc.timeout_seconds.{call}": "60" for call in ("query", "fetch")}
+        with closing, flightsql.connect(uri, db_kwargs=header | bound) as connection, connection.cursor() as cursor:
             with pytest.raises(flightsql.Error, match="who asks has ended") as error:
                 cursor.execute(sql)
                 while cursor.fetchmany(10_000) and time.monotonic() - begin < 60:

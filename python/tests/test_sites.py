@@ -6,7 +6,9 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -15,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from conftest import BIN, serving, started
+from conftest import BIN, free_port, serving, started
 
 import lacus
 
@@ -87,7 +89,8 @@ def key(folder: pathlib.Path, user: str) -> str:
 def hub(folder: pathlib.Path, uri: str, token: str, more: str = "") -> lacus.Lake:
     folder.mkdir(exist_ok=True)
     (folder / "logbook.csv").write_text("shot,note\n4,quench\n5,fine\n2000,elsewhere\n")
-    text = f'[site.far]\nurl = "{uri}"\ntoken = "{token}"\ntimeout = "3s"\n[dataset.logbook]\npath = "logbook.csv"\n{more}'
+    login = f'token = "{token}"\n' if token else ""
+    text = f'[site.far]\nurl = "{uri}"\n{login}timeout = "3s"\n[dataset.logbook]\npath = "logbook.csv"\n{more}'
     (folder / "lacus.toml").write_text(text)
     return lacus.open(folder)
 
@@ -232,3 +235,85 @@ def test_mistakes_are_told_when_the_lake_is_opened(tmp_path: pathlib.Path, text:
     (tmp_path / "lacus.toml").write_text(text)
     with pytest.raises(lacus.Error, match=re.escape(says)):
         lacus.open(tmp_path)
+
+
+def test_a_table_that_has_changed_is_asked_anew(tmp_path: pathlib.Path, far: pathlib.Path) -> None:
+    place = tmp_path / "far"
+    place.mkdir()
+    (place / "lacus.toml").write_text('[serve]\nanonymous = true\n[dataset.runs]\npath = "runs.parquet"\n')
+    parquet.write_table(pa.table({"run": [1, 2, 3], "energy": [1.5, 2.5, 3.5]}), place / "runs.parquet")
+    with own_site(place) as (_, uri):
+        lake = hub(tmp_path / "hub", uri, "")
+        assert rows(lake, "SELECT sum(energy) AS e FROM far.main.runs") == [{"e": 7.5}]
+        parquet.write_table(pa.table({"run": [1, 2, 3], "energy": ["low", "low", "high"]}), place / "runs.parquet")
+        with pytest.raises(lacus.Error, match=r"site: far"):
+            rows(lake, "SELECT sum(energy) AS e FROM far.main.runs")
+        assert rows(lake, "SELECT max(energy) AS e FROM far.main.runs") == [{"e": "low"}]
+        parquet.write_table(pa.table({"run": [1, 2, 3], "energy": [1, 2, 3]}), place / "runs.parquet")
+        with pytest.raises(lacus.Error, match=r"the site gives \(energy Int64\), and told that it has \(energy Utf8\).*site: far.*ask again"):
+            rows(lake, "SELECT energy FROM far.main.runs")
+        assert rows(lake, "SELECT energy FROM far.main.runs WHERE run = 3") == [{"energy": 3}]
+
+
+def test_a_site_that_is_lost_in_the_middle_is_named(tmp_path: pathlib.Path, far: pathlib.Path) -> None:
+    place = tmp_path / "far"
+    place.mkdir()
+    (place / "lacus.toml").write_text('[serve]\nanonymous = true\n[dataset.noise]\npath = "noise.parquet"\n')
+    parquet.write_table(pa.table({"x": np.random.default_rng(1).random(8_000_000)}), place / "noise.parquet")
+    with own_site(place) as (process, uri):
+        lake = hub(tmp_path / "hub", uri, "")
+        batches = lake.sql("SELECT x FROM far.main.noise").batches()
+        next(batches)
+        process.kill()
+        begin = time.monotonic()
+        with pytest.raises(lacus.UnavailableError, match="site: far"):
+            for _ in batches:
+                pass
+        assert time.monotonic() - begin < 60
+
+
+def test_a_site_that_fails_again_and_again_is_left_alone(tmp_path: pathlib.Path) -> None:
+    with contextlib.closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        lake = hub(tmp_path / "hub", f"grpc://127.0.0.1:{taken.getsockname()[1]}", "")
+        for _ in range(6):
+            with pytest.raises(lacus.UnavailableError, match=r"no server answers.*site: far"):
+                rows(lake, "SELECT * FROM far.main.shots")
+        [status] = rows(lake, "SELECT state, failures, error FROM system.sites")
+        assert status["state"] == "left alone" and status["failures"] == 5 and "far" in status["error"]
+    assert rows(lake, "SELECT count(*) AS n FROM logbook") == [{"n": 3}]
+
+
+def test_a_server_that_is_no_lacus_is_asked_what_means_the_same(tmp_path: pathlib.Path) -> None:
+    parquet.write_table(shots(), tmp_path / "shots.parquet")
+    roapi = pathlib.Path(sys.executable).parent / "roapi"
+    flight, http, postgres = free_port(), free_port(), free_port()
+    addresses = {"flight-sql": flight, "http": http, "postgres": postgres}
+    command = [str(roapi), "--disable-read-only", "--table", f"shots={tmp_path / 'shots.parquet'}"]
+    command += [word for name, port in addresses.items() for word in (f"--addr-{name}", f"127.0.0.1:{port}")]
+    process, _ = started(command, "for FlightSQL traffic")
+    try:
+        lake = hub(tmp_path / "hub", f"grpc://127.0.0.1:{flight}", "")
+        here = lacus.open()
+        here.register("shots", shots())
+        for ask, pushed in [
+            ("SELECT count(*) AS n, max(shot) AS m, min(day) AS d FROM {} WHERE shot > 5 AND machine = 'jet'", "count(*)"),
+            ("SELECT good, count(*) AS n FROM {} GROUP BY good ORDER BY good", 'GROUP BY "good"'),
+            ("SELECT shot, power FROM {} ORDER BY shot DESC LIMIT 3", 'ORDER BY "shot" DESC NULLS FIRST LIMIT 3'),
+            # What engines differ in is computed here.
+            ("SELECT sum(power) AS p, count(*) AS n FROM {} WHERE power > 50", 'SELECT "power" FROM "roapi"."public"."shots"'),
+            ("SELECT shot FROM {} WHERE machine > 'jab' ORDER BY machine, shot LIMIT 3", 'SELECT "shot", "machine" FROM "roapi"."public"."shots"'),
+            ("SELECT price FROM {} WHERE price BETWEEN 5 AND 9 ORDER BY shot", "CAST('5.00' AS DECIMAL(9, 2))"),
+        ]:
+            [text] = sent(lake, ask.format("far.public.shots"))
+            assert pushed in text, text
+            assert rows(lake, ask.format("far.public.shots")) == rows(here, ask.format("shots"))
+        assert rows(lake, "SELECT l.note, s.power FROM logbook l JOIN far.public.shots s ON s.shot = l.shot ORDER BY 2") == [
+            {"note": "quench", "power": 0.4},
+            {"note": "fine", "power": 0.5},
+        ]
+        [status] = rows(lake, "SELECT state, computes_alike FROM system.sites")
+        assert status == {"state": "up", "computes_alike": False}
+    finally:
+        process.kill()
+        process.wait()
