@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pyarrow.parquet as parquet
 import pytest
-from conftest import ROOT, serving
+from conftest import BIN, ROOT, serving, started
 from generated import Generator
 
 import lacus
@@ -222,6 +222,7 @@ DEFECTS = [
     "SELECT count(*) FROM (SELECT max(n_nationkey) FROM nation) t",
     "SELECT count(*), max(n_nationkey) FROM nation WHERE n_nationkey < 0",
     "SELECT count(*) FROM (SELECT n_regionkey FROM nation GROUP BY n_regionkey) t",
+    "SELECT count(DISTINCT 1), count(1), count(NULL) FROM nation",
     # A number that would be the place of a column.
     "SELECT x, count(*) FROM (SELECT 1 AS x, n_name FROM nation) t GROUP BY x",
     "SELECT x, n_name FROM (SELECT 2 AS x, n_name FROM nation) t ORDER BY x, n_name LIMIT 3",
@@ -258,6 +259,8 @@ def test_a_table_of_sites_is_a_dataset(spread: lacus.Lake) -> None:
         ('[dataset.x]\nsites = ["far", "far"]\n', "named twice"),
         ('[dataset.x]\nsites = ["far"]\npath = "x.csv"\n', "has no `path`"),
         ('[dataset.x]\nsites = ["far"]\ntable = "x"\n', "has no schema"),
+        ('[dataset.x]\nsites = ["far"]\nreplicas = { fa = ["far"] }\n', "`fa` has no part"),
+        ('[dataset.x]\nsites = ["far"]\nreplicas = { far = ["far"] }\n', "named twice"),
         ('[dataset.x]\npath = "x.csv"\nsite_column = "site"\n', "spread over sites"),
         ('[optimizer]\noff = ["split_agregate"]\n', "did you mean `split_aggregate`"),
     ],
@@ -266,3 +269,38 @@ def test_mistakes_about_sites_are_told(tmp_path: pathlib.Path, text: str, says: 
     (tmp_path / "lacus.toml").write_text(f'[site.far]\nurl = "grpc://127.0.0.1:1"\n{text}')
     with pytest.raises(lacus.Error, match=re.escape(says)):
         lacus.open(tmp_path)
+
+
+def test_a_replica_answers_for_a_site_that_is_lost(tmp_path: pathlib.Path) -> None:
+    addresses, processes = {}, {}
+    for name in ["ornl", "nersc", "anl"]:
+        site = tmp_path / name
+        site.mkdir()
+        part = 0 if name != "anl" else 1
+        (site / "shots.csv").write_text("shot\n" + "".join(f"{shot}\n" for shot in range(10) if shot % 2 == part))
+        (site / "lacus.toml").write_text('[serve]\nanonymous = true\n[dataset.shots]\npath = "shots.csv"\n')
+        processes[name], addresses[name] = started([BIN, "--lake", str(site), "serve", "--listen", "127.0.0.1:0"], "serving lake")
+    try:
+        text = "".join(f'[site.{name}]\nurl = "{uri}"\ntimeout = "3s"\n' for name, uri in addresses.items())
+        text += '[dataset.shots]\nsites = ["ornl", "anl"]\nreplicas = { ornl = ["nersc"] }\nsite_column = "site"\n'
+        folder = tmp_path / "hub"
+        folder.mkdir()
+        (folder / "lacus.toml").write_text(text)
+        lake = lacus.open(folder)
+        sql = "SELECT site, count(*) AS n, sum(shot) AS s FROM shots GROUP BY site ORDER BY site"
+        wanted = [("anl", 5, 25), ("ornl", 5, 20)]
+        assert rows(lake, sql) == wanted
+        assert set(sent(lake, sql)) == {"ornl", "anl"}
+        processes["ornl"].kill()
+        processes["ornl"].wait()
+        for _ in range(3):
+            assert rows(lake, sql) == wanted
+            assert set(sent(lake, sql)) == {"nersc", "anl"}
+        processes["nersc"].kill()
+        processes["nersc"].wait()
+        with pytest.raises(lacus.UnavailableError, match="site: (ornl|nersc)"):
+            rows(lake, sql)
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()

@@ -47,6 +47,8 @@ pub(crate) enum Command {
     /// Give out keys by which programs and people call a server, and take them back
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Print the public key by which sites believe what this lake says of who asks, for `keys` under [issuer.NAME] there; where there is no key, make it
+    SiteKey,
     /// Get a token for a server at a browser, be it of another device. It is kept, brought to that server alone, and renewed when it ends
     Login(LoginArguments),
     /// Forget the token for a server

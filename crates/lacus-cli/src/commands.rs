@@ -15,6 +15,7 @@ pub(crate) mod login;
 pub(crate) mod man;
 pub(crate) mod policy;
 pub(crate) mod serve;
+pub(crate) mod site_key;
 pub(crate) mod sql;
 
 use std::path::Path;

@@ -61,6 +61,7 @@ async fn run(arguments: Arguments) -> lacus::Result<()> {
         Command::Cache(cache) => commands::cache::run(lake, cache),
         Command::Audit(audit) => commands::audit::run(lake, audit),
         Command::Keys(keys) => commands::keys::run(lake, keys),
+        Command::SiteKey => commands::site_key::run(lake),
         Command::Login(login) => commands::login::log_in(login).await,
         Command::Logout { server } => commands::login::log_out(&server),
         Command::Token { server } => commands::login::token(&server).await,

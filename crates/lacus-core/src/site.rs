@@ -4,13 +4,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion_catalog::TableProvider;
 
-use crate::Result;
+use crate::{Principal, Result};
 
 /// A table of which each of several sites holds a part: the rows of all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpreadSpec {
-    /// The sites, by their names.
-    pub sites: Vec<String>,
+    /// The sites, by their names, each with those that have the same part, for when it can't be reached.
+    pub sites: Vec<(String, Vec<String>)>,
     /// The schema there.
     pub schema: String,
     /// The name there.
@@ -36,6 +36,8 @@ pub struct SiteStatus {
     pub tables: u64,
     /// How often in a row it could not be reached.
     pub failures: u64,
+    /// Whether that was just now.
+    pub is_failing: bool,
     /// Why it is not asked for a while.
     pub error: Option<String>,
 }
@@ -47,17 +49,29 @@ pub trait Site: Debug + Send + Sync {
     /// The name, which is the catalog of its tables.
     fn name(&self) -> &str;
 
-    /// A table as the site tells it now, without a row of it; `None` when there is none of the name.
+    /// Refuses to be asked on behalf of somebody.
     ///
     /// # Errors
-    /// `Unavailable` when the site can't be reached; what it says, with its name.
-    async fn open(&self, schema: &str, table: &str) -> Result<Option<Arc<dyn TableProvider>>>;
+    /// `PermissionDenied` when the site would not be told on whose behalf it is asked.
+    fn check(&self, principal: &Principal) -> Result<()>;
+
+    /// A table as the site tells it now to a principal, without a row of it; `None` when there is none of the name that it may know of.
+    ///
+    /// # Errors
+    /// As [`Site::check`]; `Unavailable` when the site can't be reached; what it says, with its name.
+    async fn open(&self, schema: &str, table: &str, principal: &Principal) -> Result<Option<Arc<dyn TableProvider>>>;
 
     /// The tables of a schema by name, for the error about one that isn't there.
     ///
     /// # Errors
     /// As [`Site::open`].
-    async fn tables(&self, schema: &str) -> Result<Vec<String>>;
+    async fn tables(&self, schema: &str, principal: &Principal) -> Result<Vec<String>>;
+
+    /// Asks whether it is there.
+    ///
+    /// # Errors
+    /// As [`Site::open`].
+    async fn reach(&self, principal: &Principal) -> Result<()>;
 
     /// What is known of it now.
     fn status(&self) -> SiteStatus;

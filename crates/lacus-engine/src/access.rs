@@ -16,7 +16,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 use datafusion::optimizer::AnalyzerRule;
-use lacus_core::{Classification, Error, Kind, Location, Principal, PrincipalKind, Result};
+use lacus_core::{Classification, Error, Kind, Location, Principal, PrincipalKind, Result, Site};
 use lacus_policy::{Decision, Granted, Policy, PolicyFile, Privilege, Rule, Table};
 use lacus_storage::Stores;
 use object_store::path::Path;
@@ -266,16 +266,15 @@ impl Access {
         }
     }
 
-    /// Refuses sites to whoever is not the owner. A site has to know on whose behalf it is asked, and is told of the owner alone: by the token
-    /// in the lake file, or by the owner's login.
-    pub(crate) fn require_owner(&self, site: &str) -> Result<()> {
-        if self.principal.is_owner() && self.asking.is_none() {
-            return Ok(());
-        }
-        held(&self.findings.refused).push(format!("the site `{site}` denied: it is asked on behalf of the owner alone"));
-        Err(Error::new(Kind::PermissionDenied, format!("`{}` may not ask the site", self.principal.name()))
-            .with("site", site)
-            .hint("a server asks sites on behalf of its owner alone: open the lake in your own process, where `lacus login` tells the site who you are"))
+    /// On whose behalf a site is asked, which it is told. What the policy reads is read on behalf of nobody.
+    pub(crate) fn asker(&self, site: &dyn Site) -> Result<&Principal> {
+        let refused = match self.asking {
+            None => site.check(&self.principal).err(),
+            Some(_) => Some(Error::new(Kind::PermissionDenied, "a rule of the policy may not ask a site").with("site", site.name())),
+        };
+        let Some(error) = refused else { return Ok(&self.principal) };
+        held(&self.findings.refused).push(format!("the site `{}` denied: {}", site.name(), error.message()));
+        Err(error)
     }
 
     /// Refuses a setting that is not the principal's to change.

@@ -280,6 +280,8 @@ impl Catalog {
     /// What is known of a table without opening it.
     pub(crate) fn asked<'a>(&self, resolved: &'a ResolvedTableReference) -> Asked<'a> {
         let spec = match resolved.schema.as_ref() {
+            // What another engine has of this name is another table.
+            _ if resolved.catalog.as_ref() != self.lake => None,
             MAIN => match self.entry(&resolved.table) {
                 Some(Entry::Dataset { spec, .. }) => Some(spec),
                 _ => None,
@@ -351,11 +353,18 @@ impl Catalog {
     }
 
     /// The error for a table that a site doesn't have.
-    async fn unknown_there(&self, site: &Arc<dyn Site>, resolved: &ResolvedTableReference) -> Error {
+    async fn unknown_there(&self, site: &Arc<dyn Site>, resolved: &ResolvedTableReference, access: &Access) -> Error {
         let (schema, table) = (resolved.schema.as_ref(), resolved.table.as_ref());
         let error = Error::new(Kind::NotFound, format!("the site has no table `{schema}.{table}`")).with("site", site.name());
         // That its tables can't be listed would hide that this one is not there.
-        let there = site.tables(schema).await.unwrap_or_default();
+        let mut there = match access.asker(site.as_ref()) {
+            Ok(asker) => site.tables(schema, asker).await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        };
+        there.retain(|table| {
+            let resolved = ResolvedTableReference { table: table.as_str().into(), ..resolved.clone() };
+            access.sees(&self.asked(&resolved))
+        });
         match nearest(table, there.iter().map(String::as_str)) {
             Some(near) => error.hint(format!("did you mean `{near}`?")),
             None if there.is_empty() => error.hint(format!("it has no table in the schema `{schema}` that you may know of")),
@@ -366,7 +375,7 @@ impl Catalog {
     /// The error for a reference that means nothing: its catalog, its schema or its name.
     pub(crate) async fn unknown(&self, resolved: &ResolvedTableReference, access: &Access) -> Error {
         if let Some(site) = self.site(&resolved.catalog) {
-            return self.unknown_there(site, resolved).await;
+            return self.unknown_there(site, resolved, access).await;
         }
         if resolved.schema.as_ref() != TEMPORARY
             && let Err(error) = self.check_schema(resolved, access).await

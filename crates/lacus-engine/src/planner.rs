@@ -257,24 +257,32 @@ impl<'a> Planner<'a> {
     /// The table behind a name; `None` when the name means nothing.
     async fn open(&self, resolved: &ResolvedTableReference, depth: usize) -> Result<Option<Arc<dyn TableProvider>>> {
         let access = self.access()?;
-        if resolved.catalog.as_ref() != self.catalog.lake {
-            let Some(site) = self.catalog.site(&resolved.catalog) else { return Ok(None) };
-            access.require_owner(site.name())?;
-            return Ok(site.open(&resolved.schema, &resolved.table).await?.map(|table| access.opened(table)));
-        }
         if let Some((_, table)) = self.given.as_ref().filter(|(name, _)| name == resolved) {
             return Ok(Some(access.opened(Arc::clone(table))));
         }
+        let elsewhere = match resolved.catalog.as_ref() == self.catalog.lake {
+            true => None,
+            false => match self.catalog.site(&resolved.catalog) {
+                Some(site) => Some((site, access.asker(site.as_ref())?)),
+                None => return Ok(None),
+            },
+        };
         let asked = self.catalog.asked(resolved);
         // Files that are named by their place are no table of the lake, so the rules for tables are not about them.
-        if let Some(location) = self.named_by_place(resolved) {
+        if elsewhere.is_none()
+            && let Some(location) = self.named_by_place(resolved)
+        {
             access.require_path(Privilege::Select, &location?)?;
             return Ok(self.opened(resolved, depth).await?.map(|table| access.opened(table)));
         }
         if access.hides(&asked) {
             return Ok(None);
         }
-        match self.opened(resolved, depth).await? {
+        let opened = match elsewhere {
+            Some((site, asker)) => site.open(&resolved.schema, &resolved.table, asker).await?,
+            None => self.opened(resolved, depth).await?,
+        };
+        match opened {
             Some(table) => access.secured(&asked, table, self).await.map(Some),
             None => Ok(None),
         }
@@ -310,12 +318,40 @@ impl<'a> Planner<'a> {
             Some(Entry::Dataset { spec, .. }) => self.catalog.open(&spec, self.state).await.map(Some),
             Some(Entry::Table { provider }) => Ok(Some(provider)),
             Some(Entry::View(view)) => self.view(name, view, depth).await.map(Some),
-            Some(Entry::Spread(spec)) => self.view(name, spread(&spec), depth).await.map(Some),
+            Some(Entry::Spread(spec)) => {
+                let parts = self.reachable(&spec).await?;
+                self.view(name, spread(&spec, &parts), depth).await.map(Some)
+            }
             None => match Catalog::ad_hoc(name) {
                 Some(spec) => self.catalog.open(&spec?, self.state).await.map(Some),
                 None => self.lake_table(resolved).await,
             },
         }
+    }
+
+    /// The sites that are asked for the parts of a table, each with the one whose part it is: the first that is there, those last that were
+    /// not just now.
+    async fn reachable<'s>(&self, spec: &'s SpreadSpec) -> Result<Vec<(&'s str, &'s str)>> {
+        let access = self.access()?;
+        let chosen = spec.sites.iter().map(|(part, replicas)| async move {
+            let is_failing = |name: &&String| self.catalog.site(name).is_some_and(|site| site.status().is_failing);
+            let (failing, well): (Vec<_>, Vec<_>) = std::iter::once(part).chain(replicas).partition(is_failing);
+            let mut failed = None;
+            for name in well.into_iter().chain(failing) {
+                // One that has no replica is not asked twice.
+                let Some(site) = self.catalog.site(name).filter(|_| !replicas.is_empty()) else {
+                    return Ok((part.as_str(), part.as_str()));
+                };
+                match site.reach(access.asker(site.as_ref())?).await {
+                    Ok(()) => return Ok((part.as_str(), name.as_str())),
+                    Err(error) if error.kind() == Kind::Unavailable => failed = Some(error),
+                    Err(error) => return Err(error),
+                }
+            }
+            let none = || Error::new(Kind::Internal, "a part of a table is at no site");
+            Err(failed.unwrap_or_else(none))
+        });
+        stream::iter(chosen.collect::<Vec<_>>()).buffered(OPENED_AT_ONCE).try_collect().await
     }
 
     /// A table that SQL made.
@@ -358,13 +394,13 @@ impl<'a> Planner<'a> {
 }
 
 /// A table that is spread over sites, as the view that it is. Columns are brought together by their names, as those of files are.
-fn spread(spec: &SpreadSpec) -> View {
+fn spread(spec: &SpreadSpec, parts: &[(&str, &str)]) -> View {
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    let part = |site: &String| {
-        let column = spec.site_column.as_ref().map(|column| format!("'{}' AS {}, ", site.replace('\'', "''"), quoted(column)));
+    let part = |(part, site): &(&str, &str)| {
+        let column = spec.site_column.as_ref().map(|column| format!("'{}' AS {}, ", part.replace('\'', "''"), quoted(column)));
         format!("SELECT {}* FROM {}.{}.{}", column.unwrap_or_default(), quoted(site), quoted(&spec.schema), quoted(&spec.table))
     };
-    let parts = spec.sites.iter().map(part).collect::<Vec<_>>().join(" UNION ALL BY NAME ");
+    let parts = parts.iter().map(part).collect::<Vec<_>>().join(" UNION ALL BY NAME ");
     View { definition: format!("CREATE VIEW spread AS {parts}"), schema: MAIN.to_owned() }
 }
 

@@ -62,6 +62,8 @@ pub struct IssuerSpec {
     pub client: Option<(String, Secret)>,
     /// The authorities that are trusted beside those of the system: a PEM file.
     pub ca: Option<PathBuf>,
+    /// The file of its public keys, if it isn't asked for them: a set of keys (JWKS), read again when it changes.
+    pub keys: Option<PathBuf>,
     /// How long its keys are used when it can't be reached.
     pub keys_kept: Duration,
 }
@@ -214,7 +216,7 @@ fn parts(token: &str) -> Option<(Header, Map<String, Value>)> {
 impl Issuer {
     fn new(spec: IssuerSpec) -> Result<Self> {
         let (algorithms, web) = (spec.checked()?, Web::new(spec.ca.as_deref())?);
-        let keys = KeySet::new(web.clone(), spec.url.clone(), spec.keys_kept);
+        let keys = KeySet::new(web.clone(), spec.url.clone(), spec.keys.clone(), spec.keys_kept);
         let (asking, waiting) = (Semaphore::new(AT_ONCE), Semaphore::new(AT_ONCE + MOST_WAITING));
         Ok(Self { algorithms, web, keys, asking, waiting, place: Mutex::default(), answers: Mutex::default(), spec })
     }

@@ -1,5 +1,6 @@
 //! The public keys of an issuer: where it says that they are, kept for a while.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,8 @@ pub(crate) async fn discover(web: &Web, issuer: &str) -> Result<Discovered> {
 pub(crate) struct KeySet {
     web: Web,
     issuer: String,
+    /// Where its keys are, if it isn't asked for them.
+    file: Option<PathBuf>,
     /// How long keys are used when the issuer can't be reached.
     kept: Duration,
     seen: Mutex<Seen>,
@@ -70,8 +73,8 @@ struct Seen {
 }
 
 impl KeySet {
-    pub(crate) fn new(web: Web, issuer: String, kept: Duration) -> Self {
-        Self { web, issuer, kept, seen: Mutex::default(), asking: tokio::sync::Mutex::default() }
+    pub(crate) fn new(web: Web, issuer: String, file: Option<PathBuf>, kept: Duration) -> Self {
+        Self { web, issuer, file, kept, seen: Mutex::default(), asking: tokio::sync::Mutex::default() }
     }
 
     /// The keys that a token with this header may be signed by; there is one at least.
@@ -79,6 +82,11 @@ impl KeySet {
     /// # Errors
     /// `Unauthenticated` when the issuer has no such key, `Unavailable` when it can't be asked.
     pub(crate) async fn fitting(&self, algorithm: Algorithm, id: Option<&str>) -> Result<Vec<DecodingKey>> {
+        if let Some(file) = &self.file {
+            let keys = self.of_file(file)?;
+            let known: Vec<_> = keys.iter().filter_map(|key| fits(key, algorithm, id)).collect();
+            return if known.is_empty() { Err(self.unknown()) } else { Ok(known) };
+        }
         let (known, age) = self.known(algorithm, id);
         if !known.is_empty() {
             if age.is_none_or(|age| age < FRESH) || !self.may_ask() {
@@ -98,11 +106,23 @@ impl KeySet {
             Some(failure) => Err(Error::new(Kind::Unavailable, "the keys of the issuer of this token can't be had now")
                 .with("issuer", &self.issuer)
                 .because(failure.clone())),
-            None => {
-                Err(Error::new(Kind::Unauthenticated, "the issuer of this token has no key of its kind and name")
-                    .with("issuer", &self.issuer))
-            }
+            None => Err(self.unknown()),
         }
+    }
+
+    fn unknown(&self) -> Error {
+        Error::new(Kind::Unauthenticated, "the issuer of this token has no key of its kind and name").with("issuer", &self.issuer)
+    }
+
+    /// The keys of a file, read for each token: who takes one out is heard at once.
+    fn of_file(&self, file: &Path) -> Result<Vec<Jwk>> {
+        let read = std::fs::read(file).map_err(|error| error.to_string());
+        let keys = read.and_then(|bytes| serde_json::from_slice::<JwkSet>(&bytes).map_err(|error| error.to_string()));
+        // Where the file lies is not for who brings a token.
+        keys.map(|set| set.keys).map_err(|error| {
+            tracing::error!(file = %file.display(), error, "the keys of an issuer can't be read: nobody is believed by them");
+            Error::new(Kind::Unavailable, "the keys of the issuer of this token can't be had now").with("issuer", &self.issuer)
+        })
     }
 
     /// The keys that fit and are not too old, and how old they are.
@@ -120,7 +140,7 @@ impl KeySet {
     /// Asks the issuer for its keys, unless it was asked a moment ago.
     pub(crate) async fn ask(&self) {
         let _one = self.asking.lock().await;
-        if !self.may_ask() {
+        if self.file.is_some() || !self.may_ask() {
             return;
         }
         // Others go on with what is known while it is asked.

@@ -5,9 +5,11 @@
 //! * [`Issuers`] believe the signed tokens (JWT) of OpenID Connect, WLCG and SciTokens by the public keys of who issued them, and ask who
 //!   issued them about others (RFC 7662), such as those of Globus.
 //! * [`CertificateSpec`] reads users from the certificates of clients.
+//! * [`Hub`] says to other sites on whose behalf a lake asks.
 //! * [`Logins`] get tokens for people, who agree at a browser (RFC 8628), and renew them.
 
 mod certificates;
+mod hub;
 mod issuers;
 mod key_set;
 mod keys;
@@ -17,6 +19,7 @@ mod signatures;
 mod web;
 
 pub use certificates::{CertificateName, CertificateSpec};
+pub use hub::{Hub, HubSpec};
 pub use issuers::{IssuerSpec, Issuers};
 pub use keys::{Key, KeyFile, NewKey};
 pub use login::{LoginSpec, Logins, Waiting};

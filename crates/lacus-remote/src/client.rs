@@ -17,8 +17,8 @@ use base64::prelude::BASE64_STANDARD;
 use datafusion_common::ScalarValue;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
-use lacus_core::{Error, Kind, Result, Secret};
-use lacus_identity::Logins;
+use lacus_core::{Error, Kind, Principal, Result, Secret};
+use lacus_identity::{Hub, Logins};
 use prost::Message;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -40,8 +40,18 @@ pub struct Remote {
     uri: String,
     /// Whose token is brought, when somebody has logged in to be known by this server.
     login: Option<(Logins, String)>,
+    /// On whose behalf it is asked, when the lake says so itself.
+    assertion: Option<Arc<Assertion>>,
     /// What every request says beside the token.
     headers: &'static [(&'static str, &'static str)],
+}
+
+/// On whose behalf a site is asked, and what it is called in the tokens that say so.
+#[derive(Debug)]
+pub(crate) struct Assertion {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) principal: Principal,
+    pub(crate) audience: String,
 }
 
 /// Arrow as it is: what other clients can't read, this one can.
@@ -101,11 +111,7 @@ impl Remote {
         headers: &'static [(&'static str, &'static str)],
     ) -> Result<Self> {
         let address = Address::parse(uri)?;
-        let shown = without_password(uri);
-        let channel = channel(&address, &shown).await?;
-        let inner = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX);
-        let mut client = FlightSqlServiceClient::new_from_inner(inner);
-        headers.iter().for_each(|(name, value)| client.set_header(*name, *value));
+        let Self { mut client, uri, .. } = Self::reach(&address, uri, headers).await?;
         let mut login = None;
         match address.user {
             Some((user, written)) => {
@@ -127,10 +133,30 @@ impl Remote {
                 }
             }
         }
-        let remote = Self { client: Box::new(client), uri: shown, login, headers };
+        let remote = Self { client, uri, login, assertion: None, headers };
         // A login that can't be renewed is told now, and not by the first query.
         remote.client().await?;
         Ok(remote)
+    }
+
+    /// A connection on which nobody has said who asks.
+    async fn reach(address: &Address, uri: &str, headers: &'static [(&'static str, &'static str)]) -> Result<Self> {
+        let shown = without_password(uri);
+        let channel = channel(address, &shown).await?;
+        let inner = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX);
+        let mut client = Box::new(FlightSqlServiceClient::new_from_inner(inner));
+        headers.iter().for_each(|(name, value)| client.set_header(*name, *value));
+        Ok(Self { client, uri: shown, login: None, assertion: None, headers })
+    }
+
+    /// A connection to a server that may be far, by which it is asked on behalf of several: see [`Remote::on_behalf`].
+    pub(crate) async fn reach_far(uri: &str) -> Result<Self> {
+        Self::reach(&Address::parse(uri)?, uri, &FAR).await
+    }
+
+    /// The same connection, by which the server is told on whose behalf it is asked.
+    pub(crate) fn on_behalf(&self, assertion: Arc<Assertion>) -> Self {
+        Self { assertion: Some(assertion), ..self.clone() }
     }
 
     /// The address of the server.
@@ -145,6 +171,9 @@ impl Remote {
             && let Some(token) = logins.token(server).await?
         {
             client.set_token(token.reveal().to_owned());
+        }
+        if let Some(assertion) = &self.assertion {
+            client.set_token(assertion.hub.token(&assertion.principal, &assertion.audience)?.reveal().to_owned());
         }
         Ok(client)
     }

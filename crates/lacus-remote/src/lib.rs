@@ -16,6 +16,6 @@ mod status;
 
 pub use address::{check_address, login_name};
 pub use client::{Remote, RemoteQuery, RemoteStream};
-pub use lacus_identity::{LoginSpec, Logins};
+pub use lacus_identity::{Hub, HubSpec, LoginSpec, Logins};
 pub use site::{FlightSite, SiteSpec, site_rules};
 pub use status::from_status;

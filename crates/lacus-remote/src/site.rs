@@ -29,12 +29,13 @@ use datafusion_expr::logical_plan::{Projection, TableScan, TableScanBuilder};
 use datafusion_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
 use datafusion_optimizer::OptimizerRule;
 use datafusion_physical_plan::ExecutionPlan;
-use lacus_core::{Error, Kind, Result, Secret, Site, SiteStatus};
+use lacus_core::{Error, Kind, Principal, Result, Secret, Site, SiteStatus};
+use lacus_identity::Hub;
 use tokio::sync::OnceCell;
 
 use crate::Remote;
 use crate::address::without_password;
-use crate::client::{RemoteTable, ServerInfo};
+use crate::client::{Assertion, RemoteTable, ServerInfo};
 use exec::SiteExec;
 use select::Select;
 use words::Words;
@@ -51,7 +52,9 @@ pub struct SiteSpec {
     pub url: String,
     /// The token that is brought; without one that of `lacus login`, if there is one for the address.
     pub token: Option<Secret>,
-    /// How long the site may take to be reached, and to tell what a table is.
+    /// What it is called in tokens that say on whose behalf it is asked; without it the owner of the lake alone may ask.
+    pub audience: Option<String>,
+    /// How long the site may take to be reached, to tell what a table is, and to plan what it is asked.
     pub timeout: Duration,
     /// How long what it told of a table is taken for true.
     pub schema_ttl: Duration,
@@ -59,24 +62,66 @@ pub struct SiteSpec {
 
 /// A server of Flight SQL whose tables stand in a catalog. Nothing is asked before a query names a table of it.
 #[derive(Debug)]
-pub struct FlightSite(Arc<Asked>);
+pub struct FlightSite {
+    hub: Option<Arc<Hub>>,
+    /// The site as the owner of the lake asks it.
+    owner: Arc<Asked>,
+    /// The site as others do. What one is told is not told to another.
+    others: Mutex<HashMap<Principal, Arc<Asked>>>,
+}
+
+/// For how many it is remembered at once what they were told.
+const MOST_OTHERS: usize = 1_000;
 
 impl FlightSite {
-    /// The site. Opens nothing.
-    pub fn new(spec: SiteSpec) -> Self {
-        Self(Arc::new(Asked::new(spec)))
+    /// The site. Opens nothing. `hub` is what the lake calls itself when it asks on behalf of its users.
+    pub fn new(spec: SiteSpec, hub: Option<Arc<Hub>>) -> Self {
+        Self { hub, owner: Arc::new(Asked::new(spec)), others: Mutex::default() }
+    }
+
+    /// What the lake calls itself and the site when it asks on behalf of somebody; `None` for the owner, of whom other things tell.
+    fn asserts(&self, principal: &Principal) -> Result<Option<(&Arc<Hub>, &String)>> {
+        let found = match (&self.hub, &self.owner.spec.audience) {
+            _ if principal.is_owner() => Ok(None),
+            (Some(hub), Some(audience)) => Hub::check(principal).map(|()| Some((hub, audience))),
+            _ => Err(Error::new(Kind::PermissionDenied, format!("`{}` may not ask the site", principal.name())).hint(
+                "it is asked on behalf of the owner of this lake alone, unless the lake file says who this lake is ([federation]) and what the site is called (`audience`)",
+            )),
+        };
+        found.map_err(|error| self.owner.named(error))
+    }
+
+    /// The site as somebody asks it.
+    fn asked(&self, principal: &Principal) -> Result<Arc<Asked>> {
+        let Some((hub, audience)) = self.asserts(principal)? else { return Ok(Arc::clone(&self.owner)) };
+        let mut others = held(&self.others);
+        if let Some(known) = others.get(principal) {
+            return Ok(Arc::clone(known));
+        }
+        if others.len() >= MOST_OTHERS {
+            // Whoever is in the middle of a query keeps what it was told.
+            others.clear();
+        }
+        let assertion = Assertion { hub: Arc::clone(hub), principal: principal.clone(), audience: audience.clone() };
+        let asked = Arc::new(self.owner.on_behalf(assertion));
+        others.insert(principal.clone(), Arc::clone(&asked));
+        Ok(asked)
     }
 }
 
 /// A site as the tables of it know it.
 #[derive(Debug)]
 struct Asked {
-    spec: SiteSpec,
+    spec: Arc<SiteSpec>,
+    /// On whose behalf, if not of the owner.
+    assertion: Option<Arc<Assertion>>,
+    /// The connection on which nobody has said yet who asks, for all but the owner.
+    nameless: Arc<OnceCell<Remote>>,
     remote: OnceCell<Remote>,
-    about: OnceCell<Arc<About>>,
+    about: Arc<OnceCell<Arc<About>>>,
     /// What it told of its tables, by schema and name, and when.
     told: Mutex<HashMap<(String, String), (Instant, RemoteTable)>>,
-    health: Mutex<Health>,
+    health: Arc<Mutex<Health>>,
 }
 
 /// How the site did lately.
@@ -84,13 +129,17 @@ struct Asked {
 struct Health {
     /// How often in a row it could not be reached.
     failures: u32,
+    /// When it could not the last time.
+    failed: Option<Instant>,
     /// Until when it is not asked, and why.
     shut: Option<(Instant, Error)>,
 }
 
 /// After how many failures in a row a site is left alone, so that nobody waits for it.
 const FAILURES: u32 = 5;
-/// For how long.
+/// For how long others are asked first that have the same.
+const ASKED_LAST: Duration = Duration::from_secs(60);
+/// For how long it is left alone.
 const LEFT_ALONE: Duration = Duration::from_secs(5);
 
 /// What a site says of itself.
@@ -128,7 +177,16 @@ impl About {
 
 impl Asked {
     fn new(spec: SiteSpec) -> Self {
-        Self { spec, remote: OnceCell::new(), about: OnceCell::new(), told: Mutex::default(), health: Mutex::default() }
+        let (nameless, about, health) = Default::default();
+        Self { spec: Arc::new(spec), assertion: None, nameless, remote: OnceCell::new(), about, told: Mutex::default(), health }
+    }
+
+    /// The same site on behalf of another.
+    fn on_behalf(&self, assertion: Assertion) -> Self {
+        let (spec, nameless) = (Arc::clone(&self.spec), Arc::clone(&self.nameless));
+        let (about, health) = (Arc::clone(&self.about), Arc::clone(&self.health));
+        let assertion = Some(Arc::new(assertion));
+        Self { spec, assertion, nameless, remote: OnceCell::new(), about, told: Mutex::default(), health }
     }
 
     /// Refuses to ask a site that has failed again and again just now.
@@ -145,6 +203,7 @@ impl Asked {
         match &found {
             Err(error) if error.kind() == Kind::Unavailable => {
                 health.failures += 1;
+                health.failed = Some(Instant::now());
                 if health.failures >= FAILURES {
                     health.shut = Some((Instant::now() + LEFT_ALONE, error.clone()));
                 }
@@ -170,8 +229,14 @@ impl Asked {
 
     /// The connection, which is made once and finds its way again by itself.
     async fn remote(&self) -> Result<&Remote> {
-        let SiteSpec { url, token, .. } = &self.spec;
-        self.remote.get_or_try_init(|| Remote::connect_far(url, token.as_ref())).await
+        let SiteSpec { url, token, .. } = self.spec.as_ref();
+        match &self.assertion {
+            None => self.remote.get_or_try_init(|| Remote::connect_far(url, token.as_ref())).await,
+            Some(assertion) => {
+                let nameless = self.nameless.get_or_try_init(|| Remote::reach_far(url)).await?;
+                self.remote.get_or_try_init(|| async { Ok(nameless.on_behalf(Arc::clone(assertion))) }).await
+            }
+        }
     }
 
     /// What the site is, which is asked once.
@@ -196,7 +261,7 @@ impl Asked {
 
     /// Waits for a short answer.
     async fn within<T>(&self, asked: impl Future<Output = Result<T>>) -> Result<T> {
-        let SiteSpec { timeout, .. } = &self.spec;
+        let SiteSpec { timeout, .. } = self.spec.as_ref();
         let late = || {
             let error = Error::new(Kind::Unavailable, format!("no answer within {}s", timeout.as_secs_f64()));
             error.hint("ask whoever keeps the site, or write a longer `timeout` for it").retryable(true)
@@ -209,47 +274,61 @@ impl Asked {
 #[async_trait]
 impl Site for FlightSite {
     fn name(&self) -> &str {
-        &self.0.spec.name
+        &self.owner.spec.name
     }
 
-    async fn open(&self, schema: &str, table: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        if let (Some(known), Some(about)) = (self.0.known(schema, table), self.0.about.get()) {
-            return self.0.table(known, Arc::clone(about)).map(Some);
+    fn check(&self, principal: &Principal) -> Result<()> {
+        self.asserts(principal).map(|_| ())
+    }
+
+    async fn open(&self, schema: &str, table: &str, principal: &Principal) -> Result<Option<Arc<dyn TableProvider>>> {
+        let site = self.asked(principal)?;
+        if let (Some(known), Some(about)) = (site.known(schema, table), site.about.get()) {
+            return site.table(known, Arc::clone(about)).map(Some);
         }
         let asked = async {
             // A site with several catalogs has their names before those of their schemas.
             let (catalog, schema) = schema.split_once('.').map_or((None, schema), |(catalog, schema)| (Some(catalog), schema));
-            let told = async { self.0.remote().await?.tables(catalog, schema, Some(table), true).await };
-            futures::try_join!(told, self.0.about())
+            let told = async { site.remote().await?.tables(catalog, schema, Some(table), true).await };
+            futures::try_join!(told, site.about())
         };
-        self.0.admits()?;
-        let (mut found, about) = self.0.noted(self.0.within(asked).await)?;
+        site.admits()?;
+        let (mut found, about) = site.noted(site.within(asked).await)?;
         let Some(told) = found.pop() else { return Ok(None) };
         if let Some(other) = found.pop() {
             let catalogs = [&other, &told].map(|told| told.catalog.clone().unwrap_or_default());
             let error = Error::new(Kind::InvalidQuery, format!("`{schema}.{table}` is in the catalogs {}", catalogs.join(", ")));
-            return Err(self.0.named(error).hint(format!("write {}.\"{}.{schema}\".{table}", self.name(), catalogs[0])));
+            return Err(site.named(error).hint(format!("write {}.\"{}.{schema}\".{table}", self.name(), catalogs[0])));
         }
-        let provider = self.0.table(told.clone(), about)?;
-        held(&self.0.told).insert((schema.to_owned(), table.to_owned()), (Instant::now(), told));
+        let provider = site.table(told.clone(), about)?;
+        held(&site.told).insert((schema.to_owned(), table.to_owned()), (Instant::now(), told));
         Ok(Some(provider))
     }
 
-    async fn tables(&self, schema: &str) -> Result<Vec<String>> {
-        let asked = async { self.0.remote().await?.tables(None, schema, None, false).await };
-        Ok(self.0.within(asked).await?.into_iter().map(|told| told.name).collect())
+    async fn tables(&self, schema: &str, principal: &Principal) -> Result<Vec<String>> {
+        let site = self.asked(principal)?;
+        let asked = async { site.remote().await?.tables(None, schema, None, false).await };
+        Ok(site.within(asked).await?.into_iter().map(|told| told.name).collect())
+    }
+
+    async fn reach(&self, principal: &Principal) -> Result<()> {
+        let site = self.asked(principal)?;
+        site.admits()?;
+        let asked = async { site.remote().await?.server_info().await.map(|_| ()) };
+        site.noted(site.within(asked).await)
     }
 
     fn status(&self) -> SiteStatus {
-        let (about, health) = (self.0.about.get(), held(&self.0.health));
+        let (about, health) = (self.owner.about.get(), held(&self.owner.health));
         let shut = health.shut.as_ref().filter(|(until, _)| *until > Instant::now());
         SiteStatus {
-            url: without_password(&self.0.spec.url),
+            url: without_password(&self.owner.spec.url),
             server: about.map(|about| about.server.clone()),
             version: about.map(|about| about.version.clone()),
             computes_alike: about.map(|about| about.is_own),
-            tables: held(&self.0.told).len() as u64,
+            tables: held(&self.owner.told).len() as u64,
             failures: u64::from(health.failures),
+            is_failing: health.failed.is_some_and(|failed| failed.elapsed() < ASKED_LAST),
             error: shut.map(|(_, error)| error.to_string()),
         }
     }

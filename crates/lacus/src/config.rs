@@ -19,7 +19,7 @@ use std::sync::Arc;
 use lacus_audit::{Audit, WhenFull};
 use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Result, SpreadSpec, StoreName, nearest};
 use lacus_engine::{Engine, EngineBuilder, Limits};
-use lacus_identity::{CertificateSpec, IssuerSpec};
+use lacus_identity::{CertificateSpec, Hub, HubSpec, IssuerSpec};
 use lacus_policy::PolicyFile;
 use lacus_remote::{FlightSite, SiteSpec};
 use lacus_storage::{CacheSpec, StoreSpec, Stores, Unnamed};
@@ -67,6 +67,8 @@ pub struct Config {
     pub issuers: Vec<IssuerSpec>,
     /// The certificates of clients that are believed, if any are.
     pub certificates: Option<CertificateSpec>,
+    /// What the lake calls itself to these, if it asks on behalf of its users.
+    pub hub: Option<HubSpec>,
     /// Other servers, whose tables are queried where they are.
     pub sites: Vec<SiteSpec>,
     /// Where it is recorded who asks what, if it is, and what happens while that can't be.
@@ -158,7 +160,9 @@ impl Config {
             None => builder,
         };
         let builder = crate::register_defaults(builder);
-        let builder = self.sites.iter().cloned().fold(builder, |builder, spec| builder.site(Arc::new(FlightSite::new(spec))));
+        let hub = self.hub.clone().map(|spec| Arc::new(Hub::new(spec)));
+        let site = |builder: EngineBuilder, spec| builder.site(Arc::new(FlightSite::new(spec, hub.clone())));
+        let builder = self.sites.iter().cloned().fold(builder, site);
         let builder = self.spread.iter().fold(builder, |builder, (name, spec)| builder.spread(name.clone(), spec.clone()));
         Ok(self.datasets.iter().fold(builder, |builder, (name, spec)| builder.dataset(name.clone(), spec.clone())))
     }

@@ -132,7 +132,7 @@ async fn asked_once(site: &Arc<Asked>, text: &str, wanted: &SchemaRef, seen: &Se
     seen.take(&traffic);
     let rest = batches.map(move |batch| {
         seen.take(&traffic);
-        batch.map_err(|error| site.named(error))
+        site.noted(batch.map_err(|error| site.named(error)))
     });
     Ok(stream::iter(first.map(Ok)).chain(rest).boxed())
 }

@@ -99,6 +99,10 @@ fn scanned(scan: &TableScan) -> Option<Select> {
 
 fn projected(projection: &Projection) -> Option<Select> {
     let input = fold(&projection.input)?;
+    // The type of what is computed may be another elsewhere.
+    if !input.about.is_own && !projection.expr.iter().all(is_column) {
+        return None;
+    }
     let reads = |expr: &Expr| !expr.column_refs().is_empty();
     // Without any of its functions a statement of one row would be one of all rows.
     let input = if input.is_one_row() && !projection.expr.iter().any(reads) { input.open() } else { input };

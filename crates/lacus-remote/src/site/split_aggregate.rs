@@ -102,7 +102,8 @@ fn unnamed(plan: LogicalPlan) -> Result<LogicalPlan> {
 fn constant<'a>(expr: &'a Expr, plan: &'a LogicalPlan) -> Option<&'a ScalarValue> {
     match expr {
         Expr::Alias(alias) => constant(&alias.expr, plan),
-        Expr::Literal(value, _) => Some(value),
+        // What floating point takes for equal may be written differently.
+        Expr::Literal(value, _) => Some(value).filter(|value| !value.data_type().is_floating()),
         Expr::Column(column) => match plan {
             LogicalPlan::Projection(projection) => {
                 constant(projection.expr.get(plan.schema().maybe_index_of_column(column)?)?, &projection.input)

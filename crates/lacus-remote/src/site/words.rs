@@ -154,7 +154,7 @@ impl Words<'_> {
             let alike =
                 |arg: &Expr| if let Expr::Column(column) = arg { self.data_type(column).is_some_and(is_ordered_alike) } else { false };
             let alike = match (name, args.as_slice()) {
-                ("count", [Expr::Literal(value, _)]) => !value.is_null(),
+                ("count", [Expr::Literal(value, _)]) => !value.is_null() && !distinct,
                 ("count", [Expr::Column(_)]) => !distinct,
                 ("min" | "max", [arg]) => alike(arg),
                 _ => false,
@@ -166,10 +166,10 @@ impl Words<'_> {
             return None;
         }
         let args = match args.as_slice() {
-            [Expr::Literal(value, _)] if name == "count" && !value.is_null() => "*".to_owned(),
+            [Expr::Literal(value, _)] if name == "count" && !value.is_null() && !distinct => "*".to_owned(),
             args => self.exprs(args)?.join(", "),
         };
-        let distinct = if *distinct && args != "*" { "DISTINCT " } else { "" };
+        let distinct = if *distinct { "DISTINCT " } else { "" };
         let filter = match filter {
             Some(filter) => format!(" FILTER (WHERE {})", self.expr(filter)?),
             None => String::new(),
@@ -443,6 +443,7 @@ pub(super) mod tests {
             url: "grpc://127.0.0.1:1".to_owned(),
             token: None,
             timeout: Duration::from_secs(1),
+            audience: None,
             schema_ttl: Duration::ZERO,
         };
         let site = Arc::new(Asked::new(spec));

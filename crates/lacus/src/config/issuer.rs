@@ -85,6 +85,10 @@ fn issuer(name: &str, section: &IssuerSection, is_shared: bool, base: &Path, env
         (None, None) => None,
         _ => return Err(wrong("one of `client` and `secret` is missing").hint("write both, or none")),
     };
+    let keys = expand(&section.keys, "keys")?.map(|file| base.join(file));
+    if keys.is_some() && client.is_some() {
+        return Err(wrong("one of `keys` and `client` is too much: who has its keys in a file isn't asked").hint("leave one of them out"));
+    }
     let kept = section.keys_kept.as_deref().map(|text| amount::duration(text, &format!("issuer.{name}.keys_kept")));
     Ok(IssuerSpec {
         name: name.to_owned(),
@@ -98,6 +102,7 @@ fn issuer(name: &str, section: &IssuerSection, is_shared: bool, base: &Path, env
         limited: section.limited,
         client,
         ca: expand(&section.ca, "ca")?.map(|file| base.join(file)),
+        keys,
         keys_kept: kept.transpose()?.unwrap_or(KEYS_KEPT),
     })
 }

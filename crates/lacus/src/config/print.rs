@@ -6,7 +6,7 @@ use std::path::Path;
 use chrono::{DateTime, SecondsFormat, Utc};
 use lacus_audit::WhenFull;
 use lacus_core::{Classification, DatasetSpec, SpreadSpec};
-use lacus_identity::{CertificateSpec, IssuerSpec};
+use lacus_identity::{CertificateSpec, HubSpec, IssuerSpec};
 use lacus_remote::SiteSpec;
 use lacus_storage::{
     AzureCredentials, AzureSpec, Credentials, GoogleCredentials, GoogleSpec, Listing, Place, S3Spec, StoreSpec, WebCredentials, WebSpec,
@@ -64,15 +64,26 @@ impl Display for Config {
         self.otlp.iter().try_for_each(|otlp| writeln!(formatter, "otlp = {:?}", masked(otlp)))?;
         self.users.iter().try_for_each(|(name, _)| writeln!(formatter, "\n[user.{name}]\npassword = \"***\""))?;
         self.issuers.iter().try_for_each(|issuer| write_issuer(formatter, issuer))?;
-        for SiteSpec { name, url, token, timeout, schema_ttl } in &self.sites {
+        if let Some(HubSpec { name, key, lifetime }) = &self.hub {
+            let key = quoted(key.display().to_string());
+            writeln!(formatter, "\n[federation]\nname = {name:?}\nkey = {key}\nlifetime = \"{}s\"", lifetime.as_secs_f64())?;
+        }
+        for SiteSpec { name, url, token, audience, timeout, schema_ttl } in &self.sites {
             writeln!(formatter, "\n[site.{name}]\nurl = {:?}\ntimeout = \"{}s\"", masked(url), timeout.as_secs_f64())?;
             writeln!(formatter, "schema_ttl = \"{}s\"", schema_ttl.as_secs_f64())?;
+            audience.iter().try_for_each(|audience| writeln!(formatter, "audience = {audience:?}"))?;
             token.iter().try_for_each(|_| writeln!(formatter, "token = \"***\""))?;
         }
         self.certificates.iter().try_for_each(|certificates| write_certificates(formatter, certificates))?;
         self.stores.iter().try_for_each(|store| write_store(formatter, store))?;
         for (name, SpreadSpec { sites, schema, table, site_column, description }) in &self.spread {
-            writeln!(formatter, "\n[dataset.{name}]\nsites = {sites:?}\ntable = {:?}", format!("{schema}.{table}"))?;
+            let names: Vec<&String> = sites.iter().map(|(site, _)| site).collect();
+            writeln!(formatter, "\n[dataset.{name}]\nsites = {names:?}\ntable = {:?}", format!("{schema}.{table}"))?;
+            let replicas: Vec<String> =
+                sites.iter().filter(|(_, of)| !of.is_empty()).map(|(site, of)| format!("{site} = {of:?}")).collect();
+            if !replicas.is_empty() {
+                writeln!(formatter, "replicas = {{ {} }}", replicas.join(", "))?;
+            }
             site_column.iter().try_for_each(|column| writeln!(formatter, "site_column = {column:?}"))?;
             description.iter().try_for_each(|text| writeln!(formatter, "description = {text:?}"))?;
         }
@@ -94,6 +105,7 @@ fn write_issuer(formatter: &mut Formatter<'_>, issuer: &IssuerSpec) -> fmt::Resu
     }
     issuer.limited.iter().try_for_each(|limited| writeln!(formatter, "limited = {limited}"))?;
     issuer.client.iter().try_for_each(|(client, _)| writeln!(formatter, "client = {client:?}\nsecret = \"***\""))?;
+    issuer.keys.iter().try_for_each(|keys| writeln!(formatter, "keys = {}", quoted(keys.display().to_string())))?;
     issuer.ca.iter().try_for_each(|ca| writeln!(formatter, "ca = {}", quoted(ca.display().to_string())))?;
     writeln!(formatter, "keys_kept = \"{}s\"", issuer.keys_kept.as_secs())
 }

@@ -11,10 +11,13 @@ use lacus_core::{
     StoreName, amount, nearest,
 };
 use lacus_engine::Limits;
+use lacus_identity::HubSpec;
 use lacus_remote::{SiteSpec, check_address};
 use lacus_storage::{CacheSpec, StoreSpec};
 
-use super::written::{AuditSection, CacheSection, DatasetSection, LakeFile, LimitsSection, ServeSection, SiteSection, UserSection};
+use super::written::{
+    AuditSection, CacheSection, DatasetSection, FederationSection, LakeFile, LimitsSection, ServeSection, SiteSection, UserSection,
+};
 use super::{issuer, store, values};
 use crate::Config;
 
@@ -24,6 +27,10 @@ const STATE: &str = ".lacus";
 const SITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long what a site told of a table is taken for true.
 const SCHEMA_TTL: Duration = Duration::from_secs(60);
+/// How long a token of this lake holds.
+const LIFETIME: Duration = Duration::from_secs(600);
+/// Clocks may be apart by as much.
+const SHORTEST_LIFETIME: Duration = Duration::from_secs(60);
 /// The folder of the cache in that of the state.
 const CACHE: &str = "cache";
 
@@ -45,6 +52,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
     let write_to = expand(&written.lake.write_to, "lake.write_to")?.map(|name| write_to(&name, &stores)).transpose()?;
     let cache = cache(&written.cache, &base, state.as_deref(), environment)?;
     DatasetName::new(&lake).map_err(|error| error.with("key", "lake.name"))?;
+    let has_hub = written.federation.key.is_some();
     let (issuers, certificates) = issuer::issuers(&written, &base, environment)?;
     Ok(Config {
         file: None,
@@ -60,7 +68,8 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         users: users(&written.user, environment)?,
         issuers,
         certificates,
-        sites: written.site.iter().map(|(name, section)| site(name, section, environment)).collect::<Result<_>>()?,
+        hub: hub(&written.federation, &base, environment)?,
+        sites: written.site.iter().map(|(name, section)| site(name, section, has_hub, environment)).collect::<Result<_>>()?,
         http: expand(&written.serve.http, "serve.http")?,
         otlp: expand(&written.serve.otlp, "serve.otlp")?,
         unnamed: store::unnamed(environment)?,
@@ -91,8 +100,26 @@ fn certificate(written: &ServeSection, base: &Path, environment: Environment<'_>
     }
 }
 
+/// What the lake calls itself to other sites.
+fn hub(section: &FederationSection, base: &Path, environment: Environment<'_>) -> Result<Option<HubSpec>> {
+    let expand = |text: &Option<String>, key: &str| text.as_deref().map(|text| values::expand(text, key, environment)).transpose();
+    let lifetime = section.lifetime.as_deref().map(|text| amount::duration(text, "federation.lifetime")).transpose()?;
+    if lifetime.is_some_and(|lifetime| lifetime < SHORTEST_LIFETIME) {
+        let error = Error::new(Kind::InvalidConfiguration, "the tokens of this lake would end before they are used");
+        return Err(error.with("key", "federation.lifetime").hint("write a minute or more: `lifetime = \"10m\"`"));
+    }
+    match (expand(&section.name, "federation.name")?, expand(&section.key, "federation.key")?) {
+        (Some(name), Some(key)) => Ok(Some(HubSpec { name, key: base.join(key), lifetime: lifetime.unwrap_or(LIFETIME) })),
+        (None, None) => Ok(None),
+        _ => {
+            Err(Error::new(Kind::InvalidConfiguration, "one of `federation.name` and `federation.key` is missing")
+                .hint("write both, or none"))
+        }
+    }
+}
+
 /// Another server.
-fn site(name: &str, section: &SiteSection, environment: Environment<'_>) -> Result<SiteSpec> {
+fn site(name: &str, section: &SiteSection, has_hub: bool, environment: Environment<'_>) -> Result<SiteSpec> {
     let key = |key: &str| format!("site.{name}.{key}");
     let expand = |text: &Option<String>, of: &str| text.as_deref().map(|text| values::expand(text, &key(of), environment)).transpose();
     DatasetName::new(name).map_err(|error| error.with("key", format!("site.{name}")))?;
@@ -101,12 +128,18 @@ fn site(name: &str, section: &SiteSection, environment: Environment<'_>) -> Resu
         error.hint("write its address: `url = \"grpc+tls://lab.example:50051\"`")
     })?;
     check_address(&url).map_err(|error| error.with("key", key("url")))?;
+    let audience = expand(&section.audience, "audience")?;
+    if audience.is_some() && !has_hub {
+        let error = Error::new(Kind::InvalidConfiguration, "`audience` without [federation]: nothing says who this lake is");
+        return Err(error.with("key", key("audience")).hint("write `name` and `key` under [federation]"));
+    }
     let timeout = section.timeout.as_deref().map(|text| amount::duration(text, &key("timeout"))).transpose()?;
     let schema_ttl = section.schema_ttl.as_deref().map(|text| amount::duration(text, &key("schema_ttl"))).transpose()?;
     Ok(SiteSpec {
         name: name.to_owned(),
         url,
         token: expand(&section.token, "token")?.map(Secret::new),
+        audience,
         timeout: timeout.unwrap_or(SITE_TIMEOUT),
         schema_ttl: schema_ttl.unwrap_or(SCHEMA_TTL),
     })
@@ -240,7 +273,13 @@ fn spread(name: &str, section: &DatasetSection, known: &BTreeMap<String, SiteSec
             .with("key", key("sites"))
             .hint("write `sites = [\"ornl\"]`"));
     }
-    for (place, site) in sites.iter().enumerate() {
+    let replicas = &section.replicas;
+    if let Some(other) = replicas.keys().find(|site| !sites.contains(site)) {
+        let error = Error::new(Kind::InvalidConfiguration, format!("`{other}` has no part of it")).with("key", key("replicas"));
+        return Err(error.hint(format!("the sites are {}", sites.join(", "))));
+    }
+    let all: Vec<&String> = sites.iter().chain(replicas.values().flatten()).collect();
+    for (place, site) in all.iter().copied().enumerate() {
         if !known.contains_key(site) {
             let error = Error::new(Kind::InvalidConfiguration, format!("no site `{site}`")).with("key", key("sites"));
             return Err(match nearest(site, known.keys().map(String::as_str)) {
@@ -248,7 +287,7 @@ fn spread(name: &str, section: &DatasetSection, known: &BTreeMap<String, SiteSec
                 None => error.hint(format!("write a section [site.{site}]")),
             });
         }
-        if sites[..place].contains(site) {
+        if all[..place].contains(&site) {
             return Err(
                 Error::new(Kind::InvalidConfiguration, format!("`{site}` is named twice, and its rows would be")).with("key", key("sites"))
             );
@@ -261,6 +300,7 @@ fn spread(name: &str, section: &DatasetSection, known: &BTreeMap<String, SiteSec
             error.hint(format!("write `table = \"main.{full}\"`"))
         })?,
     };
+    let sites = sites.into_iter().map(|site| (site.clone(), replicas.get(&site).cloned().unwrap_or_default())).collect();
     let spec = SpreadSpec { sites, schema, table, site_column: site_column.clone(), description: description.clone() };
     Ok((DatasetName::new(name)?, spec))
 }
@@ -273,7 +313,8 @@ fn dataset(name: &str, section: &DatasetSection, stores: &[StoreSpec], environme
             .hint("write `path = \"store:folder/**\"`, or `sites` for one that is spread over sites")
     })?;
     let location = Location::parse(&values::expand(path, &key("path"), environment)?).map_err(|error| error.with("key", key("path")))?;
-    let of_sites = [("table", section.table.is_some()), ("site_column", section.site_column.is_some())];
+    let of_sites =
+        [("replicas", !section.replicas.is_empty()), ("table", section.table.is_some()), ("site_column", section.site_column.is_some())];
     if let Some((other, _)) = of_sites.into_iter().find(|(_, is_written)| *is_written) {
         let error = Error::new(Kind::InvalidConfiguration, format!("`{other}` is for a dataset that is spread over sites"));
         return Err(error.with("key", key(other)).hint("write `sites`, or take it out"));

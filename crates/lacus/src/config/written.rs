@@ -176,6 +176,8 @@ section! {
         path: Option<String> = "required, but for what is spread over `sites`",
         /// The sites of which each has a part of it: `["ornl", "anl"]`. It is one table then, of the columns that they have by their names.
         sites: Option<Vec<String>> = "none",
+        /// Of a site that others have the same part, in whose place they are asked when it can't be reached: `replicas = { ornl = ["nersc"] }`.
+        replicas: BTreeMap<String, Vec<String>> = "none",
         /// What it is called there, `SCHEMA.TABLE`.
         table: Option<String> = "`main.` and its name here",
         /// A column to add, which says of each row at which site it is.
@@ -230,13 +232,27 @@ section! {
 }
 
 section! {
+    /// What this lake calls itself to other sites when it asks on behalf of its users.
+    FederationSection in "[federation]" {
+        /// Its name: `https://hub.lab.example`, to the letter what sites write as `url` under [issuer.NAME]. Nobody looks there.
+        name: Option<String> = "required with `key`",
+        /// The file of its private key: Ed25519, in PEM. `lacus site-key` makes it, and prints what sites need to believe it.
+        key: Option<String> = "none",
+        /// How long a token of it holds, and with it what a site sends: a result that takes longer ends.
+        lifetime: Option<String> = "`10m`",
+    }
+}
+
+section! {
     /// Another server of Flight SQL, whose tables are queried where they are: `SELECT ... FROM NAME.main.shots`.
     SiteSection in "[site.NAME]" {
         /// Its address: `grpc+tls://lab.example:50051?ca=FILE`, with `certificate=FILE&key=FILE` if it knows the lake by a certificate.
         url: Option<String> = "required",
-        /// The token that is brought: `${LACUS_ORNL_TOKEN}`. It is for the owner of the lake alone; users of `lacus serve` don't ask sites.
+        /// The token that is brought: `${LACUS_ORNL_TOKEN}`. It is for the owner of the lake alone.
         token: Option<String> = "that of `lacus login`, if there is one for the address",
-        /// How long it may take to be reached, and to tell what a table is.
+        /// What it is called in tokens by which this lake says on whose behalf it asks (`aud`); needs [federation]. Without it the owner alone may ask.
+        audience: Option<String> = "none",
+        /// How long it may take to be reached, to tell what a table is, and to plan what it is asked.
         timeout: Option<String> = "`30s`",
         /// How long what it told of a table is taken for true. One that has changed since fails the next query, which is told what it has now.
         schema_ttl: Option<String> = "`60s`",
@@ -276,6 +292,8 @@ section! {
         secret: Option<String> = "required with `client`",
         /// The authorities that are trusted beside those of the system, in PEM.
         ca: Option<String> = "none",
+        /// The file of its public keys, if it isn't asked for them: a set of keys (JWKS), read for each token. Of another Lacus `lacus site-key` prints it.
+        keys: Option<String> = "as it says itself",
         /// How long its keys are used when it can't be reached.
         keys_kept: Option<String> = "`24h`",
     }
@@ -309,6 +327,7 @@ pub(crate) struct LakeFile {
     pub(crate) user: BTreeMap<String, UserSection>,
     pub(crate) issuer: BTreeMap<String, IssuerSection>,
     pub(crate) certificates: CertificatesSection,
+    pub(crate) federation: FederationSection,
     pub(crate) site: BTreeMap<String, SiteSection>,
     pub(crate) store: BTreeMap<String, StoreSection>,
     pub(crate) dataset: BTreeMap<String, DatasetSection>,
@@ -322,6 +341,7 @@ pub fn reference() -> impl Iterator<Item = &'static OptionDoc> {
         DatasetSection::OPTIONS,
         ColumnSection::OPTIONS,
         ForeignKeySection::OPTIONS,
+        FederationSection::OPTIONS,
         SiteSection::OPTIONS,
         LimitsSection::OPTIONS,
         AuditSection::OPTIONS,
