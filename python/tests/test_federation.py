@@ -142,7 +142,7 @@ PUSHED = [
     (
         "SELECT l_returnflag, count(*), sum(l_quantity), avg(l_discount) FROM lineitem WHERE l_shipdate < DATE '1995-01-01' GROUP BY 1",
         'SELECT "l_returnflag" AS "part_of_0", count(*) AS "part_of_1", sum("l_quantity") AS "part_of_2", sum("l_discount") AS "part_of_3", '
-        'count("l_discount") AS "part_of_4" FROM "lake"."main"."lineitem" WHERE "l_shipdate" < DATE \'1995-01-01\' GROUP BY "l_returnflag"',
+        'count("l_discount") AS "part_of_4" FROM "lake"."main"."lineitem" WHERE ("l_shipdate" < DATE \'1995-01-01\') GROUP BY "l_returnflag"',
     ),
     # Moments, around their means.
     (
@@ -152,7 +152,8 @@ PUSHED = [
     ),
     (
         "SELECT o_orderkey, o_totalprice FROM orders ORDER BY o_totalprice DESC, o_orderkey LIMIT 5 OFFSET 2",
-        'SELECT "o_orderkey", "o_totalprice" FROM "lake"."main"."orders" ORDER BY "o_totalprice" DESC NULLS FIRST, "o_orderkey" ASC NULLS LAST LIMIT 7',
+        'SELECT "q1"."c0" AS "o_orderkey", "q1"."c1" AS "o_totalprice" FROM (SELECT "o_orderkey" AS "c0", "o_totalprice" AS "c1" FROM '
+        '"lake"."main"."orders") AS "q1" ORDER BY "q1"."c1" DESC NULLS FIRST, "q1"."c0" ASC NULLS LAST LIMIT 7',
     ),
     ("SELECT DISTINCT c_mktsegment FROM customer", 'SELECT "c_mktsegment" AS "part_of_0" FROM "lake"."main"."customer" GROUP BY "c_mktsegment"'),
 ]
@@ -223,6 +224,29 @@ DEFECTS = [
     "SELECT count(*), max(n_nationkey) FROM nation WHERE n_nationkey < 0",
     "SELECT count(*) FROM (SELECT n_regionkey FROM nation GROUP BY n_regionkey) t",
     "SELECT count(DISTINCT 1), count(1), count(NULL) FROM nation",
+    # Statements that differ in their conditions alone.
+    "SELECT (SELECT count(*) FROM nation WHERE n_nationkey < 5) AS a, (SELECT count(*) FROM nation WHERE n_nationkey < 15) AS b",
+    "SELECT count(*) FROM lineitem WHERE l_quantity > 10 UNION ALL SELECT count(*) FROM lineitem WHERE l_quantity > 40",
+    "SELECT max(x), min(x) FROM (SELECT count(*) AS x FROM orders WHERE o_custkey < 50 UNION ALL SELECT count(*) FROM orders WHERE o_custkey < 500) t",
+    # An order by what another column is called.
+    "SELECT -n_nationkey AS n_nationkey FROM nation ORDER BY n_nationkey LIMIT 5",
+    "SELECT n_name AS n_comment, n_nationkey AS n_regionkey, n_regionkey AS n_nationkey FROM nation ORDER BY n_nationkey DESC, n_regionkey LIMIT 4",
+    "SELECT n_regionkey, max(n_nationkey) AS n_nationkey FROM nation GROUP BY n_regionkey ORDER BY n_nationkey DESC LIMIT 2",
+    "SELECT o_orderpriority, sum(o_totalprice) AS o_totalprice FROM orders GROUP BY 1 ORDER BY o_totalprice DESC LIMIT 3",
+    "SELECT n_regionkey, count(*) FROM nation GROUP BY n_regionkey ORDER BY count(*) DESC, n_regionkey LIMIT 2",
+    # What binds tighter than it looks.
+    "SELECT count(*) FROM nation WHERE (n_name IS NULL) = (n_nationkey > 5)",
+    "SELECT count(*) FROM nation WHERE (NOT (CASE WHEN n_nationkey > 9 THEN n_nationkey > 12 END)) IS TRUE",
+    "SELECT count(*) FROM nation WHERE (NOT (CASE WHEN n_nationkey > 9 THEN n_nationkey > 12 END)) IS NULL",
+    "SELECT count(*) FROM nation WHERE (n_nationkey > 5) = (n_regionkey > 2)",
+    "SELECT n_nationkey - (n_regionkey - 3) AS d, -(-n_regionkey) AS e, n_nationkey % (n_regionkey + 2) * 2 AS f FROM nation",
+    # Names that a statement makes up.
+    "SELECT c1, c0, count(*) FROM (SELECT n_regionkey AS c1, n_regionkey % 2 AS c0 FROM nation) t GROUP BY c1, c0",
+    "SELECT count(*), c0 FROM (SELECT n_regionkey AS c0 FROM nation) t GROUP BY c0",
+    # Instants that don't count in nanoseconds.
+    "SELECT count(*) FROM nation WHERE CAST('2024-01-01' AS TIMESTAMP(6)) < CAST('9999-12-31' AS TIMESTAMP(6)) AND n_nationkey > 2",
+    " UNION ALL ".join(f"SELECT n_name FROM nation WHERE n_nationkey = {number}" for number in range(3)),
+    "SELECT count(*) FROM nation WHERE " + " OR ".join(f"n_name LIKE '%{letter}{other}%'" for letter in "ABCDEFGHIJ" for other in "ABCDEFGHIJKLM"),
     # A number that would be the place of a column.
     "SELECT x, count(*) FROM (SELECT 1 AS x, n_name FROM nation) t GROUP BY x",
     "SELECT x, n_name FROM (SELECT 2 AS x, n_name FROM nation) t ORDER BY x, n_name LIMIT 3",

@@ -157,7 +157,7 @@ def test_the_rules_of_both_lakes_hold(tmp_path: pathlib.Path, hub: pathlib.Path,
     for rules, found in [
         ('[[rule]]\nto = ["user:ada"]\ntables = ["far.main.*"]\nallow = ["select"]\n', {"n": 5, "m": 4}),
         ('[[rule]]\nto = ["user:ada"]\ntables = ["far.main.*"]\nallow = ["select"]\nfilter = "shot < 3"\n', {"n": 3, "m": 2}),
-        ('[[rule]]\nto = ["user:ada"]\ntables = ["hub.main.*"]\nallow = ["select"]\n', None),
+        ('[[rule]]\nto = ["user:ada"]\ntables = ["hub.main.*", "hub.system.*"]\nallow = ["select"]\n', None),
     ]:
         (hub / "policy.toml").write_text(rules)
         lake = lacus.open(hub, user="ada")
@@ -166,6 +166,10 @@ def test_the_rules_of_both_lakes_hold(tmp_path: pathlib.Path, hub: pathlib.Path,
         else:
             with pytest.raises(lacus.NotFoundError, match="no table `main.shots`"):
                 lake.sql(ask).to_arrow()
+            # What is everybody's here is not what a site has of the name.
+            for name in ["information_schema.tables", "system.queries", "temp.shots"]:
+                with pytest.raises(lacus.NotFoundError, match=f"no table `{name}`"):
+                    lake.sql(f"SELECT * FROM far.{name}").to_arrow()
 
 
 def test_a_token_for_another_site_is_refused(tmp_path: pathlib.Path, hub: pathlib.Path, site: str) -> None:

@@ -126,6 +126,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) resolved: &'a ResolvedTableReference,
     pub(crate) classification: Option<Classification>,
     pub(crate) location: Option<Location>,
+    /// Whether it is a table of a site, whose schemas may have the names of ours.
+    pub(crate) is_elsewhere: bool,
 }
 
 impl Access {
@@ -200,6 +202,7 @@ impl Access {
     /// Whether the rules are about a table: those of every lake that tell a principal of its own are not.
     fn is_ruled(asked: &Asked<'_>) -> bool {
         match asked.resolved.schema.as_ref() {
+            _ if asked.is_elsewhere => true,
             INFORMATION_SCHEMA | TEMPORARY => false,
             SYSTEM => IS_GRANTED.contains(&asked.resolved.table.as_ref()),
             _ => true,
@@ -292,7 +295,7 @@ impl Access {
     /// Whether the principal may see and end the queries of `owner`.
     pub(crate) fn oversees(&self, catalog: &str, owner: &Principal) -> bool {
         let queries = ResolvedTableReference { catalog: catalog.into(), schema: SYSTEM.into(), table: QUERIES.into() };
-        let asked = Asked { resolved: &queries, classification: None, location: None };
+        let asked = Asked { resolved: &queries, classification: None, location: None, is_elsewhere: false };
         // Who is anonymous may be anybody.
         let is_own = *owner == self.principal && owner.kind() != PrincipalKind::Anonymous;
         is_own || self.on_table(Privilege::Admin, &asked).is_none_or(|decision| decision.is_allowed())

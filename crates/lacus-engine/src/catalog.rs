@@ -289,7 +289,7 @@ impl Catalog {
             schema => self.dataset_schema(schema).map(|(spec, _)| spec),
         };
         let (classification, location) = spec.map_or((None, None), |spec| (spec.classification, Some(spec.location.clone())));
-        Asked { resolved, classification, location }
+        Asked { resolved, classification, location, is_elsewhere: resolved.catalog.as_ref() != self.lake }
     }
 
     /// The full name of a table of `main`.

@@ -29,8 +29,9 @@ use datafusion_expr::logical_plan::{Projection, TableScan, TableScanBuilder};
 use datafusion_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
 use datafusion_optimizer::OptimizerRule;
 use datafusion_physical_plan::ExecutionPlan;
-use lacus_core::{Error, Kind, Principal, Result, Secret, Site, SiteStatus};
+use lacus_core::{Error, Kind, Principal, Result, Secret, Site, SiteStatus, hex};
 use lacus_identity::Hub;
+use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 use crate::Remote;
@@ -118,10 +119,10 @@ struct Asked {
     /// The connection on which nobody has said yet who asks, for all but the owner.
     nameless: Arc<OnceCell<Remote>>,
     remote: OnceCell<Remote>,
-    about: Arc<OnceCell<Arc<About>>>,
+    about: Arc<Mutex<Option<Arc<About>>>>,
     /// What it told of its tables, by schema and name, and when.
     told: Mutex<HashMap<(String, String), (Instant, RemoteTable)>>,
-    health: Arc<Mutex<Health>>,
+    health: Mutex<Health>,
 }
 
 /// How the site did lately.
@@ -177,16 +178,15 @@ impl About {
 
 impl Asked {
     fn new(spec: SiteSpec) -> Self {
-        let (nameless, about, health) = Default::default();
-        Self { spec: Arc::new(spec), assertion: None, nameless, remote: OnceCell::new(), about, told: Mutex::default(), health }
+        let (nameless, about, told, health) = Default::default();
+        Self { spec: Arc::new(spec), assertion: None, nameless, remote: OnceCell::new(), about, told, health }
     }
 
-    /// The same site on behalf of another.
+    /// The same site on behalf of another, for whom it may fail while it answers others.
     fn on_behalf(&self, assertion: Assertion) -> Self {
         let (spec, nameless) = (Arc::clone(&self.spec), Arc::clone(&self.nameless));
-        let (about, health) = (Arc::clone(&self.about), Arc::clone(&self.health));
-        let assertion = Some(Arc::new(assertion));
-        Self { spec, assertion, nameless, remote: OnceCell::new(), about, told: Mutex::default(), health }
+        let (about, assertion) = (Arc::clone(&self.about), Some(Arc::new(assertion)));
+        Self { spec, assertion, nameless, remote: OnceCell::new(), about, told: Mutex::default(), health: Mutex::default() }
     }
 
     /// Refuses to ask a site that has failed again and again just now.
@@ -239,10 +239,11 @@ impl Asked {
         }
     }
 
-    /// What the site is, which is asked once.
+    /// What the site is. It is asked whenever it tells what a table is, as it may be another by now.
     async fn about(&self) -> Result<Arc<About>> {
-        let told = async { Ok(Arc::new(About::told(self.remote().await?.server_info().await?))) };
-        self.about.get_or_try_init(|| told).await.cloned()
+        let about = Arc::new(About::told(self.remote().await?.server_info().await?));
+        *held(&self.about) = Some(Arc::clone(&about));
+        Ok(about)
     }
 
     /// A table that it told of.
@@ -283,8 +284,8 @@ impl Site for FlightSite {
 
     async fn open(&self, schema: &str, table: &str, principal: &Principal) -> Result<Option<Arc<dyn TableProvider>>> {
         let site = self.asked(principal)?;
-        if let (Some(known), Some(about)) = (site.known(schema, table), site.about.get()) {
-            return site.table(known, Arc::clone(about)).map(Some);
+        if let (Some(known), Some(about)) = (site.known(schema, table), held(&site.about).clone()) {
+            return site.table(known, about).map(Some);
         }
         let asked = async {
             // A site with several catalogs has their names before those of their schemas.
@@ -319,18 +320,25 @@ impl Site for FlightSite {
     }
 
     fn status(&self) -> SiteStatus {
-        let (about, health) = (self.owner.about.get(), held(&self.owner.health));
-        let shut = health.shut.as_ref().filter(|(until, _)| *until > Instant::now());
-        SiteStatus {
+        let about = held(&self.owner.about).clone();
+        let others: Vec<Arc<Asked>> = held(&self.others).values().cloned().collect();
+        let mut status = SiteStatus {
             url: without_password(&self.owner.spec.url),
-            server: about.map(|about| about.server.clone()),
-            version: about.map(|about| about.version.clone()),
+            server: about.as_ref().map(|about| about.server.clone()),
+            version: about.as_ref().map(|about| about.version.clone()),
             computes_alike: about.map(|about| about.is_own),
-            tables: held(&self.owner.told).len() as u64,
-            failures: u64::from(health.failures),
-            is_failing: health.failed.is_some_and(|failed| failed.elapsed() < ASKED_LAST),
-            error: shut.map(|(_, error)| error.to_string()),
+            ..SiteStatus::default()
+        };
+        for asked in std::iter::once(&self.owner).chain(&others) {
+            let health = held(&asked.health);
+            status.tables += held(&asked.told).len() as u64;
+            status.failures = status.failures.max(u64::from(health.failures));
+            status.is_failing |= health.failed.is_some_and(|failed| failed.elapsed() < ASKED_LAST);
         }
+        // What another was told is not told here.
+        let health = held(&self.owner.health);
+        status.error = health.shut.as_ref().filter(|(until, _)| *until > Instant::now()).map(|(_, error)| error.to_string());
+        status
     }
 }
 
@@ -351,13 +359,19 @@ impl SiteTable {
     /// A plan that reads a statement, and gives its columns as `schema` has them.
     fn plan(select: Select, schema: &DFSchema) -> datafusion_common::Result<LogicalPlan> {
         let is_plain = |name: &str| name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+        let all: HashSet<&String> = schema.fields().iter().map(|field| field.name()).collect();
         let mut seen = HashSet::new();
         let name = |(place, field): (usize, &FieldRef)| match is_plain(field.name()) && seen.insert(field.name().clone()) {
             true => field.as_ref().clone(),
-            false => field.as_ref().clone().with_name(format!("c{place}")),
+            false => {
+                let free = (0..).map(|more| format!("c{place}{}", "_".repeat(more))).find(|name| !all.contains(name));
+                field.as_ref().clone().with_name(free.unwrap_or_default())
+            }
         };
         let columns: Vec<Field> = schema.fields().iter().enumerate().map(name).collect();
-        let site = TableReference::bare(select.site.spec.name.clone());
+        // Scans are equal that have one name and give the same columns: another statement has another name.
+        let text = select.text(&columns.iter().map(|column| column.name()).collect::<Vec<_>>());
+        let site = TableReference::partial(select.site.spec.name.clone(), hex(&Sha256::digest(text)[..8]));
         let table = Self { select, schema: Arc::new(Schema::new_with_metadata(columns, schema.metadata().clone())) };
         let columns = schema.iter().zip(table.schema.fields()).map(|((qualifier, field), column)| {
             Expr::Column(Column::new(Some(site.clone()), column.name())).alias_qualified(qualifier.cloned(), field.name())
@@ -368,7 +382,7 @@ impl SiteTable {
     }
 
     fn words<'a>(select: &'a Select, schema: &'a DFSchema) -> Words<'a> {
-        Words { select, schema, folded: &fold::fold }
+        Words::new(select, schema, &fold::fold)
     }
 
     /// What the site is asked for rows of it; `None` if it can't be asked one of the filters.
@@ -383,7 +397,15 @@ impl SiteTable {
             }
         }
         let columns = projection.iter().map(|place| select.columns[*place].clone()).collect::<Vec<_>>();
-        let select = if columns.is_empty() && select.is_one_row() { select.open() } else { select };
+        // Without one of its functions a statement of one row would be one of all rows.
+        let (select, columns) = match select.is_one_row() && projection.len() < select.columns.len() {
+            true => {
+                let open = select.open();
+                let columns = projection.iter().map(|place| open.columns[*place].clone()).collect();
+                (open, columns)
+            }
+            false => (select, columns),
+        };
         let select = select.projected(columns);
         match limit {
             Some(rows) if !select.is_within(rows) => select.limited(|_| Some(Vec::new()), rows),

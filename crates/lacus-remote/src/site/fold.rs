@@ -88,7 +88,7 @@ pub(super) fn fold(plan: &LogicalPlan) -> Option<Select> {
 }
 
 fn words<'a>(select: &'a Select, plan: &'a LogicalPlan) -> Words<'a> {
-    Words { select, schema: plan.schema(), folded: &fold }
+    Words::new(select, plan.schema(), &fold)
 }
 
 fn scanned(scan: &TableScan) -> Option<Select> {
@@ -105,7 +105,8 @@ fn projected(projection: &Projection) -> Option<Select> {
     }
     let reads = |expr: &Expr| !expr.column_refs().is_empty();
     // Without any of its functions a statement of one row would be one of all rows.
-    let input = if input.is_one_row() && !projection.expr.iter().any(reads) { input.open() } else { input };
+    let keeps_all = projection.expr.len() >= input.columns.len() && projection.expr.iter().all(reads);
+    let input = if input.is_one_row() && !keeps_all { input.open() } else { input };
     let columns = words(&input, &projection.input).exprs(&projection.expr)?;
     Some(input.projected(columns))
 }
@@ -172,8 +173,8 @@ fn joined(join: &Join) -> Option<Select> {
     let schema = join.left.schema().join(join.right.schema()).ok()?;
     let width = left.columns.len();
     let both = Select::joined(left, right, kind, |both| {
-        let words = Words { select: both, schema: &schema, folded: &fold };
-        let equal = |(left, right): &(Expr, Expr)| Some(format!("{} = {}", words.expr(left)?, words.expr(right)?));
+        let words = Words::new(both, &schema, &fold);
+        let equal = |(left, right): &(Expr, Expr)| Some(format!("({} = {})", words.expr(left)?, words.expr(right)?));
         let mut on = join.on.iter().map(equal).collect::<Option<Vec<_>>>()?;
         if let Some(filter) = &join.filter {
             on.push(words.expr(filter)?);

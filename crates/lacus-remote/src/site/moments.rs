@@ -111,6 +111,10 @@ impl Moments {
         if other.count == 0 {
             return;
         }
+        if self.count == 0 {
+            *self = Self { moment: self.moment, ..other.clone() };
+            return;
+        }
         let (own, others) = (self.count as f64, other.count as f64);
         let all = own + others;
         let [dx, dy] = [0, 1].map(|side| other.means[side] - self.means[side]);

@@ -140,8 +140,11 @@ impl Select {
 
     /// The first rows in an order; with no keys any rows.
     pub(super) fn limited(self, keys: impl FnOnce(&Self) -> Option<Vec<String>>, rows: usize) -> Option<Self> {
-        let mut first = if self.limit.is_some() { self.nested() } else { self };
-        first.order = keys(&first)?;
+        // A key by its own name would be taken for the column that the statement gives another of this name.
+        let nested = self.clone().nested();
+        let order = keys(&nested)?;
+        let mut first = if self.limit.is_some() || !order.is_empty() { nested } else { self };
+        first.order = order;
         first.limit = Some(rows);
         Some(first)
     }

@@ -4,10 +4,13 @@
 //! done here, is what engines differ in: the order of texts, NaN, time zones, division, patterns. A Lacus of this version computes as this one
 //! does, so it is asked all that depends on nothing but the row.
 
+use std::cell::Cell;
+
 use arrow::datatypes::{DataType, TimeUnit};
 use chrono::{DateTime, NaiveDate};
 use datafusion_common::{Column, DFSchema, ScalarValue};
 use datafusion_expr::expr::{AggregateFunction, AggregateFunctionParams, InList};
+use datafusion_expr::utils::split_binary;
 use datafusion_expr::{Between, BinaryExpr, Case, Expr, Like, LogicalPlan, Operator, SortExpr};
 
 use super::select::Select;
@@ -100,21 +103,52 @@ const AGGREGATES: [&str; 19] = [
     "var_pop",
 ];
 
+/// How deep parentheses may stand in one another: parsers have an end.
+const DEEPEST: usize = 30;
+
+/// How deep parentheses stand in one another; those in texts count as well.
+fn nesting(text: &str) -> usize {
+    let mut deepest = 0;
+    text.bytes().fold(0_usize, |depth, letter| {
+        let depth = match letter {
+            b'(' => depth + 1,
+            b')' => depth.saturating_sub(1),
+            _ => depth,
+        };
+        deepest = deepest.max(depth);
+        depth
+    });
+    deepest
+}
+
 /// What expressions are written over: a statement, whose columns have the names and types of `schema`.
 pub(super) struct Words<'a> {
     pub(super) select: &'a Select,
     pub(super) schema: &'a DFSchema,
     /// The statement behind a subquery, if the site can be asked it.
     pub(super) folded: &'a dyn Fn(&LogicalPlan) -> Option<Select>,
+    /// In how many expressions the one stands that is written.
+    depth: Cell<usize>,
 }
 
-impl Words<'_> {
-    /// An expression; `None` if the site may take it for another, or hasn't what it needs.
+impl<'a> Words<'a> {
+    pub(super) fn new(select: &'a Select, schema: &'a DFSchema, folded: &'a dyn Fn(&LogicalPlan) -> Option<Select>) -> Self {
+        Self { select, schema, folded, depth: Cell::default() }
+    }
+
+    /// An expression, which stands in another as it is; `None` if the site may take it for another, or hasn't what it needs.
     pub(super) fn expr(&self, expr: &Expr) -> Option<String> {
         match expr {
             Expr::Alias(alias) => self.expr(&alias.expr),
             Expr::Column(column) => self.column(column).cloned(),
-            _ => self.condition(expr).or_else(|| if self.select.about.is_own { self.own(expr) } else { None }),
+            _ if self.depth.get() >= DEEPEST => None,
+            _ => {
+                self.depth.set(self.depth.get() + 1);
+                let text = self.condition(expr).or_else(|| if self.select.about.is_own { self.own(expr) } else { None });
+                self.depth.set(self.depth.get() - 1);
+                // The columns are expressions as well.
+                text.filter(|text| nesting(text) <= DEEPEST)
+            }
         }
     }
 
@@ -192,8 +226,9 @@ impl Words<'_> {
     /// A condition that means the same everywhere.
     fn condition(&self, expr: &Expr) -> Option<String> {
         match expr {
-            Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
-                Some(format!("({} {op} {})", self.expr(left)?, self.expr(right)?))
+            Expr::BinaryExpr(BinaryExpr { op: op @ (Operator::And | Operator::Or), .. }) => {
+                let parts = self.exprs(split_binary(expr, *op))?;
+                Some(format!("({})", parts.join(&format!(" {op} "))))
             }
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
                 let (column, op, value) = match (left.as_ref(), right.as_ref()) {
@@ -204,17 +239,17 @@ impl Words<'_> {
                 let sign = compared_by(op)?;
                 let is_order = !matches!(op, Operator::Eq | Operator::NotEq);
                 let value = self.compared(column, value, is_order)?;
-                Some(format!("{} {sign} {value}", self.column(column)?))
+                Some(format!("({} {sign} {value})", self.column(column)?))
             }
-            Expr::Not(inner) => Some(format!("NOT ({})", self.expr(inner)?)),
-            Expr::IsNull(inner) => Some(format!("{} IS NULL", self.expr(inner)?)),
-            Expr::IsNotNull(inner) => Some(format!("{} IS NOT NULL", self.expr(inner)?)),
+            Expr::Not(inner) => Some(format!("(NOT {})", self.expr(inner)?)),
+            Expr::IsNull(inner) => Some(format!("({} IS NULL)", self.expr(inner)?)),
+            Expr::IsNotNull(inner) => Some(format!("({} IS NOT NULL)", self.expr(inner)?)),
             Expr::InList(InList { expr, list, negated }) => {
                 let Expr::Column(column) = expr.as_ref() else { return None };
                 let value = |value: &Expr| if let Expr::Literal(value, _) = value { self.compared(column, value, false) } else { None };
                 let values = list.iter().map(value).collect::<Option<Vec<_>>>().filter(|values| !values.is_empty())?;
                 let not = if *negated { " NOT" } else { "" };
-                Some(format!("{}{not} IN ({})", self.column(column)?, values.join(", ")))
+                Some(format!("({}{not} IN ({}))", self.column(column)?, values.join(", ")))
             }
             Expr::Between(Between { expr, negated, low, high }) => {
                 let (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _)) = (expr.as_ref(), low.as_ref(), high.as_ref())
@@ -417,7 +452,9 @@ fn instant(count: i64, unit: &TimeUnit) -> Option<String> {
     };
     let rest = u32::try_from(count.rem_euclid(per_second) * (1_000_000_000 / per_second)).ok()?;
     let instant = DateTime::from_timestamp(count.div_euclid(per_second), rest)?.naive_utc();
-    written_year(instant.date()).then(|| format!("TIMESTAMP '{}'", instant.format("%Y-%m-%d %H:%M:%S%.9f")))
+    // Where all are counted in nanoseconds, there is no other year.
+    let counted = (1678..=2261).contains(&chrono::Datelike::year(&instant.date()));
+    counted.then(|| format!("TIMESTAMP '{}'", instant.format("%Y-%m-%d %H:%M:%S%.9f")))
 }
 
 /// Whether a day lies in a year of four digits, which everybody writes alike.
@@ -468,7 +505,7 @@ pub(super) mod tests {
         let schema = schema();
         let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
         let schema = DFSchema::try_from(schema).ok()?;
-        Words { select: &select(is_own, &names), schema: &schema, folded: &|_| None }.expr(expr)
+        Words::new(&select(is_own, &names), &schema, &|_| None).expr(expr)
     }
 
     fn name() -> Expr {
@@ -478,18 +515,18 @@ pub(super) mod tests {
     #[test]
     fn only_what_means_the_same_everywhere_is_written() {
         let text = |expr: Expr| written(false, &expr);
-        assert_eq!(text(col("i").gt(lit(5_i64)).and(name().eq(lit("it's")))).as_deref(), Some("(\"i\" > 5 AND \"A b\" = 'it''s')"));
-        assert_eq!(text(lit(5_i64).gt(col("i"))).as_deref(), Some("\"i\" < 5"));
-        assert_eq!(text(col("i").in_list(vec![lit(1_i64), lit(2_i64)], true)).as_deref(), Some("\"i\" NOT IN (1, 2)"));
-        assert_eq!(text(col("d").eq(lit(ScalarValue::Date32(Some(-1))))).as_deref(), Some("\"d\" = DATE '1969-12-31'"));
+        assert_eq!(text(col("i").gt(lit(5_i64)).and(name().eq(lit("it's")))).as_deref(), Some("((\"i\" > 5) AND (\"A b\" = 'it''s'))"));
+        assert_eq!(text(lit(5_i64).gt(col("i"))).as_deref(), Some("(\"i\" < 5)"));
+        assert_eq!(text(col("i").in_list(vec![lit(1_i64), lit(2_i64)], true)).as_deref(), Some("(\"i\" NOT IN (1, 2))"));
+        assert_eq!(text(col("d").eq(lit(ScalarValue::Date32(Some(-1))))).as_deref(), Some("(\"d\" = DATE '1969-12-31')"));
         let before = lit(ScalarValue::TimestampMillisecond(Some(-1), None));
-        assert_eq!(text(col("t").lt(before)).as_deref(), Some("\"t\" < TIMESTAMP '1969-12-31 23:59:59.999000000'"));
+        assert_eq!(text(col("t").lt(before)).as_deref(), Some("(\"t\" < TIMESTAMP '1969-12-31 23:59:59.999000000')"));
         let money = lit(ScalarValue::Decimal128(Some(-150), 9, 2));
         assert_eq!(
             text(col("m").between(money.clone(), money)).as_deref(),
             Some("(\"m\" BETWEEN CAST('-1.50' AS DECIMAL(9, 2)) AND CAST('-1.50' AS DECIMAL(9, 2)))")
         );
-        assert_eq!(text(!col("i").is_null()).as_deref(), Some("NOT (\"i\" IS NULL)"));
+        assert_eq!(text(!col("i").is_null()).as_deref(), Some("(NOT (\"i\" IS NULL))"));
         let not_written = [
             name().gt(lit("a")),
             name().eq(lit("a\\b")),
@@ -502,6 +539,7 @@ pub(super) mod tests {
             col("d").lt(lit(ScalarValue::Date32(Some(i32::MAX)))),
             name().like(lit("a%")),
             col("nosuch").is_null(),
+            col("t").lt(lit(ScalarValue::TimestampMillisecond(Some(253_402_214_400_000), None))),
         ];
         for expr in not_written {
             assert_eq!(text(expr.clone()), None, "{expr}");
@@ -511,11 +549,18 @@ pub(super) mod tests {
     #[test]
     fn one_that_computes_as_we_do_is_asked_more() {
         let text = |expr: Expr| written(true, &expr);
-        assert_eq!(text(col("f").gt(lit(1.5))).as_deref(), Some("\"f\" > 1.5"));
+        assert_eq!(text(col("f").gt(lit(1.5))).as_deref(), Some("(\"f\" > 1.5)"));
         assert_eq!(text(col("f") * lit(-1e300)).as_deref(), Some("(\"f\" * (-1e300))"));
         assert_eq!(text(name().like(lit("a%\\b"))).as_deref(), Some("(\"A b\" LIKE 'a%\\b')"));
         assert_eq!(text(col("i") + lit(1_i32)).as_deref(), Some("(\"i\" + CAST(1 AS INT))"));
-        assert_eq!(text(col("f").eq(lit(f64::NAN))).as_deref(), Some("\"f\" = CAST('NaN' AS DOUBLE)"));
+        assert_eq!(text(col("f").eq(lit(f64::NAN))).as_deref(), Some("(\"f\" = CAST('NaN' AS DOUBLE))"));
+        let is_null = |name: &str| col(name).is_null();
+        assert_eq!(text(is_null("i").eq(is_null("f"))).as_deref(), Some("((\"i\" IS NULL) = (\"f\" IS NULL))"));
+        assert_eq!(text((!is_null("i")).is_true()).as_deref(), Some("((NOT (\"i\" IS NULL)) IS TRUE)"));
+        let any = (0..500).map(|number| name().like(lit(format!("%{number}%")))).reduce(Expr::or);
+        assert!(any.and_then(text).is_some_and(|text| nesting(&text) == 2));
+        let sum = (0..500).map(|_| col("i")).reduce(|sum, one| sum + one);
+        assert_eq!(sum.and_then(text), None);
         assert_eq!(text(lit(ScalarValue::Int64(None))).as_deref(), Some("CAST(NULL AS BIGINT)"));
         assert_eq!(text(col("i").eq(lit(i64::MIN))), None);
         assert_eq!(text(col("nosuch") + lit(1_i64)), None);
