@@ -396,16 +396,11 @@ impl SiteTable {
                 select = select.filtered(condition);
             }
         }
-        let columns = projection.iter().map(|place| select.columns[*place].clone()).collect::<Vec<_>>();
         // Without one of its functions a statement of one row would be one of all rows.
-        let (select, columns) = match select.is_one_row() && projection.len() < select.columns.len() {
-            true => {
-                let open = select.open();
-                let columns = projection.iter().map(|place| open.columns[*place].clone()).collect();
-                (open, columns)
-            }
-            false => (select, columns),
-        };
+        if select.is_one_row() && projection.len() < select.columns.len() {
+            select = select.open();
+        }
+        let columns = projection.iter().map(|place| select.columns[*place].clone()).collect();
         let select = select.projected(columns);
         match limit {
             Some(rows) if !select.is_within(rows) => select.limited(|_| Some(Vec::new()), rows),

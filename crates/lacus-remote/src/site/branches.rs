@@ -3,9 +3,26 @@
 use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
+use datafusion_common::tree_node::Transformed;
 use datafusion_common::{Column, DFSchema, Result, TableReference};
 use datafusion_expr::logical_plan::{Projection, Union};
 use datafusion_expr::{Expr, LogicalPlan, cast};
+
+use super::fold::{fold, reads_sites};
+
+/// A plan in which `rewrite` has put something in the place of nodes, if it reads a table of a site.
+pub(super) fn rewritten(
+    plan: LogicalPlan,
+    rewrite: impl Fn(&LogicalPlan) -> Result<Option<LogicalPlan>>,
+) -> Result<Transformed<LogicalPlan>> {
+    if !reads_sites(&plan)? {
+        return Ok(Transformed::no(plan));
+    }
+    plan.transform_down_with_subqueries(|node| match rewrite(&node)? {
+        Some(other) => Ok(Transformed::yes(other)),
+        None => Ok(Transformed::no(node)),
+    })
+}
 
 /// The inputs of a union, each as the plan that stands on the union would see it if it were the only one.
 pub(super) struct Branches(pub(super) Vec<LogicalPlan>);
@@ -24,6 +41,19 @@ impl Branches {
             },
             _ => None,
         })
+    }
+
+    /// What each branch becomes, if a site can be asked one of them.
+    pub(super) fn each(self, other: impl Fn(LogicalPlan) -> Result<LogicalPlan>) -> Result<Option<Self>> {
+        let all = self.0.into_iter().map(other).collect::<Result<Vec<_>>>()?;
+        Ok(all.iter().any(|branch| fold(branch).is_some()).then_some(Self(all)))
+    }
+
+    /// The union of what each branch has become, with the names that `like` has.
+    pub(super) fn united_like(self, like: &LogicalPlan) -> Result<LogicalPlan> {
+        let united = self.united()?;
+        let columns = (0..united.schema().fields().len()).map(|place| column_at(&united, place)).collect();
+        named_like(united, columns, like)
     }
 
     /// The union of what each branch has become, whose columns are those of the first.

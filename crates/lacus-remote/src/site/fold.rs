@@ -3,7 +3,7 @@
 //! A plan is folded from its scans up, node by node, as far as each node has a place in the normal form and each of its expressions means the
 //! same there. What is left above reads the answer.
 
-use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion_common::{JoinType, NullEquality, Result};
 use datafusion_expr::logical_plan::{Aggregate, Filter, Join, Limit, Projection, Sort, TableScan};
 use datafusion_expr::{Expr, FetchType, LogicalPlan, SkipType};
@@ -41,18 +41,14 @@ impl OptimizerRule for SiteQueries {
     }
 }
 
-/// Whether a plan reads a table of any site.
+/// Whether a plan reads a table of any site, in a subquery or outside.
 pub(super) fn reads_sites(plan: &LogicalPlan) -> Result<bool> {
-    plan.exists(|node| {
-        let is_site = matches!(node, LogicalPlan::TableScan(scan) if site_table(scan).is_some());
-        Ok(is_site || node.expressions().iter().any(has_subquery))
-    })
-}
-
-fn has_subquery(expr: &Expr) -> bool {
-    let is_subquery =
-        |expr: &Expr| Ok(matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_)));
-    expr.exists(is_subquery).unwrap_or(true)
+    let mut reads = false;
+    plan.apply_with_subqueries(|node| {
+        reads = matches!(node, LogicalPlan::TableScan(scan) if site_table(scan).is_some());
+        Ok(if reads { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(reads)
 }
 
 /// Whether a plan gives columns of a scan and does no more, which the scan asks by itself.

@@ -33,6 +33,11 @@ pub(super) struct Select {
 }
 
 impl Select {
+    /// All rows of what stands behind FROM.
+    fn over(site: Arc<Asked>, about: Arc<About>, from: String, columns: Vec<String>, depth: usize) -> Self {
+        Self { site, about, from, conditions: Vec::new(), columns, group: None, order: Vec::new(), limit: None, depth }
+    }
+
     /// Columns of a table of the site.
     pub(super) fn of_table<'a>(
         site: Arc<Asked>,
@@ -43,7 +48,7 @@ impl Select {
         let parts = [table.catalog.as_deref(), table.schema.as_deref(), Some(table.name.as_str())];
         let from = parts.into_iter().flatten().filter(|part| !part.is_empty()).map(|part| about.quoted(part)).collect::<Vec<_>>().join(".");
         let columns = columns.into_iter().map(|name| about.quoted(name)).collect();
-        Self { site, about, from, conditions: Vec::new(), columns, group: None, order: Vec::new(), limit: None, depth: 0 }
+        Self::over(site, about, from, columns, 0)
     }
 
     /// Two statements of one site, joined by `kind`; `on` says by what, of the columns of both.
@@ -52,8 +57,7 @@ impl Select {
         let (site, about) = (Arc::clone(&left.site), Arc::clone(&left.about));
         let ((left, of_left), (right, of_right)) = (left.into_table(&format!("l{depth}")), right.into_table(&format!("r{depth}")));
         let columns = of_left.into_iter().chain(of_right).collect();
-        let mut both =
-            Self { site, about, from: String::new(), conditions: Vec::new(), columns, group: None, order: Vec::new(), limit: None, depth };
+        let mut both = Self::over(site, about, String::new(), columns, depth);
         let on = on(&both)?;
         let on = if on.is_empty() { String::new() } else { format!(" ON {}", on.join(" AND ")) };
         both.from = format!("{left} {kind} {right}{on}");
@@ -93,7 +97,7 @@ impl Select {
         let depth = self.depth + 1;
         let (site, about) = (Arc::clone(&self.site), Arc::clone(&self.about));
         let (from, columns) = self.into_table(&format!("q{depth}"));
-        Self { site, about, from, conditions: Vec::new(), columns, group: None, order: Vec::new(), limit: None, depth }
+        Self::over(site, about, from, columns, depth)
     }
 
     /// The statement as a table of a name, and its columns.

@@ -18,8 +18,7 @@ use datafusion_functions_aggregate::sum::sum_udaf;
 use datafusion_functions_aggregate::variance::var_pop_udaf;
 use datafusion_optimizer::{OptimizerConfig, OptimizerRule};
 
-use super::branches::{Branches, column_at, named_like};
-use super::fold::{fold, reads_sites};
+use super::branches::{Branches, column_at, named_like, rewritten};
 use super::moments::{Moment, decimal_average, merged_moments};
 
 /// The name by which the rule is switched off.
@@ -43,7 +42,7 @@ impl OptimizerRule for SplitAggregate {
     }
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        rewritten(plan, split)
+        rewritten(plan, of_aggregate(split))
     }
 }
 
@@ -53,49 +52,40 @@ impl OptimizerRule for WholeGroups {
     }
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        rewritten(plan, whole)
+        rewritten(plan, of_aggregate(whole))
     }
 }
 
-fn rewritten(plan: LogicalPlan, rewrite: impl Fn(&Aggregate) -> Result<Option<LogicalPlan>>) -> Result<Transformed<LogicalPlan>> {
-    if !reads_sites(&plan)? {
-        return Ok(Transformed::no(plan));
-    }
-    plan.transform_down_with_subqueries(|node| match &node {
-        LogicalPlan::Aggregate(aggregate) => match rewrite(aggregate)? {
-            Some(split) => Ok(Transformed::yes(split)),
-            None => Ok(Transformed::no(node)),
-        },
-        _ => Ok(Transformed::no(node)),
-    })
+/// What becomes of an aggregation, by one of the rules; of anything else nothing.
+fn of_aggregate(by: fn(&Aggregate) -> Result<Option<LogicalPlan>>) -> impl Fn(&LogicalPlan) -> Result<Option<LogicalPlan>> {
+    move |node| if let LogicalPlan::Aggregate(aggregate) = node { by(aggregate) } else { Ok(None) }
 }
 
 /// The union of the aggregates of each input, where these are those of the union.
 fn whole(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
-    let Some(Branches(branches)) = Branches::of(&aggregate.input)? else { return Ok(None) };
+    let Some(branches) = Branches::of(&aggregate.input)? else { return Ok(None) };
     let tells_apart = |key: &Expr| {
-        let values: Option<HashSet<&ScalarValue>> = branches.iter().map(|branch| constant(key, branch)).collect();
-        values.is_some_and(|values| values.len() == branches.len())
+        let values: Option<HashSet<&ScalarValue>> = branches.0.iter().map(|branch| constant(key, branch)).collect();
+        values.is_some_and(|values| values.len() == branches.0.len())
     };
     if !aggregate.group_expr.iter().any(tells_apart) {
         return Ok(None);
     }
     let (keys, functions) = (&aggregate.group_expr, &aggregate.aggr_expr);
     let of_branch = |branch| Ok(LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(branch), keys.clone(), functions.clone())?));
-    let all = branches.into_iter().map(of_branch).collect::<Result<Vec<_>>>()?;
-    if !all.iter().any(|one| fold(one).is_some()) {
-        return Ok(None);
-    }
-    let all = all.into_iter().map(unnamed).collect::<Result<Vec<_>>>()?;
-    let united = Branches(all).united()?;
-    let columns = (0..united.schema().fields().len()).map(|place| column_at(&united, place)).collect();
-    named_like(united, columns, &LogicalPlan::Aggregate(aggregate.clone())).map(Some)
+    let Some(all) = branches.each(of_branch)? else { return Ok(None) };
+    all.unnamed()?.united_like(&LogicalPlan::Aggregate(aggregate.clone())).map(Some)
 }
 
-/// A plan whose columns are called by their places.
-fn unnamed(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let columns = (0..plan.schema().fields().len()).map(|place| column_at(&plan, place).alias(format!("{PART}{place}")));
-    Ok(LogicalPlan::Projection(Projection::try_new(columns.collect(), Arc::new(plan))?))
+impl Branches {
+    /// The branches with columns that are called by their places.
+    fn unnamed(self) -> Result<Self> {
+        let unnamed = |plan: LogicalPlan| {
+            let columns = (0..plan.schema().fields().len()).map(|place| column_at(&plan, place).alias(format!("{PART}{place}")));
+            Ok(LogicalPlan::Projection(Projection::try_new(columns.collect(), Arc::new(plan))?))
+        };
+        Ok(Self(self.0.into_iter().map(unnamed).collect::<Result<Vec<_>>>()?))
+    }
 }
 
 /// The value that an expression has in all rows of a plan, if it stands there as one.
@@ -123,7 +113,7 @@ fn constant<'a>(expr: &'a Expr, plan: &'a LogicalPlan) -> Option<&'a ScalarValue
 
 /// Aggregates of each input, put together.
 fn split(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
-    let Some(Branches(branches)) = Branches::of(&aggregate.input)? else { return Ok(None) };
+    let Some(branches) = Branches::of(&aggregate.input)? else { return Ok(None) };
     let is_part = |field: &str| field.starts_with(PART);
     if aggregate.input.schema().fields().iter().any(|field| is_part(field.name())) {
         return Ok(None);
@@ -141,12 +131,8 @@ fn split(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
         let functions = parts.partial.iter().enumerate().map(named).collect();
         Ok(LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(branch), aggregate.group_expr.clone(), functions)?))
     };
-    let all = branches.into_iter().map(of_branch).collect::<Result<Vec<_>>>()?;
-    if !all.iter().any(|one| fold(one).is_some()) {
-        return Ok(None);
-    }
-    let all = all.into_iter().map(unnamed).collect::<Result<Vec<_>>>()?;
-    let united = Branches(all).united()?;
+    let Some(all) = branches.each(of_branch)? else { return Ok(None) };
+    let united = all.unnamed()?.united()?;
     let group = (0..keys).map(|place| column_at(&united, place)).collect();
     let merged = parts.merged.into_iter().enumerate().map(|(place, Merge { by, parts })| {
         let args = parts.into_iter().map(|part| column_at(&united, keys + part)).collect();

@@ -8,8 +8,7 @@ use datafusion_expr::logical_plan::Sort;
 use datafusion_expr::{FetchType, LogicalPlan};
 use datafusion_optimizer::{OptimizerConfig, OptimizerRule};
 
-use super::branches::{Branches, column_at, named_like};
-use super::fold::{fold, reads_sites};
+use super::branches::{Branches, rewritten};
 use super::site_table;
 
 /// The name by which the rule is switched off.
@@ -25,34 +24,19 @@ impl OptimizerRule for SplitTopK {
     }
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        if !reads_sites(&plan)? {
-            return Ok(Transformed::no(plan));
-        }
-        plan.transform_down_with_subqueries(|node| match &node {
-            LogicalPlan::Sort(sort) => match split(sort)? {
-                Some(split) => Ok(Transformed::yes(split)),
-                None => Ok(Transformed::no(node)),
-            },
-            _ => Ok(Transformed::no(node)),
-        })
+        rewritten(plan, |node| if let LogicalPlan::Sort(sort) = node { split(sort) } else { Ok(None) })
     }
 }
 
 fn split(sort: &Sort) -> Result<Option<LogicalPlan>> {
     let Some(rows) = sort.fetch else { return Ok(None) };
-    let Some(Branches(branches)) = Branches::of(&sort.input)? else { return Ok(None) };
-    if branches.iter().all(|branch| is_within(branch, rows)) {
+    let Some(branches) = Branches::of(&sort.input)? else { return Ok(None) };
+    if branches.0.iter().all(|branch| is_within(branch, rows)) {
         return Ok(None);
     }
-    let first = |branch| LogicalPlan::Sort(Sort { expr: sort.expr.clone(), input: Arc::new(branch), fetch: Some(rows) });
-    let firsts: Vec<LogicalPlan> = branches.into_iter().map(first).collect();
-    if !firsts.iter().any(|first| fold(first).is_some()) {
-        return Ok(None);
-    }
-    let united = Branches(firsts).united()?;
-    let columns = (0..united.schema().fields().len()).map(|place| column_at(&united, place)).collect();
-    let input = named_like(united, columns, &sort.input)?;
-    Ok(Some(LogicalPlan::Sort(Sort { expr: sort.expr.clone(), input: Arc::new(input), fetch: Some(rows) })))
+    let first = |input| LogicalPlan::Sort(Sort { expr: sort.expr.clone(), input: Arc::new(input), fetch: Some(rows) });
+    let Some(firsts) = branches.each(|branch| Ok(first(branch)))? else { return Ok(None) };
+    firsts.united_like(&sort.input).map(|united| Some(first(united)))
 }
 
 /// Whether a plan gives no more than so many rows already.
