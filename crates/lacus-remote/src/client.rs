@@ -1,6 +1,5 @@
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::address::{Address, Place, without_password};
+use crate::site::Traffic;
 use crate::status::{from_flight, from_status};
 
 /// How long a server may take to be reached.
@@ -58,25 +58,6 @@ pub(crate) struct Assertion {
 const NATIVE: [(&str, &str); 1] = [("wire_types", "native")];
 /// As what is near, and smaller.
 const FAR: [(&str, &str); 2] = [NATIVE[0], ("ipc_compression", "zstd")];
-
-/// What went over the network for one answer, in messages of Flight.
-#[derive(Debug, Default)]
-pub(crate) struct Traffic {
-    pub(crate) sent: AtomicUsize,
-    pub(crate) received: AtomicUsize,
-    pub(crate) round_trips: AtomicUsize,
-}
-
-impl Traffic {
-    fn asked(&self, sent: usize) {
-        self.sent.fetch_add(sent, Ordering::Relaxed);
-        self.round_trips.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn answered(&self, received: usize) {
-        self.received.fetch_add(received, Ordering::Relaxed);
-    }
-}
 
 /// The variables that hold what is not for a command line.
 const PASSWORD: &str = "LACUS_PASSWORD";
@@ -183,8 +164,12 @@ impl Remote {
     /// # Errors
     /// What the server says, by its kind.
     pub async fn query(&self, sql: &str, parameters: &[ScalarValue]) -> Result<RemoteQuery> {
+        self.query_counted(sql, parameters, Arc::default()).await
+    }
+
+    /// As [`Remote::query`]; `traffic` takes what goes over the network, in messages of Flight.
+    pub(crate) async fn query_counted(&self, sql: &str, parameters: &[ScalarValue], traffic: Arc<Traffic>) -> Result<RemoteQuery> {
         let mut client = self.client().await?;
-        let traffic = Arc::new(Traffic::default());
         traffic.asked(sql.len());
         let info = match parameters {
             [] => client.execute(sql.to_owned(), None).await.map_err(from_flight)?,
@@ -417,11 +402,6 @@ impl RemoteQuery {
     /// Whether this was a command, which leaves nothing to fetch.
     pub fn is_command(&self) -> bool {
         self.info.endpoint.is_empty()
-    }
-
-    /// What goes over the network for the answer, counted while it is read.
-    pub(crate) fn traffic(&self) -> Arc<Traffic> {
-        Arc::clone(&self.traffic)
     }
 
     /// Fetches the result, endpoint after endpoint. Dropping the stream cancels the query on the server.

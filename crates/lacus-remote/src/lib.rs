@@ -1,4 +1,5 @@
-//! Other engines: the Flight SQL client that the command line, Python and tests share, and sites, whose tables are queried where they are.
+//! Other engines: the Flight SQL client that the command line, Python and tests share, and servers whose tables are queried where they are: sites, and what
+//! else is a [`Server`].
 //!
 //! ```no_run
 //! # async fn run() -> lacus_core::Result<()> {
@@ -17,5 +18,5 @@ mod status;
 pub use address::{check_address, login_name};
 pub use client::{Remote, RemoteQuery, RemoteStream};
 pub use lacus_identity::{Hub, HubSpec, LoginSpec, Logins};
-pub use site::{FlightSite, SiteSpec, site_rules};
+pub use site::{Batches, Dialect, FlightSite, Health, Server, SiteSpec, Stored, Traffic, named, server_table, site_rules, within};
 pub use status::from_status;

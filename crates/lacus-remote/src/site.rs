@@ -1,16 +1,19 @@
-//! Other sites: servers of Flight SQL whose tables are queried where they are.
+//! Servers whose tables are queried where they are: sites, which speak Flight SQL, and whatever else is a [`Server`].
 //!
 //! ```text
-//! a plan -> rules that split it between sites -> a statement for each (`fold`, `select`, `words`) -> SiteExec (`exec`) -> Flight SQL -> rows,
+//! a plan -> rules that split it between sites -> a statement for each (`fold`, `select`, `words`) -> SiteExec (`exec`) -> `Server::ask` -> rows,
 //! if they have the columns that were told
 //! ```
 
 mod branches;
+mod database;
+mod dialect;
 mod exec;
 mod fold;
 mod keys;
 mod moments;
 mod select;
+mod server;
 mod split_aggregate;
 mod split_top_k;
 mod words;
@@ -29,6 +32,7 @@ use datafusion_expr::logical_plan::{Projection, TableScan, TableScanBuilder};
 use datafusion_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
 use datafusion_optimizer::OptimizerRule;
 use datafusion_physical_plan::ExecutionPlan;
+use futures::StreamExt;
 use lacus_core::{Error, Kind, Principal, Result, Secret, Site, SiteStatus, hex};
 use lacus_identity::Hub;
 use sha2::{Digest, Sha256};
@@ -40,6 +44,10 @@ use crate::client::{Assertion, RemoteTable, ServerInfo};
 use exec::SiteExec;
 use select::Select;
 use words::Words;
+
+pub use dialect::Dialect;
+use server::check_columns;
+pub use server::{Batches, Health, Server, Traffic, named, within};
 
 /// What a Lacus says that it is.
 const OWN_NAME: &str = "Lacus";
@@ -122,42 +130,15 @@ struct Asked {
     about: Arc<Mutex<Option<Arc<About>>>>,
     /// What it told of its tables, by schema and name, and when.
     told: Mutex<HashMap<(String, String), (Instant, RemoteTable)>>,
-    health: Mutex<Health>,
+    health: Health,
 }
-
-/// How the site did lately.
-#[derive(Debug, Default)]
-struct Health {
-    /// How often in a row it could not be reached.
-    failures: u32,
-    /// When it could not the last time.
-    failed: Option<Instant>,
-    /// Until when it is not asked, and why.
-    shut: Option<(Instant, Error)>,
-}
-
-/// After how many failures in a row a site is left alone, so that nobody waits for it.
-const FAILURES: u32 = 5;
-/// For how long others are asked first that have the same.
-const ASKED_LAST: Duration = Duration::from_secs(60);
-/// For how long it is left alone.
-const LEFT_ALONE: Duration = Duration::from_secs(5);
 
 /// What a site says of itself.
 #[derive(Debug, Clone)]
 struct About {
     server: String,
     version: String,
-    /// What names are put in.
-    quote: char,
-    /// Whether it computes as this engine does.
-    is_own: bool,
-}
-
-impl Default for About {
-    fn default() -> Self {
-        Self { server: String::new(), version: String::new(), quote: '"', is_own: false }
-    }
+    dialect: Dialect,
 }
 
 impl About {
@@ -167,12 +148,7 @@ impl About {
         // Functions and their rounding may differ between versions.
         let is_own = name == OWN_NAME && version.split('.').take(2).eq(env!("CARGO_PKG_VERSION").split('.').take(2));
         let quote = quote.chars().next().filter(|quote| ['"', '`'].contains(quote)).unwrap_or('"');
-        Self { server: name, version, quote, is_own }
-    }
-
-    fn quoted(&self, name: &str) -> String {
-        let quote = self.quote;
-        format!("{quote}{}{quote}", name.replace(quote, &format!("{quote}{quote}")))
+        Self { server: name, version, dialect: if is_own { Dialect::Lacus } else { Dialect::Standard { quote } } }
     }
 }
 
@@ -186,38 +162,7 @@ impl Asked {
     fn on_behalf(&self, assertion: Assertion) -> Self {
         let (spec, nameless) = (Arc::clone(&self.spec), Arc::clone(&self.nameless));
         let (about, assertion) = (Arc::clone(&self.about), Some(Arc::new(assertion)));
-        Self { spec, assertion, nameless, remote: OnceCell::new(), about, told: Mutex::default(), health: Mutex::default() }
-    }
-
-    /// Refuses to ask a site that has failed again and again just now.
-    fn admits(&self) -> Result<()> {
-        match &held(&self.health).shut {
-            Some((until, error)) if *until > Instant::now() => Err(error.clone()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Takes note of how asking went.
-    fn noted<T>(&self, found: Result<T>) -> Result<T> {
-        let mut health = held(&self.health);
-        match &found {
-            Err(error) if error.kind() == Kind::Unavailable => {
-                health.failures += 1;
-                health.failed = Some(Instant::now());
-                if health.failures >= FAILURES {
-                    health.shut = Some((Instant::now() + LEFT_ALONE, error.clone()));
-                }
-            }
-            // One that refuses is there.
-            _ => *health = Health::default(),
-        }
-        drop(health);
-        found
-    }
-
-    /// Forgets what it told of its tables.
-    fn forget(&self) {
-        held(&self.told).clear();
+        Self { spec, assertion, nameless, remote: OnceCell::new(), about, told: Mutex::default(), health: Health::default() }
     }
 
     /// What it told of a table not long ago.
@@ -251,24 +196,42 @@ impl Asked {
         let columns = told.columns.clone().ok_or_else(|| {
             self.named(Error::new(Kind::Unsupported, "the site doesn't tell the columns of its tables (CommandGetTables)"))
         })?;
-        let select = Select::of_table(Arc::clone(self), about, &told, columns.fields().iter().map(|field| field.name()));
-        Ok(Arc::new(SiteTable { select, schema: columns }))
+        let parts = [told.catalog.as_deref(), told.schema.as_deref(), Some(told.name.as_str())].into_iter().flatten();
+        let parts: Vec<String> = parts.filter(|part| !part.is_empty()).map(|part| about.dialect.quoted(part)).collect();
+        let names = columns.fields().iter().map(|field| about.dialect.quoted(field.name())).collect();
+        let stored = Stored { from: parts.join("."), columns: names, schema: columns, rows: None };
+        Ok(server_table(Arc::clone(self) as Arc<dyn Server>, about.dialect, stored))
     }
 
     /// What the site says, by its name.
     fn named(&self, error: Error) -> Error {
-        error.with("site", &self.spec.name)
+        named(self, error)
+    }
+}
+
+#[async_trait]
+impl Server for Asked {
+    fn name(&self) -> &str {
+        &self.spec.name
     }
 
-    /// Waits for a short answer.
-    async fn within<T>(&self, asked: impl Future<Output = Result<T>>) -> Result<T> {
-        let SiteSpec { timeout, .. } = self.spec.as_ref();
-        let late = || {
-            let error = Error::new(Kind::Unavailable, format!("no answer within {}s", timeout.as_secs_f64()));
-            error.hint("ask whoever keeps the site, or write a longer `timeout` for it").retryable(true)
-        };
-        let answer = tokio::time::timeout(*timeout, asked).await.unwrap_or_else(|_| Err(late()));
-        answer.map_err(|error| self.named(error))
+    fn timeout(&self) -> Duration {
+        self.spec.timeout
+    }
+
+    fn health(&self) -> &Health {
+        &self.health
+    }
+
+    async fn ask(self: Arc<Self>, text: &str, wanted: &SchemaRef, traffic: &Arc<Traffic>) -> Result<Batches> {
+        let remote = within(self.as_ref(), self.remote()).await?;
+        let query = within(self.as_ref(), remote.query_counted(text, &[], Arc::clone(traffic))).await?;
+        check_columns(self.as_ref(), &query.schema(), wanted)?;
+        Ok(query.stream().map_err(|error| self.named(error))?.boxed())
+    }
+
+    fn forget(&self) {
+        held(&self.told).clear();
     }
 }
 
@@ -293,8 +256,8 @@ impl Site for FlightSite {
             let told = async { site.remote().await?.tables(catalog, schema, Some(table), true).await };
             futures::try_join!(told, site.about())
         };
-        site.admits()?;
-        let (mut found, about) = site.noted(site.within(asked).await)?;
+        site.health.admits()?;
+        let (mut found, about) = site.health.noted(within(site.as_ref(), asked).await)?;
         let Some(told) = found.pop() else { return Ok(None) };
         if let Some(other) = found.pop() {
             let catalogs = [&other, &told].map(|told| told.catalog.clone().unwrap_or_default());
@@ -309,14 +272,14 @@ impl Site for FlightSite {
     async fn tables(&self, schema: &str, principal: &Principal) -> Result<Vec<String>> {
         let site = self.asked(principal)?;
         let asked = async { site.remote().await?.tables(None, schema, None, false).await };
-        Ok(site.within(asked).await?.into_iter().map(|told| told.name).collect())
+        Ok(within(site.as_ref(), asked).await?.into_iter().map(|told| told.name).collect())
     }
 
     async fn reach(&self, principal: &Principal) -> Result<()> {
         let site = self.asked(principal)?;
-        site.admits()?;
+        site.health.admits()?;
         let asked = async { site.remote().await?.server_info().await.map(|_| ()) };
-        site.noted(site.within(asked).await)
+        site.health.noted(within(site.as_ref(), asked).await)
     }
 
     fn status(&self) -> SiteStatus {
@@ -326,18 +289,16 @@ impl Site for FlightSite {
             url: without_password(&self.owner.spec.url),
             server: about.as_ref().map(|about| about.server.clone()),
             version: about.as_ref().map(|about| about.version.clone()),
-            computes_alike: about.map(|about| about.is_own),
+            computes_alike: about.map(|about| about.dialect.is_own()),
             ..SiteStatus::default()
         };
         for asked in std::iter::once(&self.owner).chain(&others) {
-            let health = held(&asked.health);
             status.tables += held(&asked.told).len() as u64;
-            status.failures = status.failures.max(u64::from(health.failures));
-            status.is_failing |= health.failed.is_some_and(|failed| failed.elapsed() < ASKED_LAST);
+            status.failures = status.failures.max(asked.health.failures());
+            status.is_failing |= asked.health.is_failing();
         }
         // What another was told is not told here.
-        let health = held(&self.owner.health);
-        status.error = health.shut.as_ref().filter(|(until, _)| *until > Instant::now()).map(|(_, error)| error.to_string());
+        status.error = self.owner.health.shut().map(|error| error.to_string());
         status
     }
 }
@@ -347,6 +308,27 @@ impl Site for FlightSite {
 struct SiteTable {
     select: Select,
     schema: SchemaRef,
+}
+
+/// A table as a server stores it.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// What stands behind FROM.
+    pub from: String,
+    /// Each column as an expression of the server.
+    pub columns: Vec<String>,
+    /// Their names and types.
+    pub schema: SchemaRef,
+    /// About how many rows it has, if that is known.
+    pub rows: Option<usize>,
+}
+
+/// A table of a server, which is asked for what queries need of it.
+pub fn server_table(server: Arc<dyn Server>, dialect: Dialect, stored: Stored) -> Arc<dyn TableProvider> {
+    let Stored { from, columns, schema, rows } = stored;
+    let select = Select::over(server, dialect, from, columns);
+    let select = if let Some(rows) = rows { select.with_stored(rows) } else { select };
+    Arc::new(SiteTable { select, schema })
 }
 
 /// The table of a site that a scan reads.
@@ -371,7 +353,7 @@ impl SiteTable {
         let columns: Vec<Field> = schema.fields().iter().enumerate().map(name).collect();
         // Scans are equal that have one name and give the same columns: another statement has another name.
         let text = select.text(&columns.iter().map(|column| column.name()).collect::<Vec<_>>());
-        let site = TableReference::partial(select.site.spec.name.clone(), hex(&Sha256::digest(text)[..8]));
+        let site = TableReference::partial(select.server.name(), hex(&Sha256::digest(text)[..8]));
         let table = Self { select, schema: Arc::new(Schema::new_with_metadata(columns, schema.metadata().clone())) };
         let columns = schema.iter().zip(table.schema.fields()).map(|((qualifier, field), column)| {
             Expr::Column(Column::new(Some(site.clone()), column.name())).alias_qualified(qualifier.cloned(), field.name())

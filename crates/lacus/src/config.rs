@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use lacus_audit::{Audit, WhenFull};
 use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Result, SpreadSpec, StoreName, nearest};
+use lacus_databases::{Database, DatabaseSpec};
 use lacus_engine::{Engine, EngineBuilder, Limits};
 use lacus_identity::{CertificateSpec, Hub, HubSpec, IssuerSpec};
 use lacus_policy::PolicyFile;
@@ -71,6 +72,8 @@ pub struct Config {
     pub hub: Option<HubSpec>,
     /// Other servers, whose tables are queried where they are.
     pub sites: Vec<SiteSpec>,
+    /// Databases, whose tables are queried where they are, too.
+    pub databases: Vec<DatabaseSpec>,
     /// Where it is recorded who asks what, if it is, and what happens while that can't be.
     pub audit: Option<(PathBuf, WhenFull)>,
     /// The file that says who may do what, if there is one.
@@ -163,6 +166,8 @@ impl Config {
         let hub = self.hub.clone().map(|spec| Arc::new(Hub::new(spec)));
         let site = |builder: EngineBuilder, spec| builder.site(Arc::new(FlightSite::new(spec, hub.clone())));
         let builder = self.sites.iter().cloned().fold(builder, site);
+        let database = |builder: EngineBuilder, spec| Ok::<_, Error>(builder.site(Arc::new(Database::new(spec)?)));
+        let builder = self.databases.iter().cloned().try_fold(builder, database)?;
         let builder = self.spread.iter().fold(builder, |builder, (name, spec)| builder.spread(name.clone(), spec.clone()));
         Ok(self.datasets.iter().fold(builder, |builder, (name, spec)| builder.dataset(name.clone(), spec.clone())))
     }
@@ -208,9 +213,6 @@ fn unknown_key(rest: &str) -> Error {
     let names: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
     let (key, known) = names.split_first().unwrap_or((&"", &[]));
     let error = Error::new(Kind::InvalidConfiguration, format!("unknown key `{key}`"));
-    if *key == "database" {
-        return error.hint("databases are not built yet");
-    }
     match nearest(key, known.iter().copied()) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
         None => error.hint(format!("known here: {}", known.join(", "))),

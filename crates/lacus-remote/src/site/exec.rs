@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::stats::Precision;
 use datafusion_common::tree_node::TreeNodeRecursion;
@@ -21,13 +21,13 @@ use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion_physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
 };
-use futures::stream::{self, BoxStream};
+use futures::stream;
 use futures::{StreamExt, TryStreamExt};
-use lacus_core::{Error, Kind, Result};
+use lacus_core::{Kind, Result};
 
+use super::keys;
 use super::select::Select;
-use super::{Asked, keys};
-use crate::client::Traffic;
+use super::server::{Batches, Server, Traffic, named};
 
 /// How often a site is asked that is not there, as long as it has answered nothing.
 const ATTEMPTS: u32 = 3;
@@ -56,10 +56,6 @@ impl SiteExec {
         Self { select, schema, needed, sent, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
 
-    fn text(&self, select: &Select) -> String {
-        select.text(&self.schema.fields().iter().map(|field| field.name()).collect::<Vec<_>>())
-    }
-
     /// The statement for the rows that are needed, as far as that is known now.
     fn reduced(&self) -> DataFusionResult<String> {
         let mut select = self.select.clone();
@@ -69,7 +65,7 @@ impl SiteExec {
                 select = open.filtered(condition);
             }
         }
-        Ok(self.text(&select))
+        Ok(select.asking_for(&self.schema))
     }
 }
 
@@ -97,14 +93,16 @@ impl Seen {
     }
 }
 
-/// Asks a site, and asks again where nothing was answered yet and asking again may help.
-async fn asked(site: Arc<Asked>, text: String, wanted: SchemaRef, seen: Seen) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+/// Asks a server, and asks again where nothing was answered yet and asking again may help.
+async fn asked(server: Arc<dyn Server>, text: String, wanted: SchemaRef, seen: Seen) -> Result<Batches> {
     let (mut attempt, began) = (1, Instant::now());
     loop {
-        site.admits()?;
-        let found = site.noted(asked_once(&site, &text, &wanted, &seen).await);
-        match found {
-            Err(error) if error.kind() == Kind::Unavailable && attempt < ATTEMPTS && began.elapsed() < site.spec.timeout => {
+        server.health().admits()?;
+        let traffic = Arc::new(Traffic::default());
+        let found = first_rows(Arc::clone(&server).ask(&text, &wanted, &traffic).await, &server).await;
+        seen.take(&traffic);
+        match server.health().noted(found) {
+            Err(error) if error.kind() == Kind::Unavailable && attempt < ATTEMPTS && began.elapsed() < server.timeout() => {
                 seen.retries.add(1);
                 let pause = PAUSE * 2_u32.pow(attempt - 1);
                 tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
@@ -112,63 +110,31 @@ async fn asked(site: Arc<Asked>, text: String, wanted: SchemaRef, seen: Seen) ->
             }
             Err(error) => {
                 // What was told of its tables may be true no more.
-                site.forget();
+                server.forget();
                 return Err(error);
             }
-            found => return found,
+            Ok((first, rest)) => {
+                let rest = rest.map(move |batch| {
+                    seen.take(&traffic);
+                    server.health().noted(batch.map_err(|error| named(server.as_ref(), error)))
+                });
+                return Ok(stream::iter(first.map(Ok)).chain(rest).boxed());
+            }
         }
     }
 }
 
-/// Asks a site, up to its first rows.
-async fn asked_once(site: &Arc<Asked>, text: &str, wanted: &SchemaRef, seen: &Seen) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-    let remote = site.within(site.remote()).await?;
-    let query = site.within(remote.query(text, &[])).await?;
-    let (told, traffic) = (query.schema(), query.traffic());
-    check(site, &told, wanted)?;
-    let mut batches = query.stream().map_err(|error| site.named(error))?;
-    let first = batches.next().await.transpose().map_err(|error| site.named(error))?;
-    let (site, seen) = (Arc::clone(site), seen.clone());
-    seen.take(&traffic);
-    let rest = batches.map(move |batch| {
-        seen.take(&traffic);
-        site.noted(batch.map_err(|error| site.named(error)))
-    });
-    Ok(stream::iter(first.map(Ok)).chain(rest).boxed())
-}
-
-/// Refuses rows that are not of the columns which the site told.
-fn check(site: &Asked, told: &SchemaRef, wanted: &SchemaRef) -> Result<()> {
-    let types =
-        |schema: &SchemaRef| schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect::<Vec<_>>();
-    let alike = |(told, wanted): (&FieldRef, &FieldRef)| {
-        told.name() == wanted.name() && of_layout(told.data_type()) == of_layout(wanted.data_type())
-    };
-    let is_same = told.fields().len() == wanted.fields().len() && told.fields().iter().zip(wanted.fields()).all(alike);
-    if wanted.fields().is_empty() || is_same {
-        return Ok(());
-    }
-    let error = Error::new(
-        Kind::ObjectChanged,
-        format!("the site gives ({}), and told that it has ({})", types(told).join(", "), types(wanted).join(", ")),
-    );
-    Err(site.named(error).hint("ask again: the table may have changed meanwhile").retryable(true))
-}
-
-/// One type for those that hold the same values in another layout: servers tell one and send the other.
-fn of_layout(data_type: &DataType) -> DataType {
-    match data_type {
-        DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
-        DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
-        DataType::Dictionary(_, values) => of_layout(values),
-        other => other.clone(),
-    }
+/// The first rows of an answer, and what follows them.
+async fn first_rows(answer: Result<Batches>, server: &Arc<dyn Server>) -> Result<(Option<RecordBatch>, Batches)> {
+    let mut batches = answer?;
+    let first = batches.next().await.transpose().map_err(|error| named(server.as_ref(), error))?;
+    Ok((first, batches))
 }
 
 impl DisplayAs for SiteExec {
     fn fmt_as(&self, _: DisplayFormatType, formatter: &mut Formatter<'_>) -> fmt::Result {
-        let text = self.sent.get().cloned().unwrap_or_else(|| self.text(&self.select));
-        write!(formatter, "SiteExec: site={}, sql={text}", self.select.site.spec.name)?;
+        let text = self.sent.get().cloned().unwrap_or_else(|| self.select.asking_for(&self.schema));
+        write!(formatter, "SiteExec: site={}, sql={text}", self.select.server.name())?;
         let needed: Vec<String> = self.needed.iter().map(ToString::to_string).collect();
         if needed.is_empty() || self.sent.get().is_some() {
             return Ok(());
@@ -251,7 +217,7 @@ impl ExecutionPlan for SiteExec {
         let asking = async move {
             let text = plan.reduced()?;
             plan.sent.get_or_init(|| text.clone());
-            asked(Arc::clone(&plan.select.site), text, plan.schema, seen).await.map_err(DataFusionError::from)
+            asked(Arc::clone(&plan.select.server), text, plan.schema, seen).await.map_err(DataFusionError::from)
         };
         let batches = stream::once(asking).map_ok(|batches| batches.map_err(DataFusionError::from)).try_flatten();
         let batches = batches.enumerate().map(move |(number, batch)| {

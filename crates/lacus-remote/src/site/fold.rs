@@ -4,11 +4,12 @@
 //! same there. What is left above reads the answer.
 
 use datafusion_common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion_common::{JoinType, NullEquality, Result};
+use datafusion_common::{DFSchema, JoinType, NullEquality, Result};
 use datafusion_expr::logical_plan::{Aggregate, Filter, Join, Limit, Projection, Sort, TableScan};
-use datafusion_expr::{Expr, FetchType, LogicalPlan, SkipType};
+use datafusion_expr::{Expr, ExprSchemable, FetchType, LogicalPlan, SkipType};
 use datafusion_optimizer::{OptimizerConfig, OptimizerRule};
 
+use super::dialect::Dialect;
 use super::select::Select;
 use super::words::Words;
 use super::{SiteTable, site_table};
@@ -96,7 +97,10 @@ fn scanned(scan: &TableScan) -> Option<Select> {
 fn projected(projection: &Projection) -> Option<Select> {
     let input = fold(&projection.input)?;
     // The type of what is computed may be another elsewhere.
-    if !input.about.is_own && !projection.expr.iter().all(is_column) {
+    let dialect = input.dialect;
+    let is_told =
+        |expr: &Expr| is_column(expr) || expr.get_type(projection.input.schema()).is_ok_and(|of| dialect.type_name(&of).is_some());
+    if !dialect.is_own() && !projection.expr.iter().all(|expr| if dialect.is_database() { is_told(expr) } else { is_column(expr) }) {
         return None;
     }
     let reads = |expr: &Expr| !expr.column_refs().is_empty();
@@ -120,7 +124,14 @@ fn grouped(aggregate: &Aggregate) -> Option<Select> {
     let input = fold(&aggregate.input)?.with_keys();
     let words = words(&input, &aggregate.input);
     // A number would say which column is meant.
-    let key = |key: &Expr| words.expr(key).filter(|_| !key.column_refs().is_empty());
+    let dialect = input.dialect;
+    let is_key = |key: &Expr| {
+        let data_type = key.get_type(aggregate.input.schema());
+        // What is computed may have another type there.
+        data_type
+            .is_ok_and(|of| dialect.is_equal_alike(&of) && (!dialect.is_database() || is_column(key) || dialect.type_name(&of).is_some()))
+    };
+    let key = |key: &Expr| words.expr(key).filter(|_| !key.column_refs().is_empty() && is_key(key));
     let keys = aggregate.group_expr.iter().map(key).collect::<Option<Vec<_>>>()?;
     let functions = aggregate.aggr_expr.iter().map(|function| words.aggregate(function)).collect::<Option<Vec<_>>>()?;
     Some(input.grouped(keys, functions))
@@ -140,9 +151,18 @@ fn limited(limit: &Limit) -> Option<Select> {
     if input.is_within(rows) { Some(input) } else { input.limited(|_| Some(Vec::new()), rows) }
 }
 
+/// How two tables are joined.
+enum Joined {
+    By(&'static str),
+    Exists(bool),
+}
+
 fn joined(join: &Join) -> Option<Select> {
     let (left, right) = (fold(&join.left)?, fold(&join.right)?);
-    if !left.is_beside(&right) || !left.about.is_own || join.null_aware || join.null_equality != NullEquality::NullEqualsNothing {
+    let dialect = left.dialect;
+    // A file is joined faster here.
+    let can_join = matches!(dialect, Dialect::Lacus | Dialect::Postgres { .. } | Dialect::MySql);
+    if !left.is_beside(&right) || !can_join || join.null_aware || join.null_equality != NullEquality::NullEqualsNothing {
         return None;
     }
     let is_by_keys = !join.on.is_empty();
@@ -150,33 +170,52 @@ fn joined(join: &Join) -> Option<Select> {
         // Every row with every row is more than the rows of both, unless one side has one.
         JoinType::Inner if !is_by_keys && join.filter.is_none() => {
             if left.is_one_row() || right.is_one_row() {
-                "CROSS JOIN"
+                Joined::By("CROSS JOIN")
             } else {
                 return None;
             }
         }
         _ if !is_by_keys => return None,
-        JoinType::Inner => "JOIN",
-        JoinType::Left => "LEFT JOIN",
-        JoinType::Right => "RIGHT JOIN",
-        JoinType::Full => "FULL JOIN",
-        JoinType::LeftSemi => "LEFT SEMI JOIN",
-        JoinType::RightSemi => "RIGHT SEMI JOIN",
-        JoinType::LeftAnti => "LEFT ANTI JOIN",
-        JoinType::RightAnti => "RIGHT ANTI JOIN",
+        JoinType::Inner => Joined::By("JOIN"),
+        JoinType::Left => Joined::By("LEFT JOIN"),
+        JoinType::Right => Joined::By("RIGHT JOIN"),
+        JoinType::Full if dialect == Dialect::MySql => return None,
+        JoinType::Full => Joined::By("FULL JOIN"),
+        JoinType::LeftSemi | JoinType::RightSemi if dialect.is_database() => Joined::Exists(true),
+        JoinType::LeftAnti | JoinType::RightAnti if dialect.is_database() => Joined::Exists(false),
+        JoinType::LeftSemi => Joined::By("LEFT SEMI JOIN"),
+        JoinType::RightSemi => Joined::By("RIGHT SEMI JOIN"),
+        JoinType::LeftAnti => Joined::By("LEFT ANTI JOIN"),
+        JoinType::RightAnti => Joined::By("RIGHT ANTI JOIN"),
         JoinType::LeftMark | JoinType::RightMark => return None,
     };
-    let schema = join.left.schema().join(join.right.schema()).ok()?;
+    let is_of_right = matches!(join.join_type, JoinType::RightSemi | JoinType::RightAnti);
     let width = left.columns.len();
-    let both = Select::joined(left, right, kind, |both| {
-        let words = Words::new(both, &schema, &fold);
-        let equal = |(left, right): &(Expr, Expr)| Some(format!("({} = {})", words.expr(left)?, words.expr(right)?));
+    let on = |both: &Select, schema: &DFSchema| {
+        let words = Words::new(both, schema, &fold);
+        let is_equal_alike = |expr: &Expr| expr.get_type(schema).is_ok_and(|of| dialect.is_equal_alike(&of));
+        let equal = |(left, right): &(Expr, Expr)| {
+            (is_equal_alike(left) && is_equal_alike(right)).then_some(())?;
+            Some(format!("({} = {})", words.expr(left)?, words.expr(right)?))
+        };
         let mut on = join.on.iter().map(equal).collect::<Option<Vec<_>>>()?;
         if let Some(filter) = &join.filter {
             on.push(words.expr(filter)?);
         }
         Some(on)
-    })?;
+    };
+    let (of_left, of_right) = (join.left.schema(), join.right.schema());
+    let kind = match kind {
+        Joined::Exists(is_there) => {
+            let (schema, rows, others) =
+                if is_of_right { (of_right.join(of_left), right, left) } else { (of_left.join(of_right), left, right) };
+            let schema = schema.ok()?;
+            return Select::exists(rows, others, is_there, |both| on(both, &schema));
+        }
+        Joined::By(kind) => kind,
+    };
+    let schema = of_left.join(of_right).ok()?;
+    let both = Select::joined(left, right, kind, |both| on(both, &schema))?;
     let columns = match join.join_type {
         JoinType::LeftSemi | JoinType::LeftAnti => both.columns[..width].to_vec(),
         JoinType::RightSemi | JoinType::RightAnti => both.columns[width..].to_vec(),

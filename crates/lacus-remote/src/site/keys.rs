@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Schema};
 use datafusion_expr::Operator;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, CaseExpr, Column, InListExpr, IsNullExpr, Literal};
@@ -44,11 +44,11 @@ impl Keys<'_> {
         }
         if let Some(list) = expr.downcast_ref::<InListExpr>() {
             let column = list.expr().downcast_ref::<Column>()?;
-            let value = |value: &Arc<dyn PhysicalExpr>| self.value(column, value.downcast_ref::<Literal>()?, false);
+            let value = |value: &Arc<dyn PhysicalExpr>| self.value(column, value.downcast_ref::<Literal>()?);
             // What is unknown is equal to nothing.
             let known = list.list().iter().filter(|value| value.downcast_ref::<Literal>().is_none_or(|value| !value.value().is_null()));
             let values = known.map(value).collect::<Option<Vec<_>>>().filter(|values| !values.is_empty() && !list.negated())?;
-            return Some(format!("{} IN ({})", self.select.columns.get(column.index())?, values.join(", ")));
+            return Some(self.select.dialect.one_of(self.select.columns.get(column.index())?, &values));
         }
         if let Some(is_null) = expr.downcast_ref::<IsNullExpr>() {
             let column = is_null.arg().downcast_ref::<Column>()?;
@@ -63,13 +63,17 @@ impl Keys<'_> {
     }
 
     fn compared(&self, column: &Column, value: &Literal, sign: &str, is_order: bool) -> Option<String> {
-        Some(format!("{} {sign} {}", self.select.columns.get(column.index())?, self.value(column, value, is_order)?))
+        let text = self.select.columns.get(column.index())?;
+        self.select.dialect.compared(text, self.data_type(column)?, sign, value.value(), is_order)
     }
 
-    /// A value that a column is compared with.
-    fn value(&self, column: &Column, value: &Literal, is_order: bool) -> Option<String> {
-        let data_type = self.schema.fields().get(column.index())?.data_type();
-        words::compared(data_type, value.value(), is_order, self.select.about.is_own)
+    /// A value that a column may be equal to.
+    fn value(&self, column: &Column, value: &Literal) -> Option<String> {
+        self.select.dialect.value(self.data_type(column)?, value.value(), false)
+    }
+
+    fn data_type(&self, column: &Column) -> Option<&DataType> {
+        Some(self.schema.fields().get(column.index())?.data_type())
     }
 }
 
@@ -79,17 +83,17 @@ fn is_false(expr: &Arc<dyn PhysicalExpr>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::words::tests::select;
+    use super::super::words::tests::{ANY, select};
     use super::*;
     use arrow::array::{ArrayRef, Int64Array};
-    use arrow::datatypes::{DataType, Field};
+    use arrow::datatypes::Field;
     use datafusion_common::Result;
     use datafusion_physical_expr::expressions::{binary, case, col, lit};
 
     #[test]
     fn keys_of_all_partitions_are_asked_for() -> Result<()> {
         let schema = Schema::new(vec![Field::new("i", DataType::Int64, true), Field::new("f", DataType::Float64, true)]);
-        let select = select(false, &["i".to_owned(), "f".to_owned()]);
+        let select = select(ANY, &["i".to_owned(), "f".to_owned()]);
         let list = |values: Vec<Option<i64>>| -> Result<Arc<dyn PhysicalExpr>> {
             Ok(Arc::new(InListExpr::try_new_from_array(
                 col("i", &schema)?,

@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
-use super::{About, Asked};
-use crate::client::RemoteTable;
+use arrow::datatypes::Schema;
+
+use super::dialect::Dialect;
+use super::server::Server;
 
 /// How many rows a table of a site may have: enough that a join rather waits for its other side and asks for the rows that fit.
 const SOME_ROWS: usize = 10_000_000;
@@ -18,9 +20,11 @@ const NOTHING: &str = "1 AS ";
 /// A statement of a site. Its columns have places, and no names before it is written.
 #[derive(Debug, Clone)]
 pub(super) struct Select {
-    pub(super) site: Arc<Asked>,
-    pub(super) about: Arc<About>,
+    pub(super) server: Arc<dyn Server>,
+    pub(super) dialect: Dialect,
     from: String,
+    /// About how many rows the tables have.
+    stored: usize,
     conditions: Vec<String>,
     /// What each column is, as the statement writes it.
     pub(super) columns: Vec<String>,
@@ -34,39 +38,44 @@ pub(super) struct Select {
 
 impl Select {
     /// All rows of what stands behind FROM.
-    fn over(site: Arc<Asked>, about: Arc<About>, from: String, columns: Vec<String>, depth: usize) -> Self {
-        Self { site, about, from, conditions: Vec::new(), columns, group: None, order: Vec::new(), limit: None, depth }
+    pub(super) fn over(server: Arc<dyn Server>, dialect: Dialect, from: String, columns: Vec<String>) -> Self {
+        let (conditions, order) = Default::default();
+        Self { server, dialect, from, stored: SOME_ROWS, conditions, columns, group: None, order, limit: None, depth: 0 }
     }
 
-    /// Columns of a table of the site.
-    pub(super) fn of_table<'a>(
-        site: Arc<Asked>,
-        about: Arc<About>,
-        table: &RemoteTable,
-        columns: impl IntoIterator<Item = &'a String>,
-    ) -> Self {
-        let parts = [table.catalog.as_deref(), table.schema.as_deref(), Some(table.name.as_str())];
-        let from = parts.into_iter().flatten().filter(|part| !part.is_empty()).map(|part| about.quoted(part)).collect::<Vec<_>>().join(".");
-        let columns = columns.into_iter().map(|name| about.quoted(name)).collect();
-        Self::over(site, about, from, columns, 0)
+    /// With what is known of how many rows the tables have.
+    #[must_use]
+    pub(super) fn with_stored(self, rows: usize) -> Self {
+        Self { stored: rows, ..self }
     }
 
     /// Two statements of one site, joined by `kind`; `on` says by what, of the columns of both.
     pub(super) fn joined(left: Self, right: Self, kind: &str, on: impl FnOnce(&Self) -> Option<Vec<String>>) -> Option<Self> {
         let depth = left.depth.max(right.depth) + 1;
-        let (site, about) = (Arc::clone(&left.site), Arc::clone(&left.about));
+        let (server, dialect, stored) = (Arc::clone(&left.server), left.dialect, left.stored.max(right.stored));
         let ((left, of_left), (right, of_right)) = (left.into_table(&format!("l{depth}")), right.into_table(&format!("r{depth}")));
         let columns = of_left.into_iter().chain(of_right).collect();
-        let mut both = Self::over(site, about, String::new(), columns, depth);
+        let mut both = Self { depth, stored, ..Self::over(server, dialect, String::new(), columns) };
         let on = on(&both)?;
         let on = if on.is_empty() { String::new() } else { format!(" ON {}", on.join(" AND ")) };
         both.from = format!("{left} {kind} {right}{on}");
         Some(both)
     }
 
+    /// The rows for which there is one of `right`, or for which there is none.
+    pub(super) fn exists(left: Self, right: Self, is_there: bool, on: impl FnOnce(&Self) -> Option<Vec<String>>) -> Option<Self> {
+        let depth = left.depth.max(right.depth) + 1;
+        let (server, dialect, stored) = (Arc::clone(&left.server), left.dialect, left.stored);
+        let ((left, of_left), (right, of_right)) = (left.into_table(&format!("l{depth}")), right.into_table(&format!("r{depth}")));
+        let both = Self::over(Arc::clone(&server), dialect, String::new(), of_left.iter().cloned().chain(of_right).collect());
+        let (on, not) = (on(&both)?.join(" AND "), if is_there { "" } else { "NOT " });
+        let found = Self { depth, stored, ..Self::over(server, dialect, left, of_left) };
+        Some(found.filtered(format!("{not}EXISTS (SELECT 1 FROM {right} WHERE {on})")))
+    }
+
     /// Whether it can be asked together with another.
     pub(super) fn is_beside(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.site, &other.site)
+        std::ptr::addr_eq(Arc::as_ptr(&self.server), Arc::as_ptr(&other.server))
     }
 
     /// Whether it gives one row, whatever the tables hold.
@@ -82,7 +91,7 @@ impl Select {
     /// About how many rows it gives, where nobody has counted them.
     pub(super) fn rows(&self) -> usize {
         let of_keys = |keys: &Vec<String>| if keys.is_empty() { 1 } else { SOME_GROUPS };
-        let found = self.conditions.iter().fold(SOME_ROWS, |rows, _| rows / 5).max(1);
+        let found = self.conditions.iter().fold(self.stored, |rows, _| rows / 5).max(1);
         let found = self.group.as_ref().map_or(found, of_keys);
         self.limit.map_or(found, |limit| limit.min(found))
     }
@@ -95,16 +104,16 @@ impl Select {
     /// The same as a table that another statement reads.
     fn nested(self) -> Self {
         let depth = self.depth + 1;
-        let (site, about) = (Arc::clone(&self.site), Arc::clone(&self.about));
+        let (server, dialect, stored) = (Arc::clone(&self.server), self.dialect, self.stored);
         let (from, columns) = self.into_table(&format!("q{depth}"));
-        Self::over(site, about, from, columns, depth)
+        Self { depth, stored, ..Self::over(server, dialect, from, columns) }
     }
 
     /// The statement as a table of a name, and its columns.
     fn into_table(self, name: &str) -> (String, Vec<String>) {
         let names: Vec<String> = (0..self.columns.len()).map(|place| format!("c{place}")).collect();
-        let (text, name) = (self.text(&names), self.about.quoted(name));
-        let columns = names.iter().map(|column| format!("{name}.{}", self.about.quoted(column))).collect();
+        let (text, name) = (self.text(&names), self.dialect.quoted(name));
+        let columns = names.iter().map(|column| format!("{name}.{}", self.dialect.quoted(column))).collect();
         (format!("({text}) AS {name}"), columns)
     }
 
@@ -115,7 +124,7 @@ impl Select {
 
     /// As [`Select::open`], with columns that can be keys: a number would say which column is meant.
     pub(super) fn with_keys(self) -> Self {
-        let is_named = self.columns.iter().all(|column| column.contains(self.about.quote));
+        let is_named = self.columns.iter().all(|column| column.contains(self.dialect.quote()));
         if is_named { self.open() } else { self.nested() }
     }
 
@@ -153,14 +162,22 @@ impl Select {
         Some(first)
     }
 
+    /// The statement that is sent for columns of these names and types.
+    pub(super) fn asking_for(&self, schema: &Schema) -> String {
+        let answered = |(column, field): (&String, &Arc<arrow::datatypes::Field>)| self.dialect.answered(column, field.data_type());
+        let columns = self.columns.iter().zip(schema.fields()).map(answered).collect();
+        let names: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
+        self.clone().projected(columns).text(&names)
+    }
+
     /// The statement, whose columns have `names`.
     pub(super) fn text(&self, names: &[impl AsRef<str>]) -> String {
         let named = |(column, name): (&String, &str)| {
-            let name = self.about.quoted(name);
+            let name = self.dialect.quoted(name);
             if *column == name { name } else { format!("{column} AS {name}") }
         };
         let columns: Vec<String> = self.columns.iter().zip(names.iter().map(AsRef::as_ref)).map(named).collect();
-        let columns = if columns.is_empty() { format!("{NOTHING}{}", self.about.quoted("nothing")) } else { columns.join(", ") };
+        let columns = if columns.is_empty() { format!("{NOTHING}{}", self.dialect.quoted("nothing")) } else { columns.join(", ") };
         let mut text = format!("SELECT {columns} FROM {}", self.from);
         let mut clause = |word: &str, parts: &[String], by: &str| {
             if !parts.is_empty() {

@@ -13,6 +13,7 @@ use datafusion_expr::expr::{AggregateFunction, AggregateFunctionParams, InList};
 use datafusion_expr::utils::split_binary;
 use datafusion_expr::{Between, BinaryExpr, Case, Expr, Like, LogicalPlan, Operator, SortExpr};
 
+use super::dialect::Dialect;
 use super::select::Select;
 
 /// Functions of a row that a Lacus has.
@@ -144,7 +145,11 @@ impl<'a> Words<'a> {
             _ if self.depth.get() >= DEEPEST => None,
             _ => {
                 self.depth.set(self.depth.get() + 1);
-                let text = self.condition(expr).or_else(|| if self.select.about.is_own { self.own(expr) } else { None });
+                let text = self.condition(expr).or_else(|| match self.select.dialect {
+                    Dialect::Lacus => self.own(expr),
+                    Dialect::Standard { .. } => None,
+                    Dialect::Postgres { .. } | Dialect::MySql | Dialect::Sqlite { .. } => self.of_database(expr),
+                });
                 self.depth.set(self.depth.get() - 1);
                 // The columns are expressions as well.
                 text.filter(|text| nesting(text) <= DEEPEST)
@@ -161,13 +166,10 @@ impl<'a> Words<'a> {
     pub(super) fn order(&self, keys: &[SortExpr]) -> Option<Vec<String>> {
         let key = |key: &SortExpr| {
             let Expr::Column(column) = &key.expr else { return None };
-            if !self.select.about.is_own && !is_ordered_alike(self.data_type(column)?) {
-                return None;
-            }
-            let (text, direction) = (self.expr(&key.expr)?, if key.asc { "ASC" } else { "DESC" });
+            let (dialect, data_type) = (self.select.dialect, self.data_type(column)?);
             // A number would say which column is meant.
-            let text = text.contains(self.select.about.quote).then_some(text)?;
-            Some(format!("{text} {direction} NULLS {}", if key.nulls_first { "FIRST" } else { "LAST" }))
+            let text = self.expr(&key.expr).filter(|text| text.contains(dialect.quote()))?;
+            dialect.is_ordered_alike(data_type).then(|| dialect.key(&text, data_type, key.asc, key.nulls_first))
         };
         keys.iter().map(key).collect()
     }
@@ -183,10 +185,14 @@ impl<'a> Words<'a> {
         if !order_by.is_empty() || null_treatment.is_some() {
             return None;
         }
-        let name = func.name();
-        if !self.select.about.is_own {
-            let alike =
-                |arg: &Expr| if let Expr::Column(column) = arg { self.data_type(column).is_some_and(is_ordered_alike) } else { false };
+        let (name, dialect) = (func.name(), self.select.dialect);
+        if dialect.is_database() {
+            return self.aggregate_of_database(function, expr);
+        }
+        if !dialect.is_own() {
+            let alike = |arg: &Expr| {
+                if let Expr::Column(column) = arg { self.data_type(column).is_some_and(|of| dialect.is_ordered_alike(of)) } else { false }
+            };
             let alike = match (name, args.as_slice()) {
                 ("count", [Expr::Literal(value, _)]) => !value.is_null() && !distinct,
                 ("count", [Expr::Column(_)]) => !distinct,
@@ -219,7 +225,7 @@ impl<'a> Words<'a> {
         self.select.columns.get(self.place(column)?)
     }
 
-    fn data_type(&self, column: &Column) -> Option<&DataType> {
+    pub(super) fn data_type(&self, column: &Column) -> Option<&DataType> {
         Some(self.schema.field(self.place(column)?).data_type())
     }
 
@@ -238,8 +244,8 @@ impl<'a> Words<'a> {
                 };
                 let sign = compared_by(op)?;
                 let is_order = !matches!(op, Operator::Eq | Operator::NotEq);
-                let value = self.compared(column, value, is_order)?;
-                Some(format!("({} {sign} {value})", self.column(column)?))
+                let text = self.select.dialect.compared(self.column(column)?, self.data_type(column)?, sign, value, is_order)?;
+                Some(format!("({text})"))
             }
             Expr::Not(inner) => Some(format!("(NOT {})", self.expr(inner)?)),
             Expr::IsNull(inner) => Some(format!("({} IS NULL)", self.expr(inner)?)),
@@ -248,8 +254,10 @@ impl<'a> Words<'a> {
                 let Expr::Column(column) = expr.as_ref() else { return None };
                 let value = |value: &Expr| if let Expr::Literal(value, _) = value { self.compared(column, value, false) } else { None };
                 let values = list.iter().map(value).collect::<Option<Vec<_>>>().filter(|values| !values.is_empty())?;
-                let not = if *negated { " NOT" } else { "" };
-                Some(format!("({}{not} IN ({}))", self.column(column)?, values.join(", ")))
+                Some(match negated {
+                    true => format!("({} NOT IN ({}))", self.column(column)?, values.join(", ")),
+                    false => format!("({})", self.select.dialect.one_of(self.column(column)?, &values)),
+                })
             }
             Expr::Between(Between { expr, negated, low, high }) => {
                 let (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _)) = (expr.as_ref(), low.as_ref(), high.as_ref())
@@ -266,7 +274,7 @@ impl<'a> Words<'a> {
 
     /// A value that a column is compared with, if it has the type of the column, and comparing means the same everywhere.
     fn compared(&self, column: &Column, value: &ScalarValue, is_order: bool) -> Option<String> {
-        compared(self.data_type(column)?, value, is_order, self.select.about.is_own)
+        self.select.dialect.value(self.data_type(column)?, value, is_order)
     }
 
     /// What depends on nothing but the row, for a site that computes as we do.
@@ -330,15 +338,6 @@ impl<'a> Words<'a> {
     }
 }
 
-/// A value that a column of a type is compared with, if comparing means the same.
-pub(super) fn compared(data_type: &DataType, value: &ScalarValue, is_order: bool, is_own: bool) -> Option<String> {
-    let fits = *data_type == value.data_type() || is_text(data_type) && is_text(&value.data_type());
-    if !fits || (is_order && is_text(data_type) && !is_own) {
-        return None;
-    }
-    literal(value).or_else(|| if is_own && !value.is_null() { typed(value) } else { None })
-}
-
 /// The sign of a comparison.
 pub(super) fn compared_by(op: Operator) -> Option<&'static str> {
     Some(match op {
@@ -352,14 +351,8 @@ pub(super) fn compared_by(op: Operator) -> Option<&'static str> {
     })
 }
 
-fn is_text(data_type: &DataType) -> bool {
+pub(super) fn is_text(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
-}
-
-/// Whether all engines order values of a type alike.
-fn is_ordered_alike(data_type: &DataType) -> bool {
-    data_type.is_integer()
-        || matches!(data_type, DataType::Boolean | DataType::Date32 | DataType::Timestamp(_, None) | DataType::Decimal128(..))
 }
 
 /// The type as SQL names it, for a site that computes as we do.
@@ -390,7 +383,7 @@ fn type_name(data_type: &DataType) -> Option<String> {
 }
 
 /// A value with its type, for a site that computes as we do.
-fn typed(value: &ScalarValue) -> Option<String> {
+pub(super) fn typed(value: &ScalarValue) -> Option<String> {
     match value {
         ScalarValue::Null => Some("NULL".to_owned()),
         value if value.is_null() => Some(format!("CAST(NULL AS {})", type_name(&value.data_type())?)),
@@ -410,7 +403,7 @@ fn typed(value: &ScalarValue) -> Option<String> {
 }
 
 /// A value as SQL writes it; `None` for NULL and for what is written differently elsewhere.
-fn literal(value: &ScalarValue) -> Option<String> {
+pub(super) fn literal(value: &ScalarValue) -> Option<String> {
     match value {
         ScalarValue::Boolean(value) => value.map(|value| if value { "TRUE" } else { "FALSE" }.to_owned()),
         ScalarValue::Int8(value) => value.map(|value| value.to_string()),
@@ -468,13 +461,12 @@ pub(super) mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use super::super::{About, Asked, SiteSpec};
+    use super::super::{Asked, SiteSpec};
     use super::*;
-    use crate::client::RemoteTable;
     use arrow::datatypes::{Field, Schema};
     use datafusion_expr::{col, lit};
 
-    pub(in super::super) fn select(is_own: bool, columns: &[String]) -> Select {
+    pub(in super::super) fn select(dialect: Dialect, columns: &[String]) -> Select {
         let spec = SiteSpec {
             name: "far".to_owned(),
             url: "grpc://127.0.0.1:1".to_owned(),
@@ -483,11 +475,12 @@ pub(super) mod tests {
             audience: None,
             schema_ttl: Duration::ZERO,
         };
-        let site = Arc::new(Asked::new(spec));
-        let table =
-            RemoteTable { catalog: Some("lab".to_owned()), schema: Some("main".to_owned()), name: "a\"b".to_owned(), columns: None };
-        Select::of_table(site, Arc::new(About { is_own, ..About::default() }), &table, columns)
+        let columns = columns.iter().map(|column| dialect.quoted(column)).collect();
+        let table = ["lab", "main", "a\"b"].map(|part| dialect.quoted(part)).join(".");
+        Select::over(Arc::new(Asked::new(spec)), dialect, table, columns)
     }
+
+    pub(in super::super) const ANY: Dialect = Dialect::Standard { quote: '"' };
 
     fn schema() -> Schema {
         let timestamp = DataType::Timestamp(TimeUnit::Millisecond, None);
@@ -501,11 +494,11 @@ pub(super) mod tests {
         ])
     }
 
-    fn written(is_own: bool, expr: &Expr) -> Option<String> {
+    fn written(dialect: Dialect, expr: &Expr) -> Option<String> {
         let schema = schema();
         let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
         let schema = DFSchema::try_from(schema).ok()?;
-        Words::new(&select(is_own, &names), &schema, &|_| None).expr(expr)
+        Words::new(&select(dialect, &names), &schema, &|_| None).expr(expr)
     }
 
     fn name() -> Expr {
@@ -514,7 +507,7 @@ pub(super) mod tests {
 
     #[test]
     fn only_what_means_the_same_everywhere_is_written() {
-        let text = |expr: Expr| written(false, &expr);
+        let text = |expr: Expr| written(ANY, &expr);
         assert_eq!(text(col("i").gt(lit(5_i64)).and(name().eq(lit("it's")))).as_deref(), Some("((\"i\" > 5) AND (\"A b\" = 'it''s'))"));
         assert_eq!(text(lit(5_i64).gt(col("i"))).as_deref(), Some("(\"i\" < 5)"));
         assert_eq!(text(col("i").in_list(vec![lit(1_i64), lit(2_i64)], true)).as_deref(), Some("(\"i\" NOT IN (1, 2))"));
@@ -548,7 +541,7 @@ pub(super) mod tests {
 
     #[test]
     fn one_that_computes_as_we_do_is_asked_more() {
-        let text = |expr: Expr| written(true, &expr);
+        let text = |expr: Expr| written(Dialect::Lacus, &expr);
         assert_eq!(text(col("f").gt(lit(1.5))).as_deref(), Some("(\"f\" > 1.5)"));
         assert_eq!(text(col("f") * lit(-1e300)).as_deref(), Some("(\"f\" * (-1e300))"));
         assert_eq!(text(name().like(lit("a%\\b"))).as_deref(), Some("(\"A b\" LIKE 'a%\\b')"));
@@ -568,18 +561,19 @@ pub(super) mod tests {
 
     #[test]
     fn a_statement_names_the_whole_table() {
-        let one = select(false, &["x".to_owned()]).filtered("\"x\" > 1".to_owned()).limited(|_| Some(Vec::new()), 3);
+        let one = select(ANY, &["x".to_owned()]).filtered("\"x\" > 1".to_owned()).limited(|_| Some(Vec::new()), 3);
         assert_eq!(
             one.map(|one| one.text(&["x"])).as_deref(),
             Some("SELECT \"x\" FROM \"lab\".\"main\".\"a\"\"b\" WHERE \"x\" > 1 LIMIT 3")
         );
         let none: [&str; 0] = [];
-        assert_eq!(select(false, &[]).text(&none), "SELECT 1 AS \"nothing\" FROM \"lab\".\"main\".\"a\"\"b\"");
+        assert_eq!(select(ANY, &[]).text(&none), "SELECT 1 AS \"nothing\" FROM \"lab\".\"main\".\"a\"\"b\"");
     }
 
     #[test]
     fn what_is_grouped_is_a_table_for_what_leaves_rows_out() {
-        let grouped = select(true, &["k".to_owned(), "x".to_owned()]).grouped(vec!["\"k\"".to_owned()], vec!["sum(\"x\")".to_owned()]);
+        let grouped =
+            select(Dialect::Lacus, &["k".to_owned(), "x".to_owned()]).grouped(vec!["\"k\"".to_owned()], vec!["sum(\"x\")".to_owned()]);
         let text = grouped.open().filtered("\"q1\".\"c1\" > 5".to_owned()).text(&["k", "s"]);
         let inner = "SELECT \"k\" AS \"c0\", sum(\"x\") AS \"c1\" FROM \"lab\".\"main\".\"a\"\"b\" GROUP BY \"k\"";
         assert_eq!(text, format!("SELECT \"q1\".\"c0\" AS \"k\", \"q1\".\"c1\" AS \"s\" FROM ({inner}) AS \"q1\" WHERE \"q1\".\"c1\" > 5"));

@@ -6,6 +6,7 @@ use std::path::Path;
 use chrono::{DateTime, SecondsFormat, Utc};
 use lacus_audit::WhenFull;
 use lacus_core::{Classification, DatasetSpec, SpreadSpec};
+use lacus_databases::DatabaseSpec;
 use lacus_identity::{CertificateSpec, HubSpec, IssuerSpec};
 use lacus_remote::SiteSpec;
 use lacus_storage::{
@@ -73,6 +74,11 @@ impl Display for Config {
             writeln!(formatter, "schema_ttl = \"{}s\"", schema_ttl.as_secs_f64())?;
             audience.iter().try_for_each(|audience| writeln!(formatter, "audience = {audience:?}"))?;
             token.iter().try_for_each(|_| writeln!(formatter, "token = \"***\""))?;
+        }
+        for DatabaseSpec { name, url, password, base: _, timeout, schema_ttl, connections } in &self.databases {
+            writeln!(formatter, "\n[database.{name}]\nurl = {:?}\ntimeout = \"{}s\"", masked(url), timeout.as_secs_f64())?;
+            writeln!(formatter, "schema_ttl = \"{}s\"\nconnections = {connections}", schema_ttl.as_secs_f64())?;
+            password.iter().try_for_each(|_| writeln!(formatter, "password = \"***\""))?;
         }
         self.certificates.iter().try_for_each(|certificates| write_certificates(formatter, certificates))?;
         self.stores.iter().try_for_each(|store| write_store(formatter, store))?;

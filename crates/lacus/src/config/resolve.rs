@@ -10,13 +10,15 @@ use lacus_core::{
     Classification, ColumnSpec, DatasetName, DatasetSpec, Error, ForeignKey, Kind, Location, OptionValue, Result, Secret, SpreadSpec,
     StoreName, amount, nearest,
 };
+use lacus_databases::{DatabaseSpec, check_url};
 use lacus_engine::Limits;
 use lacus_identity::HubSpec;
 use lacus_remote::{SiteSpec, check_address};
 use lacus_storage::{CacheSpec, StoreSpec};
 
 use super::written::{
-    AuditSection, CacheSection, DatasetSection, FederationSection, LakeFile, LimitsSection, ServeSection, SiteSection, UserSection,
+    AuditSection, CacheSection, DatabaseSection, DatasetSection, FederationSection, LakeFile, LimitsSection, ServeSection, SiteSection,
+    UserSection,
 };
 use super::{issuer, store, values};
 use crate::Config;
@@ -27,6 +29,8 @@ const STATE: &str = ".lacus";
 const SITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long what a site told of a table is taken for true.
 const SCHEMA_TTL: Duration = Duration::from_secs(60);
+/// How many statements a database is asked at once.
+const CONNECTIONS: usize = 8;
 /// How long a token of this lake holds.
 const LIFETIME: Duration = Duration::from_secs(600);
 /// Clocks may be apart by as much.
@@ -45,7 +49,13 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
     let state = written_state.or(beside).map(|state| base.join(state));
     let stores = written.store.iter().map(|(name, section)| store::store(name, section, &base, environment)).collect::<Result<Vec<_>>>()?;
     let (spread_written, of_files): (Vec<_>, Vec<_>) = written.dataset.iter().partition(|(_, section)| section.sites.is_some());
-    let spread = spread_written.into_iter().map(|(name, section)| spread(name, section, &written.site)).collect::<Result<_>>()?;
+    if let Some(name) = written.database.keys().find(|name| written.site.contains_key(*name)) {
+        return Err(Error::new(Kind::InvalidConfiguration, format!("`{name}` is a site and a database"))
+            .with("key", format!("database.{name}"))
+            .hint("give one of them another name: each is a catalog"));
+    }
+    let known: Vec<&str> = written.site.keys().chain(written.database.keys()).map(String::as_str).collect();
+    let spread = spread_written.into_iter().map(|(name, section)| spread(name, section, &known)).collect::<Result<_>>()?;
     let datasets = of_files.into_iter().map(|(name, section)| dataset(name, section, &stores, environment)).collect::<Result<Vec<_>>>()?;
     check_foreign_keys(&datasets)?;
     let lake = expand(&written.lake.name, "lake.name")?.unwrap_or_else(|| "lake".to_owned());
@@ -70,6 +80,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         certificates,
         hub: hub(&written.federation, &base, environment)?,
         sites: written.site.iter().map(|(name, section)| site(name, section, has_hub, environment)).collect::<Result<_>>()?,
+        databases: written.database.iter().map(|(name, section)| database(name, section, &base, environment)).collect::<Result<_>>()?,
         http: expand(&written.serve.http, "serve.http")?,
         otlp: expand(&written.serve.otlp, "serve.otlp")?,
         unnamed: store::unnamed(environment)?,
@@ -142,6 +153,33 @@ fn site(name: &str, section: &SiteSection, has_hub: bool, environment: Environme
         audience,
         timeout: timeout.unwrap_or(SITE_TIMEOUT),
         schema_ttl: schema_ttl.unwrap_or(SCHEMA_TTL),
+    })
+}
+
+/// A database.
+fn database(name: &str, section: &DatabaseSection, base: &Path, environment: Environment<'_>) -> Result<DatabaseSpec> {
+    let key = |key: &str| format!("database.{name}.{key}");
+    let expand = |text: &Option<String>, of: &str| text.as_deref().map(|text| values::expand(text, &key(of), environment)).transpose();
+    DatasetName::new(name).map_err(|error| error.with("key", format!("database.{name}")))?;
+    let url = expand(&section.url, "url")?.ok_or_else(|| {
+        let error = Error::new(Kind::InvalidConfiguration, "a database without `url`").with("key", format!("database.{name}"));
+        error.hint("write its address: `url = \"postgresql://reader@db.lab.example/logbook\"`")
+    })?;
+    check_url(&url).map_err(|error| error.with("key", key("url")))?;
+    let duration = |text: &Option<String>, of: &str| text.as_deref().map(|text| amount::duration(text, &key(of))).transpose();
+    if section.connections == Some(0) {
+        return Err(
+            Error::new(Kind::InvalidConfiguration, "`connections` is 0, and then none could be asked").with("key", key("connections"))
+        );
+    }
+    Ok(DatabaseSpec {
+        name: name.to_owned(),
+        url,
+        password: expand(&section.password, "password")?.map(Secret::new),
+        base: base.to_owned(),
+        timeout: duration(&section.timeout, "timeout")?.unwrap_or(SITE_TIMEOUT),
+        schema_ttl: duration(&section.schema_ttl, "schema_ttl")?.unwrap_or(SCHEMA_TTL),
+        connections: section.connections.unwrap_or(CONNECTIONS),
     })
 }
 
@@ -246,7 +284,7 @@ fn at_least_one(queries: usize) -> Result<usize> {
 }
 
 /// A dataset of which several sites have parts.
-fn spread(name: &str, section: &DatasetSection, known: &BTreeMap<String, SiteSection>) -> Result<(DatasetName, SpreadSpec)> {
+fn spread(name: &str, section: &DatasetSection, known: &[&str]) -> Result<(DatasetName, SpreadSpec)> {
     let key = |option: &str| format!("dataset.{name}.{option}");
     let DatasetSection { sites, table, site_column, description, .. } = section;
     let others = [
@@ -280,9 +318,9 @@ fn spread(name: &str, section: &DatasetSection, known: &BTreeMap<String, SiteSec
     }
     let all: Vec<&String> = sites.iter().chain(replicas.values().flatten()).collect();
     for (place, site) in all.iter().copied().enumerate() {
-        if !known.contains_key(site) {
+        if !known.contains(&site.as_str()) {
             let error = Error::new(Kind::InvalidConfiguration, format!("no site `{site}`")).with("key", key("sites"));
-            return Err(match nearest(site, known.keys().map(String::as_str)) {
+            return Err(match nearest(site, known.iter().copied()) {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),
                 None => error.hint(format!("write a section [site.{site}]")),
             });

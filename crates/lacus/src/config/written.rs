@@ -260,6 +260,22 @@ section! {
 }
 
 section! {
+    /// A database, whose tables are queried where they are: `SELECT ... FROM NAME.public.runs`.
+    DatabaseSection in "[database.NAME]" {
+        /// Its address: `postgresql://reader@db.lab.example/logbook`, `mysql://reader@db.lab.example/logbook` (MariaDB, too) or `sqlite:logbook.db`. Beyond this machine it is reached by TLS, and its certificate verified; `?sslrootcert=FILE` names another authority, `?sslmode=disable` does without.
+        url: Option<String> = "required",
+        /// The password of the user: `${LOGBOOK_PASSWORD}`.
+        password: Option<String> = "none",
+        /// How long it may take to be reached, and to plan what it is asked.
+        timeout: Option<String> = "`30s`",
+        /// How long what it told of a table is taken for true.
+        schema_ttl: Option<String> = "`60s`",
+        /// How many statements it is asked at once; more wait.
+        connections: Option<usize> = "`8`",
+    }
+}
+
+section! {
     /// A user of the server.
     UserSection in "[user.NAME]" {
         /// The hash of the password by Argon2id, as `lacus hash-password` makes it.
@@ -329,6 +345,7 @@ pub(crate) struct LakeFile {
     pub(crate) certificates: CertificatesSection,
     pub(crate) federation: FederationSection,
     pub(crate) site: BTreeMap<String, SiteSection>,
+    pub(crate) database: BTreeMap<String, DatabaseSection>,
     pub(crate) store: BTreeMap<String, StoreSection>,
     pub(crate) dataset: BTreeMap<String, DatasetSection>,
 }
@@ -343,6 +360,7 @@ pub fn reference() -> impl Iterator<Item = &'static OptionDoc> {
         ForeignKeySection::OPTIONS,
         FederationSection::OPTIONS,
         SiteSection::OPTIONS,
+        DatabaseSection::OPTIONS,
         LimitsSection::OPTIONS,
         AuditSection::OPTIONS,
         PolicySection::OPTIONS,
