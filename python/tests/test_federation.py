@@ -1,15 +1,18 @@
-"""One question over tables that are spread over three sites: the answer is that of one engine which holds all data."""
+"""One question over tables that are spread over three sites and a PostgreSQL: the answer is that of one engine which holds all data."""
 
 import contextlib
-import math
 import os
 import pathlib
 import re
 from collections.abc import Iterator
 
+import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as parquet
 import pytest
+from answers import check, same
 from conftest import BIN, ROOT, serving, started
+from databases import PASSWORD, postgres
 from generated import Generator
 
 import lacus
@@ -18,6 +21,8 @@ TPCH = pathlib.Path(os.environ.get("LACUS_TPCH", "/nonexistent"))
 # How many generated queries; `make federation` asks 2,000.
 GENERATED = int(os.environ.get("LACUS_GENERATED", "40"))
 SITES = ["ornl", "anl", "jlab"]
+# Beside them a database has a part.
+PARTS = [*SITES, "logbook"]
 # By which column the rows of a table are dealt out; what has none lies at the first site.
 SPREAD = {
     "lineitem": "l_orderkey",
@@ -35,6 +40,11 @@ def dataset(name: str) -> str:
     return f'[dataset.{name}]\npath = "{name}.parquet"\n'
 
 
+def part(table: str, place: int) -> lacus.Result:
+    where = f"WHERE {SPREAD[table]} % {len(PARTS)} = {place}" if table in SPREAD else ""
+    return lacus.open().sql(f"SELECT * FROM '{TPCH}/{table}.parquet' {where}")
+
+
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The addresses of three sites, each with a part of TPC-H."""
@@ -46,18 +56,42 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
             site.mkdir()
             tables = list(SPREAD) + (WHOLE if place == 0 else [])
             for table in tables:
-                part = f"WHERE {SPREAD[table]} % {len(SITES)} = {place}" if table in SPREAD else ""
-                rows = lacus.open().sql(f"SELECT * FROM '{TPCH}/{table}.parquet' {part}").to_arrow()
-                parquet.write_table(rows, site / f"{table}.parquet")
+                parquet.write_table(part(table, place).to_arrow(), site / f"{table}.parquet")
             (site / "lacus.toml").write_text("[serve]\nanonymous = true\n" + "".join(map(dataset, tables)))
             found[name] = stack.enter_context(serving(site))
         yield found
 
 
-def hub(folder: pathlib.Path, sites: dict[str, str], off: list[str] | None = None) -> lacus.Lake:
+def type_there(data_type: pa.DataType) -> str:
+    """A type as PostgreSQL names it."""
+    if pa.types.is_decimal(data_type):
+        return f"numeric({data_type.precision}, {data_type.scale})"
+    return {pa.int32(): "integer", pa.int64(): "bigint", pa.date32(): "date"}.get(data_type, "text")
+
+
+@pytest.fixture(scope="module")
+def logbook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The section of a PostgreSQL that has the fourth part."""
+    folder = tmp_path_factory.mktemp("logbook")
+    with postgres() as found:
+        found.run("CREATE SCHEMA main; GRANT USAGE ON SCHEMA main TO reader;")
+        for table in SPREAD:
+            rows, file = part(table, len(SITES)).to_arrow(), folder / f"{table}.csv"
+            # What writes CSV knows no views of texts.
+            plain = pa.schema([(field.name, pa.string() if type_there(field.type) == "text" else field.type) for field in rows.schema])
+            csv.write_csv(rows.cast(plain), file, csv.WriteOptions(include_header=False))
+            columns = ", ".join(f"{field.name} {type_there(field.type)}" for field in rows.schema)
+            found.run(f"CREATE TABLE main.{table} ({columns});\n\\copy main.{table} FROM '{file}' (FORMAT csv)\nGRANT SELECT ON main.{table} TO reader;")
+        found.run("ANALYZE")
+        yield f'[database.logbook]\nurl = "postgresql://reader@127.0.0.1:{found.port}/postgres"\npassword = "{PASSWORD}"\n'
+
+
+def hub(folder: pathlib.Path, sites: dict[str, str], more: str = "", off: list[str] | None = None) -> lacus.Lake:
+    """A lake over three sites, and over the database of the section `more`, if there is one."""
     folder.mkdir()
-    text = "".join(f'[site.{name}]\nurl = "{uri}"\n' for name, uri in sites.items())
-    text += "".join(f"[dataset.{table}]\nsites = {SITES}\nsite_column = 'site'\n" for table in SPREAD)
+    text = more + "".join(f'[site.{name}]\nurl = "{uri}"\n' for name, uri in sites.items())
+    parts = PARTS if more else SITES
+    text += "".join(f"[dataset.{table}]\nsites = {parts}\nsite_column = 'site'\n" for table in SPREAD)
     text += "".join(f"[dataset.{table}]\nsites = {SITES[:1]}\n" for table in WHOLE)
     if off:
         text += f"[optimizer]\noff = {off}\n"
@@ -66,8 +100,8 @@ def hub(folder: pathlib.Path, sites: dict[str, str], off: list[str] | None = Non
 
 
 @pytest.fixture(scope="module")
-def spread(tmp_path_factory: pytest.TempPathFactory, sites: dict[str, str]) -> lacus.Lake:
-    return hub(tmp_path_factory.mktemp("hub") / "lake", sites)
+def spread(tmp_path_factory: pytest.TempPathFactory, sites: dict[str, str], logbook: str) -> lacus.Lake:
+    return hub(tmp_path_factory.mktemp("hub") / "lake", sites, logbook)
 
 
 @pytest.fixture(scope="module")
@@ -80,27 +114,6 @@ def whole() -> lacus.Lake:
 
 def rows(lake: lacus.Lake, sql: str) -> list[tuple]:
     return [tuple(row.values()) for row in lake.sql(sql).to_arrow().to_pylist()]
-
-
-def key(row: tuple) -> tuple:
-    """An order in which rows that are equal but for the last digits stand in the same place."""
-
-    def cell(value: object) -> str:
-        return f"{value:.6g}" if isinstance(value, float) else repr(value)
-
-    return tuple(cell(value) for value in row)
-
-
-def same(found: object, wanted: object) -> bool:
-    if isinstance(found, float) and isinstance(wanted, float):
-        return math.isclose(found, wanted, rel_tol=1e-9, abs_tol=1e-9) or (math.isnan(found) and math.isnan(wanted))
-    return found == wanted and type(found) is type(wanted)
-
-
-def check(found: list[tuple], wanted: list[tuple], sql: str) -> None:
-    assert len(found) == len(wanted), f"{len(found)} rows instead of {len(wanted)}: {sql}"
-    for one, other in zip(sorted(found, key=key), sorted(wanted, key=key), strict=True):
-        assert all(map(same, one, other)), f"{one} instead of {other}: {sql}"
 
 
 def sent(lake: lacus.Lake, sql: str) -> dict[str, list[str]]:
@@ -118,14 +131,14 @@ def tpch() -> Iterator[tuple[str, str]]:
         yield path.stem, text.split("\nquery ", 1)[1].split("\n", 1)[1].split("\n----\n")[0]
 
 
-def test_tpch_over_sites_is_tpch(spread: lacus.Lake, whole: lacus.Lake) -> None:
+def test_tpch_over_sites_and_a_database_is_tpch(spread: lacus.Lake, whole: lacus.Lake) -> None:
     for _, sql in tpch():
         check(rows(spread, sql), rows(whole, sql), sql)
 
 
 @pytest.mark.parametrize("off", RULES)
-def test_rules_change_no_answer(off: str, tmp_path: pathlib.Path, sites: dict[str, str], whole: lacus.Lake) -> None:
-    lake = hub(tmp_path / "lake", sites, [off])
+def test_rules_change_no_answer(off: str, tmp_path: pathlib.Path, sites: dict[str, str], logbook: str, whole: lacus.Lake) -> None:
+    lake = hub(tmp_path / "lake", sites, logbook, [off])
     for name, sql in tpch():
         if int(name[1:]) in {1, 3, 15, 18}:
             check(rows(lake, sql), rows(whole, sql), sql)
@@ -161,13 +174,16 @@ PUSHED = [
 
 @pytest.mark.parametrize(("sql", "wanted"), PUSHED)
 def test_sites_are_asked_for_small_answers(spread: lacus.Lake, whole: lacus.Lake, sql: str, wanted: str) -> None:
-    assert sent(spread, sql) == {site: [wanted] for site in SITES}
+    asked = sent(spread, sql)
+    assert len(asked.pop("logbook")) == 1
+    assert asked == {site: [wanted] for site in SITES}
     check(rows(spread, sql), rows(whole, sql), sql)
 
 
 def test_any_rows_are_asked_for_no_more_than_are_wanted(spread: lacus.Lake) -> None:
     sql = "SELECT o_orderkey FROM orders LIMIT 4"
-    assert sent(spread, sql) == {site: ['SELECT "o_orderkey" FROM "lake"."main"."orders" LIMIT 4'] for site in SITES}
+    wanted = {site: ['SELECT "o_orderkey" FROM "lake"."main"."orders" LIMIT 4'] for site in SITES}
+    assert sent(spread, sql) == {**wanted, "logbook": ['SELECT CAST("t"."o_orderkey" AS bigint) AS "o_orderkey" FROM "main"."orders" AS "t" LIMIT 4']}
     assert len(rows(spread, sql)) == 4
 
 
@@ -175,7 +191,7 @@ def test_groups_of_one_site_are_whole_there(spread: lacus.Lake, whole: lacus.Lak
     sql = "SELECT site, median(c_acctbal) AS m, count(DISTINCT c_nationkey) AS n FROM customer GROUP BY site"
     [text] = sent(spread, sql)["anl"]
     assert "median(" in text and "GROUP BY" in text, text
-    place = f"CASE c_custkey % {len(SITES)} " + " ".join(f"WHEN {place} THEN '{site}'" for place, site in enumerate(SITES)) + " END"
+    place = f"CASE c_custkey % {len(PARTS)} " + " ".join(f"WHEN {place} THEN '{part}'" for place, part in enumerate(PARTS)) + " END"
     wanted = f"SELECT {place} AS site, median(c_acctbal) AS m, count(DISTINCT c_nationkey) AS n FROM customer GROUP BY 1"
     check(rows(spread, sql), rows(whole, wanted), sql)
 
@@ -192,7 +208,7 @@ def test_a_join_asks_for_the_rows_that_fit(spread: lacus.Lake, whole: lacus.Lake
     sql = "SELECT c_name, o_orderkey FROM customer JOIN orders ON o_custkey = c_custkey WHERE c_custkey IN (7, 8, 10, 13)"
     plan = "\n".join(row["plan"] for row in spread.sql(f"EXPLAIN ANALYZE {sql}").to_arrow().to_pylist())
     orders = [line for line in plan.splitlines() if '"main"."orders"' in line]
-    assert len(orders) == len(SITES), plan
+    assert len(orders) == len(PARTS), plan
     for line in orders:
         assert "o_custkey" in line.split("WHERE", 1)[1], line
         assert re.search(r"output_rows=\d{1,2},", line), line
@@ -272,7 +288,7 @@ def test_a_table_of_sites_is_a_dataset(spread: lacus.Lake) -> None:
         spread.sql("CREATE VIEW lineitem AS SELECT 1")
     assert rows(spread, "SELECT count(*) FROM customer WHERE site = 'anl'") < rows(spread, "SELECT count(*) FROM customer")
     sites = rows(spread, "SELECT name, state, server, computes_alike, failures FROM system.sites ORDER BY 1")
-    assert sites == [(name, "up", "Lacus", True, 0) for name in sorted(SITES)]
+    assert sites == sorted([(name, "up", "Lacus", True, 0) for name in SITES] + [("logbook", "up", "PostgreSQL", False, 0)])
 
 
 @pytest.mark.parametrize(
