@@ -71,9 +71,12 @@ class Generator:
 
     def condition(self, table: str) -> str:
         columns, pick = COLUMNS[table], self.random
-        kind = pick.choice(["int", "int", "decimal", "date", "few", "text", "sum", "case", "and", "or", "not", "null", "double"])
+        kind = pick.choice(["int", "int", "decimal", "date", "few", "text", "sum", "case", "and", "or", "not", "null", "double", "same"])
         if kind in {"and", "or"}:
             return f"({self.condition(table)} {kind.upper()} {self.condition(table)})"
+        if kind == "same":
+            other = pick.choice([f"= ({self.condition(table)})", "IS TRUE", "IS NOT FALSE", f"<> ({self.condition(table)})"])
+            return f"({self.condition(table)}) {other}"
         if kind == "not":
             return f"NOT ({self.condition(table)})"
         if kind == "null":
@@ -155,7 +158,7 @@ class Generator:
         table = self.one(list(COLUMNS))
         columns = COLUMNS[table]
         named = columns["int"] + columns["decimal"] + columns["date"] + columns["text"]
-        kind = pick.choice(["groups", "groups", "groups", "top", "rows", "distinct", "join", "join", "outer", "in", "exists", "nested", "count"])
+        kind = pick.choice(["groups", "groups", "groups", "top", "rows", "distinct", "join", "join", "outer", "in", "exists", "nested", "count", "scalars", "shadowed", "union"])
         if kind == "groups":
             return self.groups(table, (table,), self.where(table))
         if kind == "top":
@@ -167,6 +170,21 @@ class Generator:
             return f"SELECT {text} FROM {table} WHERE {self.condition(table)}"
         if kind == "distinct":
             return f"SELECT DISTINCT {self.one(columns['few'])}, {self.one(columns['few'])} AS other FROM {table}{self.where(table)}"
+        if kind == "scalars":
+            asked = [f"(SELECT {self.aggregate((table,))} FROM {table}{self.where(table)}) AS x{place}" for place in range(pick.randint(2, 3))]
+            return f"SELECT {', '.join(asked)}"
+        if kind == "shadowed":
+            # Each column is called like another.
+            one, other = (pick.sample(columns["int"], 2) * 2)[:2] if len(columns["int"]) > 1 else (columns["unique"][0],) * 2
+            if one == other:
+                return f"SELECT -{one} AS {one} FROM {table}{self.where(table)} ORDER BY {one} LIMIT {pick.randint(1, 30)}"
+            shown = f"SELECT {one} AS {other}, {other} * 2 AS {one} FROM {table}{self.where(table)}"
+            return f"{shown} ORDER BY {one} {self.one(['ASC', 'DESC'])}, {other} LIMIT {pick.randint(1, 30)}"
+        if kind == "union":
+            of = self.one(columns["few"])
+            halves = [f"SELECT CAST({of} AS VARCHAR) AS k, count(*) AS n FROM {table}{self.where(table)} GROUP BY {of}" for _ in range(2)]
+            both = f" {self.one(['UNION ALL', 'UNION'])} ".join(halves)
+            return f"SELECT k, sum(n) FROM ({both}) t GROUP BY k"
         if kind == "count":
             return f"SELECT count(*) FROM (SELECT {self.one(named)} FROM {table}{self.where(table)} GROUP BY 1) t"
         if kind == "nested":

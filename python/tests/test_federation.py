@@ -145,9 +145,14 @@ def test_rules_change_no_answer(off: str, tmp_path: pathlib.Path, sites: dict[st
 
 
 def test_generated_queries_are_answered_alike(spread: lacus.Lake, whole: lacus.Lake) -> None:
+    wrong = []
     for seed in range(GENERATED):
         sql = Generator(seed).query()
-        check(rows(spread, sql), rows(whole, sql), f"{sql} (seed {seed})")
+        try:
+            check(rows(spread, sql), rows(whole, sql), sql)
+        except (AssertionError, lacus.Error) as error:
+            wrong.append(f"seed {seed}: {sql}\n{error}")
+    assert not wrong, f"{len(wrong)} of {GENERATED}:\n" + "\n".join(wrong)
 
 
 PUSHED = [
@@ -166,7 +171,7 @@ PUSHED = [
     (
         "SELECT o_orderkey, o_totalprice FROM orders ORDER BY o_totalprice DESC, o_orderkey LIMIT 5 OFFSET 2",
         'SELECT "q1"."c0" AS "o_orderkey", "q1"."c1" AS "o_totalprice" FROM (SELECT "o_orderkey" AS "c0", "o_totalprice" AS "c1" FROM '
-        '"lake"."main"."orders") AS "q1" ORDER BY "q1"."c1" DESC NULLS FIRST, "q1"."c0" ASC NULLS LAST LIMIT 7',
+        '"lake"."main"."orders") AS "q1" ORDER BY "q1"."key_1" DESC NULLS FIRST, "q1"."key_0" ASC NULLS LAST LIMIT 7',
     ),
     ("SELECT DISTINCT c_mktsegment FROM customer", 'SELECT "c_mktsegment" AS "part_of_0" FROM "lake"."main"."customer" GROUP BY "c_mktsegment"'),
 ]

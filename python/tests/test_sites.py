@@ -299,7 +299,7 @@ def test_a_server_that_is_no_lacus_is_asked_what_means_the_same(tmp_path: pathli
         for ask, pushed in [
             ("SELECT count(*) AS n, max(shot) AS m, min(day) AS d FROM {} WHERE shot > 5 AND machine = 'jet'", "count(*)"),
             ("SELECT good, count(*) AS n FROM {} GROUP BY good ORDER BY good", 'GROUP BY "good"'),
-            ("SELECT shot, power FROM {} ORDER BY shot DESC LIMIT 3", 'ORDER BY "q1"."c0" DESC NULLS FIRST LIMIT 3'),
+            ("SELECT shot, power FROM {} ORDER BY shot DESC LIMIT 3", 'ORDER BY "q1"."key_0" DESC NULLS FIRST LIMIT 3'),
             # What engines differ in is computed here.
             ("SELECT sum(power) AS p, count(*) AS n FROM {} WHERE power > 50", 'SELECT "power" FROM "roapi"."public"."shots"'),
             ("SELECT shot FROM {} WHERE machine > 'jab' ORDER BY machine, shot LIMIT 3", 'SELECT "shot", "machine" FROM "roapi"."public"."shots"'),

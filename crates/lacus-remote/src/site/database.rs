@@ -25,7 +25,7 @@ impl Words<'_> {
         match expr {
             Expr::Literal(value, _) if !value.is_null() => dialect.literal(value),
             Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Plus | Operator::Minus | Operator::Multiply), right }) => {
-                self.is_computed_alike(expr, left, right).then_some(())?;
+                self.is_computed_alike(*op, expr, left, right).then_some(())?;
                 Some(format!("({} {op} {})", self.expr(left)?, self.expr(right)?))
             }
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
@@ -69,14 +69,18 @@ impl Words<'_> {
     }
 
     /// Whether a sum, a difference or a product is the same there.
-    fn is_computed_alike(&self, expr: &Expr, left: &Expr, right: &Expr) -> bool {
+    fn is_computed_alike(&self, op: Operator, expr: &Expr, left: &Expr, right: &Expr) -> bool {
         let (Some(result), Some(left), Some(right)) = (self.type_of(expr), self.type_of(left), self.type_of(right)) else { return false };
         let is_one = left == right && left == result;
         match result {
-            // Digits that have no place are cut off there and here differently.
-            DataType::Decimal128(precision, _) => {
-                let is_decimal = |of: &DataType| matches!(of, DataType::Decimal128(..));
-                precision < 38 && is_decimal(&left) && is_decimal(&right) && !matches!(self.select.dialect, Dialect::Sqlite { .. })
+            // Here it has all digits behind the point, or is an error.
+            DataType::Decimal128(_, scale) => {
+                let all = match (op, &left, &right) {
+                    (Operator::Multiply, DataType::Decimal128(_, left), DataType::Decimal128(_, right)) => left + right == scale,
+                    (_, DataType::Decimal128(_, left), DataType::Decimal128(_, right)) => *left.max(right) == scale,
+                    _ => false,
+                };
+                all && !matches!(self.select.dialect, Dialect::Sqlite { .. })
             }
             DataType::Int16 | DataType::Int32 | DataType::Int64 => is_one,
             DataType::Float64 => is_one && self.is_postgres(),
@@ -132,16 +136,30 @@ impl Words<'_> {
             }
             ("sum", 1) if is_sure && is_float => format!("sum({text}){filter}"),
             ("sum", 1) if is_sure && (data_type.is_integer() || matches!(data_type, DataType::Decimal128(..))) => {
-                let sum = format!("sum({text}){filter}");
-                // What is too large for its type would be made the largest that there is.
-                if dialect == Dialect::MySql { sum } else { dialect.cast(&sum, &result)? }
+                format!("sum({text}){filter}")
             }
             ("avg", 1) if is_sure && is_float => format!("avg({text}){filter}"),
+            ("avg", 1) if self.is_postgres() => match (data_type, &result) {
+                // The digits behind those that it has here are cut off, not rounded.
+                (DataType::Decimal128(..), DataType::Decimal128(_, scale)) if *scale > 0 => {
+                    let zeros = "0".repeat(usize::try_from(*scale).ok()?);
+                    let unit = format!("0.{}1", &zeros[1..]);
+                    format!("(div(sum({text}){filter} * 1{zeros}, count({text}){filter}) * {unit})")
+                }
+                _ => return None,
+            },
             ("bool_and" | "bool_or", 1) if self.is_postgres() => format!("{}({text}){filter}", func.name()),
             ("bit_and" | "bit_or", 1) if self.is_postgres() && data_type.is_integer() => format!("{}({text}){filter}", func.name()),
-            ("var_pop", 1) if is_float && !matches!(dialect, Dialect::Sqlite { .. }) => format!("var_pop({text}){filter}"),
-            ("covar_pop", 2) if is_float && types[1] == *data_type && self.is_postgres() => {
-                format!("covar_pop({text}, {}){filter}", texts[1])
+            ("var" | "var_pop" | "stddev" | "stddev_pop", 1) if is_float && !matches!(dialect, Dialect::Sqlite { .. }) => {
+                let name = match func.name() {
+                    "var" => "var_samp",
+                    "stddev" => "stddev_samp",
+                    name => name,
+                };
+                format!("{name}({text}){filter}")
+            }
+            ("covar_pop" | "covar_samp", 2) if is_float && types[1] == *data_type && self.is_postgres() => {
+                format!("{}({text}, {}){filter}", func.name(), texts[1])
             }
             _ => return None,
         };

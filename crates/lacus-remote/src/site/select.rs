@@ -53,7 +53,7 @@ impl Select {
     pub(super) fn joined(left: Self, right: Self, kind: &str, on: impl FnOnce(&Self) -> Option<Vec<String>>) -> Option<Self> {
         let depth = left.depth.max(right.depth) + 1;
         let (server, dialect, stored) = (Arc::clone(&left.server), left.dialect, left.stored.max(right.stored));
-        let ((left, of_left), (right, of_right)) = (left.into_table(&format!("l{depth}")), right.into_table(&format!("r{depth}")));
+        let ((left, of_left), (right, of_right)) = (left.into_table(&format!("l{depth}"), "c"), right.into_table(&format!("r{depth}"), "c"));
         let columns = of_left.into_iter().chain(of_right).collect();
         let mut both = Self { depth, stored, ..Self::over(server, dialect, String::new(), columns) };
         let on = on(&both)?;
@@ -66,7 +66,7 @@ impl Select {
     pub(super) fn exists(left: Self, right: Self, is_there: bool, on: impl FnOnce(&Self) -> Option<Vec<String>>) -> Option<Self> {
         let depth = left.depth.max(right.depth) + 1;
         let (server, dialect, stored) = (Arc::clone(&left.server), left.dialect, left.stored);
-        let ((left, of_left), (right, of_right)) = (left.into_table(&format!("l{depth}")), right.into_table(&format!("r{depth}")));
+        let ((left, of_left), (right, of_right)) = (left.into_table(&format!("l{depth}"), "c"), right.into_table(&format!("r{depth}"), "c"));
         let both = Self::over(Arc::clone(&server), dialect, String::new(), of_left.iter().cloned().chain(of_right).collect());
         let (on, not) = (on(&both)?.join(" AND "), if is_there { "" } else { "NOT " });
         let found = Self { depth, stored, ..Self::over(server, dialect, left, of_left) };
@@ -103,15 +103,20 @@ impl Select {
 
     /// The same as a table that another statement reads.
     fn nested(self) -> Self {
+        self.nested_by("c")
+    }
+
+    /// As [`Select::nested`], with names of columns that begin with `letter`.
+    fn nested_by(self, letter: &str) -> Self {
         let depth = self.depth + 1;
         let (server, dialect, stored) = (Arc::clone(&self.server), self.dialect, self.stored);
-        let (from, columns) = self.into_table(&format!("q{depth}"));
+        let (from, columns) = self.into_table(&format!("q{depth}"), letter);
         Self { depth, stored, ..Self::over(server, dialect, from, columns) }
     }
 
     /// The statement as a table of a name, and its columns.
-    fn into_table(self, name: &str) -> (String, Vec<String>) {
-        let names: Vec<String> = (0..self.columns.len()).map(|place| format!("c{place}")).collect();
+    fn into_table(self, name: &str, letter: &str) -> (String, Vec<String>) {
+        let names: Vec<String> = (0..self.columns.len()).map(|place| format!("{letter}{place}")).collect();
         let (text, name) = (self.text(&names), self.dialect.quoted(name));
         let columns = names.iter().map(|column| format!("{name}.{}", self.dialect.quoted(column))).collect();
         (format!("({text}) AS {name}"), columns)
@@ -154,7 +159,8 @@ impl Select {
     /// The first rows in an order; with no keys any rows.
     pub(super) fn limited(self, keys: impl FnOnce(&Self) -> Option<Vec<String>>, rows: usize) -> Option<Self> {
         // A key by its own name would be taken for the column that the statement gives another of this name.
-        let nested = self.clone().nested();
+        // Neither may it be called like one that the statement gives.
+        let nested = self.clone().nested_by("key_");
         let order = keys(&nested)?;
         let mut first = if self.limit.is_some() || !order.is_empty() { nested } else { self };
         first.order = order;
