@@ -170,7 +170,7 @@ PUSHED = [
     ),
     (
         "SELECT o_orderkey, o_totalprice FROM orders ORDER BY o_totalprice DESC, o_orderkey LIMIT 5 OFFSET 2",
-        'SELECT "q1"."c0" AS "o_orderkey", "q1"."c1" AS "o_totalprice" FROM (SELECT "o_orderkey" AS "c0", "o_totalprice" AS "c1" FROM '
+        'SELECT "q1"."key_0" AS "o_orderkey", "q1"."key_1" AS "o_totalprice" FROM (SELECT "o_orderkey" AS "key_0", "o_totalprice" AS "key_1" FROM '
         '"lake"."main"."orders") AS "q1" ORDER BY "q1"."key_1" DESC NULLS FIRST, "q1"."key_0" ASC NULLS LAST LIMIT 7',
     ),
     ("SELECT DISTINCT c_mktsegment FROM customer", 'SELECT "c_mktsegment" AS "part_of_0" FROM "lake"."main"."customer" GROUP BY "c_mktsegment"'),
@@ -199,6 +199,35 @@ def test_groups_of_one_site_are_whole_there(spread: lacus.Lake, whole: lacus.Lak
     place = f"CASE c_custkey % {len(PARTS)} " + " ".join(f"WHEN {place} THEN '{part}'" for place, part in enumerate(PARTS)) + " END"
     wanted = f"SELECT {place} AS site, median(c_acctbal) AS m, count(DISTINCT c_nationkey) AS n FROM customer GROUP BY 1"
     check(rows(spread, sql), rows(whole, wanted), sql)
+
+
+def test_approximate_functions_are_put_together_from_sketches(tmp_path: pathlib.Path, sites: dict[str, str], whole: lacus.Lake) -> None:
+    lake = hub(tmp_path / "lake", sites)
+    part = f"o_custkey % {len(PARTS)} < {len(SITES)}".replace("o_custkey", "o_orderkey")
+    functions = [
+        "approx_distinct(o_custkey)",
+        "approx_distinct(o_clerk)",
+        "approx_distinct(CAST(o_orderkey % 7 AS SMALLINT))",
+        "approx_median(o_totalprice)",
+        "approx_percentile_cont(CAST(o_totalprice AS DOUBLE), 0.9)",
+        "approx_percentile_cont(0.9, 200) WITHIN GROUP (ORDER BY CAST(o_totalprice AS DOUBLE) DESC)",
+        "approx_percentile_cont(CAST(o_custkey AS DOUBLE), 0.25) FILTER (WHERE o_orderstatus = 'F')",
+    ]
+    columns = ", ".join(f"{text} AS x{place}" for place, text in enumerate(functions))
+    for keys in ["", "o_orderstatus, "]:
+        sql = f"SELECT {keys}{columns} FROM orders" + (f" GROUP BY {keys.strip(', ')}" if keys else "")
+        for texts in sent(lake, sql).values():
+            assert len(texts) == 1 and texts[0].count("_sketch(") == len(functions), texts
+        found, wanted = sorted(rows(lake, sql)), sorted(rows(whole, sql.replace("FROM orders", f"FROM orders WHERE {part}")))
+        assert len(found) == len(wanted)
+        for one, other in zip(found, wanted, strict=True):
+            for place, (value, expected) in enumerate(zip(one, other, strict=True)):
+                # Registers of hashes are the same however they are come by; digests are near.
+                exact = place < len(one) - 4
+                assert value == expected if exact else abs(float(value) / float(expected) - 1) < 0.03, (sql, one, other)
+    assert rows(lake, "SELECT approx_distinct(o_custkey) FROM orders WHERE o_orderkey < 0") == [(0,)]
+    # Of one site alone they are whole.
+    assert any("approx_median(" in text for text in sent(lake, "SELECT approx_median(n_nationkey) FROM nation")["ornl"])
 
 
 def test_tables_of_one_site_are_joined_there(spread: lacus.Lake, whole: lacus.Lake) -> None:

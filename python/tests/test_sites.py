@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import adbc_driver_flightsql.dbapi as flightsql
 import numpy as np
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from conftest import BIN, free_port, serving, started
+from networks import Network, network
 
 import lacus
 
@@ -317,3 +318,110 @@ def test_a_server_that_is_no_lacus_is_asked_what_means_the_same(tmp_path: pathli
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def behind(far: pathlib.Path, site: str, tmp_path: pathlib.Path) -> Iterator[tuple[Network, Callable[..., lacus.Lake]]]:
+    """A network before the site, and what opens a lake that reaches the site through it."""
+    token = key(far, "whole")
+    with network(int(site.rsplit(":", 1)[1])) as found:
+        yield found, lambda more="": hub(tmp_path / "hub", f"grpc://127.0.0.1:{found.port}", token, more)
+
+
+def ended(lake: lacus.Lake, sql: str, seconds: float) -> str:
+    """The one line with which a query ends within so many seconds."""
+    began = time.monotonic()
+    with pytest.raises(lacus.Error) as error:
+        lake.sql(sql).to_arrow()
+    assert time.monotonic() - began < seconds, "it took too long"
+    said = str(error.value)
+    assert "far" in said and "\n" not in said, said
+    return said
+
+
+LONG = "SELECT a.shot, b.shot AS other, a.machine FROM far.main.shots a JOIN far.main.shots b ON a.good = b.good"
+
+
+def test_a_site_behind_a_silent_network_is_named(behind: tuple[Network, Callable[..., lacus.Lake]]) -> None:
+    found, opened = behind
+    lake = opened()
+    assert rows(lake, "SELECT count(*) AS n FROM far.main.shots") == [{"n": 1000}]
+    found.is_silent = True
+    assert "no answer within 3s" in ended(lake, "SELECT max(shot) FROM far.main.shots", 60)
+    found.is_silent = False
+    assert rows(lake, "SELECT max(shot) AS m FROM far.main.shots") == [{"m": 999}]
+    # It falls silent while rows come.
+    batches = lake.sql(LONG).batches()
+    next(batches)
+    found.is_silent = True
+    began = time.monotonic()
+    with pytest.raises(lacus.Error, match="far"):
+        for _ in batches:
+            pass
+    assert time.monotonic() - began < 90
+
+
+def test_a_site_that_is_slow_ends_with_the_query(behind: tuple[Network, Callable[..., lacus.Lake]]) -> None:
+    found, opened = behind
+    lake = opened('[limits]\ndeadline = "2s"\n')
+    found.delay = 0.1
+    assert rows(lake, "SELECT count(*) AS n FROM far.main.shots") == [{"n": 1000}]
+    found.delay = 1.0
+    assert "waiting for: far" in ended(lake, LONG, 30)
+
+
+def test_a_connection_that_breaks_while_rows_come_is_told(behind: tuple[Network, Callable[..., lacus.Lake]]) -> None:
+    found, opened = behind
+    lake = opened()
+    assert rows(lake, "SELECT count(*) AS n FROM far.main.shots") == [{"n": 1000}]
+    found.answered, found.reset_after = 0, 200_000
+    assert "broke" in ended(lake, LONG, 30)
+    found.reset_after = 0
+    assert rows(lake, "SELECT count(*) AS n FROM far.main.shots") == [{"n": 1000}]
+
+
+def test_a_token_that_has_ended_is_told(tmp_path: pathlib.Path, far: pathlib.Path, site: str) -> None:
+    token = subprocess.run([BIN, "--lake", str(far), "keys", "create", "whole", "--expires", "3s"], capture_output=True, text=True, check=True).stdout.strip()
+    lake = hub(tmp_path / "hub", site, token)
+    assert rows(lake, "SELECT count(*) AS n FROM far.main.shots") == [{"n": 1000}]
+    time.sleep(4)
+    said = ended(lake, "SELECT max(shot) FROM far.main.shots", 30)
+    assert "expired" in said or "ended" in said, said
+
+
+def test_a_replica_stands_in_for_a_site_that_is_silent(tmp_path: pathlib.Path, far: pathlib.Path, site: str) -> None:
+    token = key(far, "whole")
+    with network(int(site.rsplit(":", 1)[1])) as found:
+        folder = tmp_path / "hub"
+        folder.mkdir()
+        text = f'[site.far]\nurl = "grpc://127.0.0.1:{found.port}"\ntoken = "{token}"\ntimeout = "2s"\n[site.near]\nurl = "{site}"\ntoken = "{token}"\n'
+        for name, more in [("shots", 'replicas = { far = ["near"] }\n'), ("alone", "")]:
+            text += f'[dataset.{name}]\nsites = ["far"]\ntable = "main.shots"\n{more}'
+        (folder / "lacus.toml").write_text(text)
+        lake = lacus.open(folder)
+        sql = "SELECT count(*) AS n, max(power) AS m FROM shots"
+        wanted = rows(lake, sql)
+        found.is_silent = True
+        assert rows(lake, sql) == wanted
+        assert "no answer" in ended(lake, "SELECT count(*) AS n FROM alone", 60)
+
+
+def test_what_a_lost_site_has_is_left_out_where_that_is_wanted(tmp_path: pathlib.Path, far: pathlib.Path, site: str) -> None:
+    token = key(far, "whole")
+    text = f'[site.near]\nurl = "{site}"\ntoken = "{token}"\n[site.far]\nurl = "grpc://127.0.0.1:1"\ntimeout = "2s"\n'
+    text += '[dataset.shots]\nsites = ["near", "far"]\nsite_column = "site"\n[dataset.lost]\nsites = ["far"]\n'
+    (tmp_path / "lacus.toml").write_text(text)
+    sql = "SELECT site, count(*) AS n FROM shots GROUP BY site"
+    ended(lacus.open(tmp_path), sql, 30)
+    (tmp_path / "lacus.toml").write_text(text + '[federation]\non_site_failure = "partial"\n')
+    lake = lacus.open(tmp_path)
+    with pytest.warns(lacus.Warning, match="the answer lacks the part of `shots` that `far` has"):
+        answer = lake.sql(sql).to_arrow()
+    assert answer.to_pylist() == [{"site": "near", "n": 1000}]
+    assert b"`far`" in (answer.schema.metadata or {})[b"lacus.notices"]
+    assert {row["name"]: row["state"] for row in rows(lake, "SELECT name, state FROM system.sites")} == {"near": "up", "far": "failing"}
+    # Of nothing at all there is no part.
+    ended(lake, "SELECT count(*) FROM lost", 30)
+    (tmp_path / "lacus.toml").write_text('[federation]\non_site_failure = "ignore"\n')
+    with pytest.raises(lacus.Error, match="write `fail` or `partial`"):
+        lacus.open(tmp_path)

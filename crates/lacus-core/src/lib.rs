@@ -13,7 +13,7 @@
 //! * [`fit_columns`], [`fit_batch`]: rows in the columns of the table that takes them;
 //! * [`Principal`]: on whose behalf a query runs; [`Tokens`]: who says whom a token stands for;
 //!   [`Classification`]: how far data may be given to others; [`Secret`]: what never shows itself;
-//! * [`Notices`]: what a query wants its reader to know beside the rows.
+//! * [`Notices`]: what a query wants its reader to know beside the rows; [`Waits`]: for whom it waits.
 //!
 //! An extension needs only this crate and DataFusion's table traits.
 
@@ -39,6 +39,7 @@ mod spec;
 mod stamp;
 mod tables;
 mod types;
+mod waits;
 
 pub use bearer::{Bearer, Tokens};
 pub use classification::Classification;
@@ -60,3 +61,4 @@ pub use spec::{ColumnSpec, DatasetSpec, ForeignKey, OptionValue};
 pub use stamp::FileStamp;
 pub use tables::{IfExists, TableName, Tables};
 pub use types::{wider_field, wider_type};
+pub use waits::{Waiting, Waits};

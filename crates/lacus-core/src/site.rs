@@ -17,6 +17,8 @@ pub struct SpreadSpec {
     pub table: String,
     /// The column that says of each row which site has it, if there is one.
     pub site_column: Option<String>,
+    /// Whether what no site gives is left out, with a notice, rather than an error.
+    pub may_lack_parts: bool,
     /// One sentence on what it holds.
     pub description: Option<String>,
 }

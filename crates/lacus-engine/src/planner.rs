@@ -22,7 +22,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use lacus_core::{DatasetSpec, Error, Kind, Location, Result, SpreadSpec, TableName};
+use lacus_core::{DatasetSpec, Error, Kind, Location, Notices, Result, SpreadSpec, TableName, Waits};
 use lacus_policy::Privilege;
 use lacus_storage::ReadScope;
 
@@ -279,7 +279,10 @@ impl<'a> Planner<'a> {
             return Ok(None);
         }
         let opened = match elsewhere {
-            Some((site, asker)) => site.open(&resolved.schema, &resolved.table, asker).await?,
+            Some((site, asker)) => {
+                let _waiting = self.state.config().get_extension::<Waits>().map(|waits| waits.on(site.name()));
+                site.open(&resolved.schema, &resolved.table, asker).await?
+            }
             None => self.opened(resolved, depth).await?,
         };
         match opened {
@@ -319,7 +322,7 @@ impl<'a> Planner<'a> {
             Some(Entry::Table { provider }) => Ok(Some(provider)),
             Some(Entry::View(view)) => self.view(name, view, depth).await.map(Some),
             Some(Entry::Spread(spec)) => {
-                let parts = self.reachable(&spec).await?;
+                let parts = self.reachable(name, &spec).await?;
                 self.view(name, spread(&spec, &parts), depth).await.map(Some)
             }
             None => match Catalog::ad_hoc(name) {
@@ -330,28 +333,45 @@ impl<'a> Planner<'a> {
     }
 
     /// The sites that are asked for the parts of a table, each with the one whose part it is: the first that is there, those last that were
-    /// not just now.
-    async fn reachable<'s>(&self, spec: &'s SpreadSpec) -> Result<Vec<(&'s str, &'s str)>> {
+    /// not just now. What is left out is told before the first row.
+    async fn reachable<'s>(&self, table: &str, spec: &'s SpreadSpec) -> Result<Vec<(&'s str, &'s str)>> {
         let access = self.access()?;
         let chosen = spec.sites.iter().map(|(part, replicas)| async move {
             let is_failing = |name: &&String| self.catalog.site(name).is_some_and(|site| site.status().is_failing);
             let (failing, well): (Vec<_>, Vec<_>) = std::iter::once(part).chain(replicas).partition(is_failing);
             let mut failed = None;
             for name in well.into_iter().chain(failing) {
-                // One that has no replica is not asked twice.
-                let Some(site) = self.catalog.site(name).filter(|_| !replicas.is_empty()) else {
-                    return Ok((part.as_str(), part.as_str()));
+                // One that nobody stands in for is not asked twice.
+                let Some(site) = self.catalog.site(name).filter(|_| !replicas.is_empty() || spec.may_lack_parts) else {
+                    return Ok(Ok((part.as_str(), part.as_str())));
                 };
+                let _waiting = self.state.config().get_extension::<Waits>().map(|waits| waits.on(name));
                 match site.reach(access.asker(site.as_ref())?).await {
-                    Ok(()) => return Ok((part.as_str(), name.as_str())),
+                    Ok(()) => return Ok(Ok((part.as_str(), name.as_str()))),
                     Err(error) if error.kind() == Kind::Unavailable => failed = Some(error),
                     Err(error) => return Err(error),
                 }
             }
-            let none = || Error::new(Kind::Internal, "a part of a table is at no site");
-            Err(failed.unwrap_or_else(none))
+            let error = failed.unwrap_or_else(|| Error::new(Kind::Internal, "a part of a table is at no site"));
+            if spec.may_lack_parts { Ok(Err((part, error))) } else { Err(error) }
         });
-        stream::iter(chosen.collect::<Vec<_>>()).buffered(OPENED_AT_ONCE).try_collect().await
+        let found: Vec<_> = stream::iter(chosen.collect::<Vec<_>>()).buffered(OPENED_AT_ONCE).try_collect().await?;
+        let (mut parts, mut missing) = (Vec::new(), Vec::new());
+        found.into_iter().for_each(|part| match part {
+            Ok(part) => parts.push(part),
+            Err(part) => missing.push(part),
+        });
+        match missing.pop() {
+            Some((_, error)) if parts.is_empty() => return Err(error),
+            Some(last) => missing.push(last),
+            None => {}
+        }
+        if let Some(notices) = self.state.config().get_extension::<Notices>() {
+            missing
+                .iter()
+                .for_each(|(part, error)| notices.add(format!("the answer lacks the part of `{table}` that `{part}` has: {error}")));
+        }
+        Ok(parts)
     }
 
     /// A table that SQL made.

@@ -420,7 +420,7 @@ impl Stream for ResultStream {
         }
         // The alarm wakes whoever reads; threads that are all busy may be late to sound it.
         if this.alarm.as_mut().poll(context).is_ready() || Instant::now() >= this.deadline.at {
-            let error = this.deadline.error();
+            let error = this.recorded.record.scope.waits.told(this.deadline.error());
             return this.fail(error);
         }
         if let Some(Err(error)) = this.meter.as_mut().map(|meter| meter.look(&this.recorded.record, context)) {

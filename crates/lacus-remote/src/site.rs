@@ -14,6 +14,7 @@ mod keys;
 mod moments;
 mod select;
 mod server;
+mod sketches;
 mod split_aggregate;
 mod split_top_k;
 mod words;
@@ -48,6 +49,7 @@ use words::Words;
 pub use dialect::Dialect;
 use server::check_columns;
 pub use server::{Batches, Health, Server, Traffic, named, within};
+pub use sketches::sketch_functions;
 
 /// What a Lacus says that it is.
 const OWN_NAME: &str = "Lacus";

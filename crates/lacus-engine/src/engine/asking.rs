@@ -171,9 +171,14 @@ impl Engine {
         let deadline = Deadline::of(session, self.shared.limits.deadline, limit.as_deref());
         let recorded = self.shared.activity.begin(sql, session, self.query_memory(session, limit.as_deref()), limit)?;
         let record = Arc::clone(&recorded.record);
-        let planned = tokio::select! {
-            planned = deadline.bound(self.query_before(sql, rows, session, deadline, &recorded)) => planned,
-            killed = Arc::clone(&record).killed() => Err(killed),
+        let planned = {
+            let mut planning = std::pin::pin!(self.query_before(sql, rows, session, deadline, &recorded));
+            let planned = tokio::select! {
+                planned = deadline.bound(planning.as_mut()) => planned,
+                killed = Arc::clone(&record).killed() => Err(killed),
+            };
+            // Who is waited for is known as long as planning isn't dropped.
+            planned.map_err(|error| if error.kind() == Kind::DeadlineExceeded { record.scope.waits.told(error) } else { error })
         };
         match planned {
             Ok(planned) => Ok(planned.into_query(deadline, recorded)),

@@ -23,7 +23,7 @@ use datafusion_physical_plan::{
 };
 use futures::stream;
 use futures::{StreamExt, TryStreamExt};
-use lacus_core::{Kind, Result};
+use lacus_core::{Kind, Result, Waits};
 
 use super::keys;
 use super::select::Select;
@@ -207,7 +207,7 @@ impl ExecutionPlan for SiteExec {
         Some(self.metrics.clone_inner())
     }
 
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> DataFusionResult<SendableRecordBatchStream> {
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DataFusionResult<SendableRecordBatchStream> {
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let bytes = MetricBuilder::new(&self.metrics).counter("decoded_bytes", partition);
         let first = MetricBuilder::new(&self.metrics).subset_time("first_batch", partition);
@@ -219,7 +219,17 @@ impl ExecutionPlan for SiteExec {
             plan.sent.get_or_init(|| text.clone());
             asked(Arc::clone(&plan.select.server), text, plan.schema, seen).await.map_err(DataFusionError::from)
         };
-        let batches = stream::once(asking).map_ok(|batches| batches.map_err(DataFusionError::from)).try_flatten();
+        let mut batches = stream::once(asking).map_ok(|batches| batches.map_err(DataFusionError::from)).try_flatten().boxed();
+        let (waits, name) = (context.session_config().get_extension::<Waits>(), self.select.server.name().to_owned());
+        let mut waiting = None;
+        let batches = stream::poll_fn(move |context| {
+            let polled = batches.poll_next_unpin(context);
+            waiting = match polled.is_pending() {
+                true => waiting.take().or_else(|| waits.as_ref().map(|waits| waits.on(&name))),
+                false => None,
+            };
+            polled
+        });
         let batches = batches.enumerate().map(move |(number, batch)| {
             if number == 0 {
                 first.add_duration(began.elapsed());

@@ -133,8 +133,22 @@ fn grouped(aggregate: &Aggregate) -> Option<Select> {
     };
     let key = |key: &Expr| words.expr(key).filter(|_| !key.column_refs().is_empty() && is_key(key));
     let keys = aggregate.group_expr.iter().map(key).collect::<Option<Vec<_>>>()?;
-    let functions = aggregate.aggr_expr.iter().map(|function| words.aggregate(function)).collect::<Option<Vec<_>>>()?;
+    let functions = aggregate.aggr_expr.iter().enumerate().map(|(place, function)| {
+        // Casts are left out of the names of functions, and none may be there twice.
+        let is_called_alike = |other: &Expr| called(other) == called(function);
+        let is_twice = dialect.is_own() && aggregate.aggr_expr[..place].iter().any(is_called_alike);
+        words.aggregate(function, is_twice.then_some(place))
+    });
+    let functions = functions.collect::<Option<Vec<_>>>()?;
     Some(input.grouped(keys, functions))
+}
+
+/// What a function is called if nobody names it.
+fn called(function: &Expr) -> String {
+    match function {
+        Expr::Alias(alias) => called(&alias.expr),
+        function => function.schema_name().to_string(),
+    }
 }
 
 /// The first rows of an order. An order of all rows is none of a site's: it is made where the rows are read.

@@ -53,7 +53,8 @@ impl Select {
     pub(super) fn joined(left: Self, right: Self, kind: &str, on: impl FnOnce(&Self) -> Option<Vec<String>>) -> Option<Self> {
         let depth = left.depth.max(right.depth) + 1;
         let (server, dialect, stored) = (Arc::clone(&left.server), left.dialect, left.stored.max(right.stored));
-        let ((left, of_left), (right, of_right)) = (left.into_table(&format!("l{depth}"), "c"), right.into_table(&format!("r{depth}"), "c"));
+        let ((left, of_left), (right, of_right)) =
+            (left.into_table(&format!("l{depth}"), "c"), right.into_table(&format!("r{depth}"), "c"));
         let columns = of_left.into_iter().chain(of_right).collect();
         let mut both = Self { depth, stored, ..Self::over(server, dialect, String::new(), columns) };
         let on = on(&both)?;
@@ -66,7 +67,8 @@ impl Select {
     pub(super) fn exists(left: Self, right: Self, is_there: bool, on: impl FnOnce(&Self) -> Option<Vec<String>>) -> Option<Self> {
         let depth = left.depth.max(right.depth) + 1;
         let (server, dialect, stored) = (Arc::clone(&left.server), left.dialect, left.stored);
-        let ((left, of_left), (right, of_right)) = (left.into_table(&format!("l{depth}"), "c"), right.into_table(&format!("r{depth}"), "c"));
+        let ((left, of_left), (right, of_right)) =
+            (left.into_table(&format!("l{depth}"), "c"), right.into_table(&format!("r{depth}"), "c"));
         let both = Self::over(Arc::clone(&server), dialect, String::new(), of_left.iter().cloned().chain(of_right).collect());
         let (on, not) = (on(&both)?.join(" AND "), if is_there { "" } else { "NOT " });
         let found = Self { depth, stored, ..Self::over(server, dialect, left, of_left) };

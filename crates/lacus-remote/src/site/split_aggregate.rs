@@ -20,6 +20,8 @@ use datafusion_optimizer::{OptimizerConfig, OptimizerRule};
 
 use super::branches::{Branches, column_at, named_like, rewritten};
 use super::moments::{Moment, decimal_average, merged_moments};
+use super::sketches::{merged_sketches, sketch_of};
+use super::words::PERCENTILE;
 
 /// The name by which the rule is switched off.
 pub(super) const NAME: &str = "split_aggregate";
@@ -190,7 +192,8 @@ impl Parts {
         let AggregateFunctionParams { args, distinct, filter, order_by, null_treatment } = &function.params;
         let name = function.func.name();
         let keeps_duplicates = !matches!(name, "min" | "max" | "bool_and" | "bool_or" | "bit_and" | "bit_or");
-        if !order_by.is_empty() || null_treatment.is_some() || (*distinct && keeps_duplicates) {
+        let is_ordered = !order_by.is_empty() && name != PERCENTILE;
+        if is_ordered || null_treatment.is_some() || (*distinct && keeps_duplicates) {
             return Ok(None);
         }
         let by = |func: Arc<AggregateUDF>, args: Vec<Expr>| AggregateFunction::new_udf(func, args, false, filter.clone(), Vec::new(), None);
@@ -225,6 +228,23 @@ impl Parts {
                     (DataType::Decimal128(_, scale), DataType::Decimal128(..)) => decimal_average(sum, count, scale, wanted),
                     _ => return Ok(None),
                 }
+            }
+            (_, [arg, values @ ..]) if let Some(sketch) = sketch_of(name) => {
+                let is_descending = order_by.first().is_some_and(|key| !key.asc);
+                let types = args.iter().map(data_type).collect::<Result<Vec<_>>>()?;
+                let values = values.iter().enumerate().map(|(place, value)| match value {
+                    // From above it is another from below.
+                    Expr::Literal(ScalarValue::Float64(Some(share)), _) if place == 0 && is_descending => Some((1.0 - share).into()),
+                    Expr::Literal(value, _) if place > 0 || !is_descending => Some(value.clone()),
+                    _ => None,
+                });
+                let Some(values) = values.collect::<Option<Vec<_>>>() else { return Ok(None) };
+                let Some(merged) = merged_sketches(name, types, values) else { return Ok(None) };
+                if order_by.first().is_some_and(|key| key.expr != *arg) {
+                    return Ok(None);
+                }
+                let part = self.part(by(sketch, args.clone()));
+                self.merge(merged, vec![part])
             }
             (_, [arg]) if let Some(moment) = Moment::of_one(name) => {
                 let arg = vec![as_float(arg)?];

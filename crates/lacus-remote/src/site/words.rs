@@ -15,7 +15,10 @@ use datafusion_expr::{Between, BinaryExpr, Case, Expr, Like, LogicalPlan, Operat
 
 use super::dialect::Dialect;
 use super::select::Select;
+use super::sketches::is_sketch;
 
+/// The one function that orders the values of a group by what it is a function of.
+pub(super) const PERCENTILE: &str = "approx_percentile_cont";
 /// Functions of a row that a Lacus has.
 const FUNCTIONS: [&str; 62] = [
     "abs",
@@ -82,8 +85,10 @@ const FUNCTIONS: [&str; 62] = [
     "upper",
 ];
 /// Functions of groups that a Lacus has, and that don't depend on the order of rows.
-const AGGREGATES: [&str; 19] = [
+const AGGREGATES: [&str; 21] = [
     "approx_distinct",
+    "approx_median",
+    "approx_percentile_cont",
     "avg",
     "bit_and",
     "bit_or",
@@ -174,18 +179,18 @@ impl<'a> Words<'a> {
         keys.iter().map(key).collect()
     }
 
-    /// A function of a group of rows.
-    pub(super) fn aggregate(&self, expr: &Expr) -> Option<String> {
+    /// A function of a group of rows; if it is `called` like another but for casts, with a name of its own.
+    pub(super) fn aggregate(&self, expr: &Expr, called: Option<usize>) -> Option<String> {
         let function = match expr {
-            Expr::Alias(alias) => return self.aggregate(&alias.expr),
+            Expr::Alias(alias) => return self.aggregate(&alias.expr, called),
             Expr::AggregateFunction(function) => function,
             _ => return None,
         };
         let AggregateFunction { func, params: AggregateFunctionParams { args, distinct, filter, order_by, null_treatment } } = function;
-        if !order_by.is_empty() || null_treatment.is_some() {
+        let (name, dialect) = (func.name(), self.select.dialect);
+        if !order_by.is_empty() && !(dialect.is_own() && name == PERCENTILE) || null_treatment.is_some() {
             return None;
         }
-        let (name, dialect) = (func.name(), self.select.dialect);
         if dialect.is_database() {
             return self.aggregate_of_database(function, expr);
         }
@@ -202,12 +207,27 @@ impl<'a> Words<'a> {
             if !alike || filter.is_some() {
                 return None;
             }
-        } else if !AGGREGATES.contains(&name) {
+        } else if !AGGREGATES.contains(&name) && !is_sketch(name) {
             return None;
+        }
+        if let ([key], [value, others @ ..]) = (order_by.as_slice(), args.as_slice()) {
+            let direction = if key.asc { "ASC" } else { "DESC" };
+            let (key, others) = (self.expr(&key.expr).filter(|key| self.expr(value).as_ref() == Some(key))?, self.exprs(others)?);
+            let filter = filter
+                .as_ref()
+                .map(|filter| self.expr(filter))
+                .map_or(Some(String::new()), |filter| Some(format!(" FILTER (WHERE {})", filter?)))?;
+            return Some(format!("{name}({}) WITHIN GROUP (ORDER BY {key} {direction}){filter}", others.join(", ")));
         }
         let args = match args.as_slice() {
             [Expr::Literal(value, _)] if name == "count" && !value.is_null() && !distinct => "*".to_owned(),
-            args => self.exprs(args)?.join(", "),
+            args => {
+                let mut texts = self.exprs(args)?;
+                if let (Some(place), Some(text)) = (called, texts.first_mut()) {
+                    *text = format!("CASE WHEN {place} = {place} THEN {text} END");
+                }
+                texts.join(", ")
+            }
         };
         let distinct = if *distinct { "DISTINCT " } else { "" };
         let filter = match filter {

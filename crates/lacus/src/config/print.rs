@@ -65,9 +65,16 @@ impl Display for Config {
         self.otlp.iter().try_for_each(|otlp| writeln!(formatter, "otlp = {:?}", masked(otlp)))?;
         self.users.iter().try_for_each(|(name, _)| writeln!(formatter, "\n[user.{name}]\npassword = \"***\""))?;
         self.issuers.iter().try_for_each(|issuer| write_issuer(formatter, issuer))?;
+        let is_partial = self.spread.iter().any(|(_, spec)| spec.may_lack_parts);
+        if self.hub.is_some() || is_partial {
+            writeln!(formatter, "\n[federation]")?;
+        }
         if let Some(HubSpec { name, key, lifetime }) = &self.hub {
             let key = quoted(key.display().to_string());
-            writeln!(formatter, "\n[federation]\nname = {name:?}\nkey = {key}\nlifetime = \"{}s\"", lifetime.as_secs_f64())?;
+            writeln!(formatter, "name = {name:?}\nkey = {key}\nlifetime = \"{}s\"", lifetime.as_secs_f64())?;
+        }
+        if is_partial {
+            writeln!(formatter, "on_site_failure = \"partial\"")?;
         }
         for SiteSpec { name, url, token, audience, timeout, schema_ttl } in &self.sites {
             writeln!(formatter, "\n[site.{name}]\nurl = {:?}\ntimeout = \"{}s\"", masked(url), timeout.as_secs_f64())?;
@@ -82,7 +89,7 @@ impl Display for Config {
         }
         self.certificates.iter().try_for_each(|certificates| write_certificates(formatter, certificates))?;
         self.stores.iter().try_for_each(|store| write_store(formatter, store))?;
-        for (name, SpreadSpec { sites, schema, table, site_column, description }) in &self.spread {
+        for (name, SpreadSpec { sites, schema, table, site_column, may_lack_parts: _, description }) in &self.spread {
             let names: Vec<&String> = sites.iter().map(|(site, _)| site).collect();
             writeln!(formatter, "\n[dataset.{name}]\nsites = {names:?}\ntable = {:?}", format!("{schema}.{table}"))?;
             let replicas: Vec<String> =

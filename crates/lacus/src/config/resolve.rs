@@ -55,7 +55,8 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
             .hint("give one of them another name: each is a catalog"));
     }
     let known: Vec<&str> = written.site.keys().chain(written.database.keys()).map(String::as_str).collect();
-    let spread = spread_written.into_iter().map(|(name, section)| spread(name, section, &known)).collect::<Result<_>>()?;
+    let may_lack_parts = may_lack_parts(&written.federation)?;
+    let spread = spread_written.into_iter().map(|(name, section)| spread(name, section, &known, may_lack_parts)).collect::<Result<_>>()?;
     let datasets = of_files.into_iter().map(|(name, section)| dataset(name, section, &stores, environment)).collect::<Result<Vec<_>>>()?;
     check_foreign_keys(&datasets)?;
     let lake = expand(&written.lake.name, "lake.name")?.unwrap_or_else(|| "lake".to_owned());
@@ -108,6 +109,17 @@ fn certificate(written: &ServeSection, base: &Path, environment: Environment<'_>
         (None, Some(_)) => {
             Err(Error::new(Kind::InvalidConfiguration, "`serve.key` has no `serve.certificate`").hint("write both, or none"))
         }
+    }
+}
+
+/// Whether what no site gives is left out.
+fn may_lack_parts(section: &FederationSection) -> Result<bool> {
+    match section.on_site_failure.as_deref() {
+        None | Some("fail") => Ok(false),
+        Some("partial") => Ok(true),
+        Some(other) => Err(Error::new(Kind::InvalidConfiguration, format!("`{other}` is nothing to do when a site fails"))
+            .with("key", "federation.on_site_failure")
+            .hint("write `fail` or `partial`")),
     }
 }
 
@@ -284,7 +296,7 @@ fn at_least_one(queries: usize) -> Result<usize> {
 }
 
 /// A dataset of which several sites have parts.
-fn spread(name: &str, section: &DatasetSection, known: &[&str]) -> Result<(DatasetName, SpreadSpec)> {
+fn spread(name: &str, section: &DatasetSection, known: &[&str], may_lack_parts: bool) -> Result<(DatasetName, SpreadSpec)> {
     let key = |option: &str| format!("dataset.{name}.{option}");
     let DatasetSection { sites, table, site_column, description, .. } = section;
     let others = [
@@ -339,7 +351,7 @@ fn spread(name: &str, section: &DatasetSection, known: &[&str]) -> Result<(Datas
         })?,
     };
     let sites = sites.into_iter().map(|site| (site.clone(), replicas.get(&site).cloned().unwrap_or_default())).collect();
-    let spec = SpreadSpec { sites, schema, table, site_column: site_column.clone(), description: description.clone() };
+    let spec = SpreadSpec { sites, schema, table, site_column: site_column.clone(), may_lack_parts, description: description.clone() };
     Ok((DatasetName::new(name)?, spec))
 }
 

@@ -240,6 +240,8 @@ section! {
         key: Option<String> = "none",
         /// How long a token of it holds, and with it what a site sends: a result that takes longer ends.
         lifetime: Option<String> = "`10m`",
+        /// What becomes of a query over a dataset with `sites` when a part is nowhere to be had: `fail`, or `partial`, an answer without it and a notice that says so.
+        on_site_failure: Option<String> = "`fail`",
     }
 }
 

@@ -1,0 +1,67 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::Error;
+
+/// For whom a query waits: sites and databases that were asked, and have not answered yet. When its time is over it says so.
+///
+/// A query's session carries one as an extension.
+#[derive(Debug, Default)]
+pub struct Waits(Mutex<BTreeMap<String, usize>>);
+
+impl Waits {
+    /// Somebody is waited for until what is returned is dropped.
+    #[must_use]
+    pub fn on(self: &Arc<Self>, name: &str) -> Waiting {
+        *self.held().entry(name.to_owned()).or_default() += 1;
+        Waiting { waits: Arc::clone(self), name: name.to_owned() }
+    }
+
+    /// An error with those who are waited for, if there are any.
+    #[must_use]
+    pub fn told(&self, error: Error) -> Error {
+        let names: Vec<String> = self.held().keys().cloned().collect();
+        if names.is_empty() { error } else { error.with("waiting for", names.join(", ")) }
+    }
+
+    /// A poisoned lock only means that another thread panicked; the names are valid at every instant.
+    fn held(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// That somebody is waited for.
+#[derive(Debug)]
+pub struct Waiting {
+    waits: Arc<Waits>,
+    name: String,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut names = self.waits.held();
+        if let Some(count) = names.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                names.remove(&self.name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    #[test]
+    fn who_is_waited_for_is_told() {
+        let waits = Arc::new(Waits::default());
+        let late = || waits.told(Error::new(Kind::DeadlineExceeded, "late")).to_string();
+        let (far, again) = (waits.on("far"), waits.on("far"));
+        drop(far);
+        assert_eq!(late(), "late (waiting for: far)");
+        drop(again);
+        assert_eq!(late(), "late");
+    }
+}
