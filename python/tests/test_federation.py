@@ -223,7 +223,7 @@ def test_approximate_functions_are_put_together_from_sketches(tmp_path: pathlib.
         for one, other in zip(found, wanted, strict=True):
             for place, (value, expected) in enumerate(zip(one, other, strict=True)):
                 # Registers of hashes are the same however they are come by; digests are near.
-                exact = place < len(one) - 4
+                exact = place < len(one) - 4 or expected is None
                 assert value == expected if exact else abs(float(value) / float(expected) - 1) < 0.03, (sql, one, other)
     assert rows(lake, "SELECT approx_distinct(o_custkey) FROM orders WHERE o_orderkey < 0") == [(0,)]
     # Of one site alone they are whole.

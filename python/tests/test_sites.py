@@ -351,6 +351,7 @@ def test_a_site_behind_a_silent_network_is_named(behind: tuple[Network, Callable
     found.is_silent = False
     assert rows(lake, "SELECT max(shot) AS m FROM far.main.shots") == [{"m": 999}]
     # It falls silent while rows come.
+    found.delay = 0.2
     batches = lake.sql(LONG).batches()
     next(batches)
     found.is_silent = True
@@ -415,7 +416,7 @@ def test_what_a_lost_site_has_is_left_out_where_that_is_wanted(tmp_path: pathlib
     ended(lacus.open(tmp_path), sql, 30)
     (tmp_path / "lacus.toml").write_text(text + '[federation]\non_site_failure = "partial"\n')
     lake = lacus.open(tmp_path)
-    with pytest.warns(lacus.Warning, match="the answer lacks the part of `shots` that `far` has"):
+    with pytest.warns(UserWarning, match="the answer lacks the part of `shots` that `far` has"):
         answer = lake.sql(sql).to_arrow()
     assert answer.to_pylist() == [{"site": "near", "n": 1000}]
     assert b"`far`" in (answer.schema.metadata or {})[b"lacus.notices"]

@@ -10,7 +10,7 @@ use datafusion_common::tree_node::Transformed;
 use datafusion_common::{Column, DataFusionError, Result, ScalarValue};
 use datafusion_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion_expr::logical_plan::{Aggregate, Projection};
-use datafusion_expr::{AggregateUDF, Expr, ExprSchemable, LogicalPlan, cast, col, lit};
+use datafusion_expr::{AggregateUDF, Expr, ExprSchemable, LogicalPlan, SortExpr, cast, col, lit};
 use datafusion_functions_aggregate::average::avg_udaf;
 use datafusion_functions_aggregate::count::count_udaf;
 use datafusion_functions_aggregate::covariance::covar_pop_udaf;
@@ -229,20 +229,9 @@ impl Parts {
                     _ => return Ok(None),
                 }
             }
-            (_, [arg, values @ ..]) if let Some(sketch) = sketch_of(name) => {
-                let is_descending = order_by.first().is_some_and(|key| !key.asc);
+            _ if let Some(sketch) = sketch_of(name) => {
                 let types = args.iter().map(data_type).collect::<Result<Vec<_>>>()?;
-                let values = values.iter().enumerate().map(|(place, value)| match value {
-                    // From above it is another from below.
-                    Expr::Literal(ScalarValue::Float64(Some(share)), _) if place == 0 && is_descending => Some((1.0 - share).into()),
-                    Expr::Literal(value, _) if place > 0 || !is_descending => Some(value.clone()),
-                    _ => None,
-                });
-                let Some(values) = values.collect::<Option<Vec<_>>>() else { return Ok(None) };
-                let Some(merged) = merged_sketches(name, types, values) else { return Ok(None) };
-                if order_by.first().is_some_and(|key| key.expr != *arg) {
-                    return Ok(None);
-                }
+                let Some(merged) = merged(name, types, args, order_by) else { return Ok(None) };
                 let part = self.part(by(sketch, args.clone()));
                 self.merge(merged, vec![part])
             }
@@ -277,4 +266,20 @@ impl Parts {
             _ => return Ok(None),
         }))
     }
+}
+
+/// What puts the sketches of a function together; `None` where its arguments are not known before it is computed.
+fn merged(name: &str, types: Vec<DataType>, args: &[Expr], order: &[SortExpr]) -> Option<Arc<AggregateUDF>> {
+    let (first, values) = args.split_first()?;
+    if order.first().is_some_and(|key| key.expr != *first) {
+        return None;
+    }
+    let is_descending = order.first().is_some_and(|key| !key.asc);
+    let value = |(place, value): (usize, &Expr)| match value {
+        // A share from above is another from below.
+        Expr::Literal(ScalarValue::Float64(Some(share)), _) if place == 0 && is_descending => Some((1.0 - share).into()),
+        Expr::Literal(value, _) if place > 0 || !is_descending => Some(value.clone()),
+        _ => None,
+    };
+    merged_sketches(name, types, values.iter().enumerate().map(value).collect::<Option<Vec<_>>>()?)
 }

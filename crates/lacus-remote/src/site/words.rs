@@ -188,7 +188,8 @@ impl<'a> Words<'a> {
         };
         let AggregateFunction { func, params: AggregateFunctionParams { args, distinct, filter, order_by, null_treatment } } = function;
         let (name, dialect) = (func.name(), self.select.dialect);
-        if !order_by.is_empty() && !(dialect.is_own() && name == PERCENTILE) || null_treatment.is_some() {
+        let is_ordered_by_itself = dialect.is_own() && name == PERCENTILE;
+        if null_treatment.is_some() || !(order_by.is_empty() || is_ordered_by_itself) {
             return None;
         }
         if dialect.is_database() {

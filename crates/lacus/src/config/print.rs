@@ -82,11 +82,7 @@ impl Display for Config {
             audience.iter().try_for_each(|audience| writeln!(formatter, "audience = {audience:?}"))?;
             token.iter().try_for_each(|_| writeln!(formatter, "token = \"***\""))?;
         }
-        for DatabaseSpec { name, url, password, base: _, timeout, schema_ttl, connections } in &self.databases {
-            writeln!(formatter, "\n[database.{name}]\nurl = {:?}\ntimeout = \"{}s\"", masked(url), timeout.as_secs_f64())?;
-            writeln!(formatter, "schema_ttl = \"{}s\"\nconnections = {connections}", schema_ttl.as_secs_f64())?;
-            password.iter().try_for_each(|_| writeln!(formatter, "password = \"***\""))?;
-        }
+        self.databases.iter().try_for_each(|database| write_database(formatter, database))?;
         self.certificates.iter().try_for_each(|certificates| write_certificates(formatter, certificates))?;
         self.stores.iter().try_for_each(|store| write_store(formatter, store))?;
         for (name, SpreadSpec { sites, schema, table, site_column, may_lack_parts: _, description }) in &self.spread {
@@ -102,6 +98,13 @@ impl Display for Config {
         }
         self.datasets.iter().try_for_each(|(_, spec)| write_dataset(formatter, spec))
     }
+}
+
+fn write_database(formatter: &mut Formatter<'_>, database: &DatabaseSpec) -> fmt::Result {
+    let DatabaseSpec { name, url, password, base: _, timeout, schema_ttl, connections } = database;
+    writeln!(formatter, "\n[database.{name}]\nurl = {:?}\ntimeout = \"{}s\"", masked(url), timeout.as_secs_f64())?;
+    writeln!(formatter, "schema_ttl = \"{}s\"\nconnections = {connections}", schema_ttl.as_secs_f64())?;
+    password.iter().try_for_each(|_| writeln!(formatter, "password = \"***\""))
 }
 
 fn write_issuer(formatter: &mut Formatter<'_>, issuer: &IssuerSpec) -> fmt::Result {
