@@ -154,7 +154,7 @@ POSTGRES_SENT = [
     ("SELECT r.id, n.note FROM book.lab.runs r JOIN book.lab.notes n ON n.run = r.id WHERE r.ok", 'JOIN (SELECT "t"."run" AS "c0", "t"."note" AS "c1" FROM "lab"."notes" AS "t") AS "r1" ON ("l1"."c0" = "r1"."c0")'),
     ("SELECT id FROM book.lab.runs WHERE id IN (SELECT run FROM book.lab.notes)", "WHERE EXISTS (SELECT 1 FROM"),
     ("SELECT id FROM book.lab.runs WHERE NOT EXISTS (SELECT 1 FROM book.lab.notes WHERE run = id)", "WHERE NOT EXISTS (SELECT 1 FROM"),
-    ("SELECT date_part('year', day) AS y, sum(charge * (1 - charge)) AS s FROM book.lab.runs GROUP BY 1", 'CAST(EXTRACT(YEAR FROM "t"."day") AS integer)'),
+    ("SELECT date_part('year', day) AS y, sum(charge * (1 - charge)) AS s FROM book.lab.runs GROUP BY 1", 'EXTRACT(YEAR FROM "t"."day") + CASE WHEN'),
     ("SELECT id FROM book.lab.runs WHERE operator LIKE '%d%'", """("t"."operator" LIKE '%d%')"""),
     ("SELECT \"select\", c0 FROM book.lab.\"Odd \"\"name\" WHERE \"A b\" = 2", 'FROM "lab"."Odd ""name" AS "t" WHERE ("t"."A b" = 2)'),
     ("SELECT c0, count(*) AS n FROM book.lab.\"Odd \"\"name\" GROUP BY c0", 'GROUP BY "t"."c0"'),
@@ -239,12 +239,19 @@ def test_mistakes_are_told(runs: lacus.Lake, book: Database, tmp_path: pathlib.P
     for text, why in [
         ('[database.book]\nurl = "oracle://x/y"\n', "postgresql://"),
         ('[database.book]\nurl = "postgresql://db.lab/x?sslmode=prefer"\n', "sslmode=require"),
+        ('[database.book]\nurl = "postgresql:///x?host=db.lab.example&user=reader"\n', "in the clear"),
+        ('[database.book]\nurl = "postgresql://localhost/x?hostaddr=10.1.2.3"\n', "in the clear"),
+        ('[database.book]\nurl = "postgresql://localhost/x?password=secret"\n', "is shown"),
         ("[database.book]\n", "without `url`"),
         ('[database.book]\nurl = "sqlite:x"\nconnections = 0\n', "connections"),
         ('[database.book]\nurl = "sqlite:x"\n[site.book]\nurl = "grpc://127.0.0.1:1"\n', "another name"),
     ]:
-        with pytest.raises(lacus.Error, match=re.escape(why)):
+        with pytest.raises(lacus.Error, match=re.escape(why)) as error:
             lake(tmp_path, text)
+        assert "secret" not in str(error.value)
+    with pytest.raises(lacus.Error) as error:
+        lake(tmp_path, '[database.book]\nurl = "postgresql://reader:pa/secret@db/logbook"\n')
+    assert "secret" not in str(error.value)
 
 
 def test_nothing_can_be_written(runs: lacus.Lake, book: Database) -> None:
@@ -390,7 +397,7 @@ MYSQL_SENT = [
     ("SELECT r.id FROM maria.lab.runs r JOIN maria.lab.notes n ON n.run = r.id", "JOIN"),
     ("SELECT id FROM maria.lab.runs WHERE day BETWEEN DATE '2026-01-02' AND DATE '2026-01-03'", "WHERE (`t`.`day` >= DATE '2026-01-02') AND (`t`.`day` <= DATE '2026-01-03')"),
     ("SELECT id FROM maria.lab.runs WHERE energy > 100.5", "(`t`.`energy` > (1.005e2))"),
-    ("SELECT date_part('month', day) AS m, min(energy) AS e FROM maria.lab.runs GROUP BY 1", "EXTRACT(MONTH FROM `t`.`day`)"),
+    ("SELECT id * 2 + 1 AS x, charge * charge AS c FROM maria.lab.runs", "((`t`.`id` * 2) + 1) AS `x`, (`t`.`charge` * `t`.`charge`) AS `c`"),
 ]
 
 
@@ -409,6 +416,14 @@ INSERT INTO lab.notes SELECT seq * 3, concat('note ', seq) FROM seq_1_to_200;
         texts = sent(found, sql)
         assert any(part in text for text in texts), f"{sql}: {texts}"
         alike(found, bare, sql)
+    # What its name is in another case is another table here: rules name one.
+    assert "RUNS" in failure(found, 'SELECT * FROM maria.lab."RUNS"')
+    # Statements that nobody waits for any more leave their connections free.
+    hurried = lake(tmp_path, mysql_section(maria.port, "connections = 1\n") + '[limits]\ndeadline = "1s"\n')
+    for _ in range(3):
+        with pytest.raises(lacus.Error, match="waiting for: maria"):
+            hurried.sql("SELECT max(a.id + b.id + c.id) AS m FROM maria.lab.runs a JOIN maria.lab.runs b ON a.day = b.day JOIN maria.lab.runs c ON a.day = c.day JOIN maria.lab.runs d ON a.day = d.day JOIN maria.lab.runs e ON a.day = e.day").to_arrow()
+    assert hurried.sql("SELECT count(*) AS n FROM maria.lab.runs").to_arrow().to_pylist() == [{"n": 1000}]
     groups = found.sql("SELECT operator, count(*) AS n FROM maria.lab.runs GROUP BY operator ORDER BY operator NULLS LAST").to_arrow().to_pylist()
     assert [row["operator"] for row in groups] == ["Ada", "ada", "ada ", "bob", "zoë", None]
     failure(found, "DROP TABLE maria.lab.runs")
@@ -447,6 +462,12 @@ def test_a_file_of_sqlite_is_read(file: lacus.Lake, tmp_path: pathlib.Path) -> N
     said = failure(file, "SELECT sum(x) FROM log.main.loose")
     assert "five" in said and "row of the answer: 2" in said and "log" in said, said
     assert file.sql("SELECT count(*) AS n FROM log.main.loose").to_arrow().to_pylist() == [{"n": 2}]
+    # A text would be greater than any number, and 0 in a sum.
+    for sql in ["SELECT id FROM log.main.loose WHERE x > 4", "SELECT x + 1 FROM log.main.loose", "SELECT id FROM log.main.loose ORDER BY x DESC LIMIT 1", "SELECT id FROM log.main.loose WHERE x <> 5"]:
+        assert "five" in failure(file, sql), sql
+    assert file.sql("SELECT id FROM log.main.loose WHERE x = 5").to_arrow()["id"].to_pylist() == [1]
+    assert file.sql("SELECT id FROM log.main.shots WHERE ok").to_arrow()["id"].to_pylist() == [1]
+    assert file.sql("SELECT id FROM log.main.shots WHERE NOT ok").to_arrow()["id"].to_pylist() == [2]
     failure(file, "DELETE FROM log.main.shots")
     assert "no such file" in failure(lake(tmp_path, '[database.log]\nurl = "sqlite:nosuch.db"\n'), "SELECT * FROM log.main.x")
     (tmp_path / "text.db").write_text("no database" * 1000)

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use datafusion_catalog::TableProvider;
 use lacus_core::{Error, Kind, Principal, Result, Secret, Site, SiteStatus};
 use lacus_remote::{Batches, Dialect, Health, Server, Stored, Traffic, named, server_table, within};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use crate::mysql::MySql;
@@ -60,8 +61,8 @@ pub(crate) trait Driver: Debug + Send + Sync {
     /// The tables of a schema that may be read.
     async fn tables(&self, schema: &str) -> Result<Vec<String>>;
 
-    /// Asks a statement.
-    async fn ask(&self, text: &str, wanted: &SchemaRef, traffic: &Arc<Traffic>) -> Result<Batches>;
+    /// Asks a statement; `permit` is kept as long as it runs.
+    async fn ask(&self, text: &str, wanted: &SchemaRef, traffic: &Arc<Traffic>, permit: OwnedSemaphorePermit) -> Result<Batches>;
 }
 
 /// A database whose tables stand in a catalog. Nothing is asked before a query names one of them.
@@ -77,6 +78,8 @@ pub struct Database {
 struct Asked {
     spec: DatabaseSpec,
     driver: Box<dyn Driver>,
+    /// How many more statements it may be asked now. What it is, and what its tables are, is asked beside them.
+    permits: Arc<Semaphore>,
     health: Health,
     about: Mutex<Option<About>>,
     told: Mutex<HashMap<(String, String), (Instant, Described)>>,
@@ -99,10 +102,14 @@ fn unfit(url: &str, why: &str) -> Error {
     error.hint("write postgresql://USER@HOST/DATABASE, mysql://USER@HOST/DATABASE or sqlite:PATH")
 }
 
-/// The address without the password, for messages.
+/// The address without what may be secret, for messages.
 fn without_password(url: &str) -> String {
-    let Ok(mut parsed) = Url::parse(url) else { return url.to_owned() };
-    if parsed.password().is_some() && parsed.set_password(None).is_ok() { parsed.to_string() } else { url.to_owned() }
+    let url = url.split('?').next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    match rest.rsplit_once('@') {
+        Some((user, place)) => format!("{scheme}://{}@{place}", user.split(':').next().unwrap_or_default()),
+        None => url.to_owned(),
+    }
 }
 
 impl Place {
@@ -145,10 +152,10 @@ impl Database {
         let driver: Box<dyn Driver> = match Place::parse(&spec.url, &spec.base)? {
             Place::Postgres(url) => Box::new(Postgres::new(&url, &spec).map_err(|error| error.with("database", &name))?),
             Place::MySql(url) => Box::new(MySql::new(&url, &spec).map_err(|error| error.with("database", &name))?),
-            Place::Sqlite(path, is_immutable) => Box::new(Sqlite::new(path, is_immutable, spec.connections)),
+            Place::Sqlite(path, is_immutable) => Box::new(Sqlite::new(path, is_immutable)),
         };
-        let (health, about, told) = Default::default();
-        Ok(Self { asked: Arc::new(Asked { spec, driver, health, about, told }) })
+        let (permits, (health, about, told)) = (Arc::new(Semaphore::new(spec.connections)), Default::default());
+        Ok(Self { asked: Arc::new(Asked { spec, driver, permits, health, about, told }) })
     }
 }
 
@@ -187,7 +194,10 @@ impl Server for Asked {
     }
 
     async fn ask(self: Arc<Self>, text: &str, wanted: &SchemaRef, traffic: &Arc<Traffic>) -> Result<Batches> {
-        within(self.as_ref(), self.driver.ask(text, wanted, traffic)).await
+        // One that is busy is not one that is gone: the turn may take as long as the query may.
+        let closed = |_| Error::new(Kind::Internal, "the connections of a database are closed");
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?;
+        within(self.as_ref(), self.driver.ask(text, wanted, traffic, permit)).await
     }
 
     fn forget(&self) {

@@ -11,7 +11,7 @@ use lacus_remote::{Batches, Dialect, Stored, Traffic};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts, SslOpts, Value};
 use tokio::sync::mpsc::Sender;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use url::Url;
 
 use crate::database::{About, DatabaseSpec, Described, Driver};
@@ -19,25 +19,34 @@ use crate::reading::read_by;
 use crate::tls::Tls;
 use crate::values::{Rows, Unfit, Values};
 
+/// How long a server that sends nothing is not asked for a sign.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long telling it to stop may take.
+const STOPPING: Duration = Duration::from_secs(5);
 /// What each connection says of itself before all else: nothing may be written, and numbers that have no place are errors.
-const SESSION: [&str; 3] = [
+const SESSION: [&str; 4] = [
     "SET SESSION TRANSACTION READ ONLY",
     "SET SESSION time_zone = '+00:00'",
+    // Of longer texts it would compare the beginnings alone.
+    "SET SESSION max_sort_length = 8388608",
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'",
 ];
 
 const COLUMNS: &str = "
-    SELECT c.COLUMN_NAME, c.DATA_TYPE, c.COLUMN_TYPE, c.NUMERIC_PRECISION, c.NUMERIC_SCALE, c.IS_NULLABLE, c.COLUMN_COMMENT, t.TABLE_ROWS
+    SELECT c.COLUMN_NAME, c.DATA_TYPE, c.COLUMN_TYPE, c.NUMERIC_PRECISION, c.NUMERIC_SCALE, c.IS_NULLABLE, c.COLUMN_COMMENT, t.TABLE_ROWS,
+           c.TABLE_SCHEMA, c.TABLE_NAME
     FROM information_schema.COLUMNS c
     JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = c.TABLE_SCHEMA AND t.TABLE_NAME = c.TABLE_NAME
     WHERE c.TABLE_SCHEMA = ? AND c.TABLE_NAME = ? ORDER BY c.ORDINAL_POSITION";
 
-type Column = (String, String, String, Option<u64>, Option<u64>, String, String, Option<u64>);
+type Column = (String, String, String, Option<u64>, Option<u64>, String, String, Option<u64>, String, String);
 
 /// A MySQL or a MariaDB.
 #[derive(Debug)]
 pub(crate) struct MySql {
     pool: Pool,
+    /// How one that is told to stop is reached beside the pool, of which all may be in use.
+    opts: Opts,
 }
 
 impl MySql {
@@ -50,21 +59,27 @@ impl MySql {
         // Its driver knows one scheme.
         let text = url.as_str().replacen("mariadb:", "mysql:", 1);
         let opts = Opts::from_url(&text).map_err(|error| wrong(&error))?;
-        let constraints = PoolConstraints::new(0, spec.connections).ok_or_else(|| wrong(&"`connections` is 0"))?;
+        // What tables are is asked beside the statements.
+        let constraints = PoolConstraints::new(0, spec.connections.saturating_add(2)).ok_or_else(|| wrong(&"`connections` is 0"))?;
         let pool = PoolOpts::default().with_constraints(constraints).with_inactive_connection_ttl(Duration::from_secs(60));
         // What a session is set to would be forgotten.
         let pool = pool.with_reset_connection(false);
         let password = spec.password.as_ref().map(|password| password.reveal().to_owned()).or_else(|| opts.pass().map(str::to_owned));
-        let builder =
-            OptsBuilder::from_opts(opts).pass(password).pool_opts(pool).setup(SESSION.map(str::to_owned).to_vec()).prefer_socket(false);
+        let builder = OptsBuilder::from_opts(opts)
+            .pass(password)
+            .pool_opts(pool)
+            .setup(SESSION.map(str::to_owned).to_vec())
+            .prefer_socket(false)
+            .tcp_keepalive(Some(KEEP_ALIVE));
         let ssl = match tls {
-            Tls::Off => None,
+            Tls::Off | Tls::Here => None,
             Tls::On { authorities } => {
                 let authorities = authorities.iter().map(|one| one.to_vec().into()).collect();
                 Some(SslOpts::default().with_root_certs(authorities).with_disable_built_in_roots(true))
             }
         };
-        Ok(Self { pool: Pool::new(builder.ssl_opts(ssl)) })
+        let opts = Opts::from(builder.ssl_opts(ssl));
+        Ok(Self { pool: Pool::new(opts.clone()), opts })
     }
 
     async fn connection(&self) -> Result<Conn> {
@@ -105,7 +120,8 @@ fn column_type(column: &str, told: &Column) -> (DataType, String) {
         "smallint" => sized(DataType::Int16, DataType::UInt16),
         "mediumint" | "int" => sized(DataType::Int32, DataType::UInt32),
         "bigint" => sized(DataType::Int64, DataType::UInt64),
-        "year" => DataType::UInt16,
+        // Numbers below 100 would be taken for years of two centuries.
+        "year" => return (DataType::UInt16, format!("CAST({column} AS UNSIGNED)")),
         "float" => DataType::Float32,
         "double" => DataType::Float64,
         "decimal" => {
@@ -123,8 +139,10 @@ fn column_type(column: &str, told: &Column) -> (DataType, String) {
         {
             DataType::Binary
         }
+        "enum" | "set" => return (DataType::Utf8, Dialect::mysql_text(column)),
+        name if name.ends_with("char") || name.ends_with("text") => return (DataType::Utf8, Dialect::mysql_text(column)),
         // Whatever else there is has a text.
-        _ => return (DataType::Utf8, Dialect::mysql_text(column)),
+        _ => return (DataType::Utf8, Dialect::mysql_other_text(column)),
     };
     (data_type, column.to_owned())
 }
@@ -140,6 +158,8 @@ impl Driver for MySql {
 
     async fn describe(&self, schema: &str, table: &str) -> Result<Option<Described>> {
         let told: Vec<Column> = self.connection().await?.exec(COLUMNS, (schema, table)).await.map_err(|error| failed(&error))?;
+        // A server that takes names for others in another case has the table; rules of a lake that name it would not be asked.
+        let told: Vec<Column> = told.into_iter().filter(|column| column.8 == schema && column.9 == table).collect();
         if told.is_empty() {
             return Ok(None);
         }
@@ -147,7 +167,7 @@ impl Driver for MySql {
         let rows = told.first().and_then(|first| first.7).and_then(|rows| usize::try_from(rows).ok());
         let (mut fields, mut columns) = (Vec::new(), Vec::new());
         for told in &told {
-            let (name, type_name, _, _, _, is_nullable, comment, _) = told;
+            let (name, type_name, _, _, _, is_nullable, comment, ..) = told;
             let (data_type, column) = column_type(&format!("`t`.{}", dialect.quoted(name)), told);
             columns.push(column);
             let described = (!comment.is_empty()).then(|| (DESCRIPTION_KEY.to_owned(), comment.clone()));
@@ -165,12 +185,12 @@ impl Driver for MySql {
         self.connection().await?.exec(text, (schema,)).await.map_err(|error| failed(&error))
     }
 
-    async fn ask(&self, text: &str, wanted: &SchemaRef, traffic: &Arc<Traffic>) -> Result<Batches> {
+    async fn ask(&self, text: &str, wanted: &SchemaRef, traffic: &Arc<Traffic>, permit: OwnedSemaphorePermit) -> Result<Batches> {
         let connection = self.connection().await?;
         // A statement is prepared, and then read.
         traffic.asked(text.len());
         traffic.asked(0);
-        let (id, pool) = (connection.id(), self.pool.clone());
+        let (id, opts) = (connection.id(), self.opts.clone());
         let reading = Reading { rows: Rows::new(Arc::clone(wanted))?, traffic: Arc::clone(traffic) };
         let (started, starting) = oneshot::channel();
         let text = text.to_owned();
@@ -178,12 +198,17 @@ impl Driver for MySql {
             let mut connection = connection;
             let ended = reading.read(&mut connection, &text, started, sender).await;
             if !matches!(ended, Ok(End::Read)) {
-                // The server would go on: it is told to stop by another connection, and this one is given up.
-                if let Ok(mut other) = pool.get_conn().await {
-                    drop(other.query_drop(format!("KILL QUERY {id}")).await);
-                }
-                drop(connection.disconnect().await);
+                // The server would go on: it is told to stop, and the connection is given up.
+                let telling = async {
+                    let mut other = Conn::new(opts).await?;
+                    other.query_drop(format!("KILL QUERY {id}")).await?;
+                    other.disconnect().await
+                };
+                // Whoever can't be told doesn't answer, either.
+                drop(tokio::time::timeout(STOPPING, telling).await);
+                drop(tokio::time::timeout(STOPPING, connection.disconnect()).await);
             }
+            drop(permit);
             ended.map(|_| ())
         };
         let batches = read_by(|sender| tokio::spawn(task(sender)));
@@ -207,7 +232,10 @@ struct Reading {
 
 impl Reading {
     async fn read(mut self, connection: &mut Conn, text: &str, started: oneshot::Sender<()>, sender: Sender<RecordBatch>) -> Result<End> {
-        let prepared = connection.prep(text).await.map_err(|error| failed(&error))?;
+        let prepared = tokio::select! {
+            prepared = connection.prep(text) => prepared.map_err(|error| failed(&error))?,
+            () = sender.closed() => return Ok(End::Left),
+        };
         // What follows may take as long as it takes. Whoever waits for the sign may have given up; then nobody reads, either.
         let _ = started.send(());
         let mut answer = tokio::select! {

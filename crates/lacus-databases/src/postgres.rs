@@ -12,10 +12,10 @@ use futures::TryStreamExt;
 use lacus_core::{DESCRIPTION_KEY, Error, Kind, Result};
 use lacus_remote::{Batches, Dialect, Stored, Traffic};
 use rustls::ClientConfig;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::binary_copy::BinaryCopyOutStream;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Client, Config, NoTls, Row, Statement};
@@ -49,6 +49,11 @@ const TABLES: &str = "
     SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND has_table_privilege(c.oid, 'SELECT') ORDER BY 1";
 
+/// How long a server that sends nothing is not asked for a sign.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long telling it to stop may take.
+const STOPPING: Duration = Duration::from_secs(5);
+
 /// What a number has that declares no digits: this many, of which so many behind the point.
 const DIGITS: (u8, i8) = (38, 20);
 
@@ -58,14 +63,7 @@ pub(crate) struct Postgres {
     config: Config,
     tls: Option<ClientConfig>,
     idle: Arc<Mutex<Vec<Client>>>,
-    permits: Arc<Semaphore>,
     is_utf8: Mutex<bool>,
-}
-
-/// A connection that goes back when its answer was read to the end.
-struct Lease {
-    client: Client,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Postgres {
@@ -80,21 +78,32 @@ impl Postgres {
         if let Some(password) = &spec.password {
             config.password(password.reveal());
         }
-        config.ssl_mode(if tls == Tls::Off { SslMode::Disable } else { SslMode::Require });
-        config.application_name("lacus").connect_timeout(spec.timeout).keepalives_idle(Duration::from_secs(30));
+        let is_remote = |host: &Host| match host {
+            Host::Tcp(host) => !["localhost", "127.0.0.1", "::1"].contains(&host.as_str()),
+            #[cfg(unix)]
+            Host::Unix(_) => false,
+        };
+        if tls == Tls::Here
+            && (config.get_hosts().iter().any(is_remote) || config.get_hostaddrs().iter().any(|address| !address.is_loopback()))
+        {
+            let error = Error::new(Kind::InvalidConfiguration, "its host is another machine, and it would be asked in the clear")
+                .with("key", "url");
+            return Err(error.hint("write the host before the path, or sslmode=require"));
+        }
+        config.ssl_mode(if matches!(tls, Tls::On { .. }) { SslMode::Require } else { SslMode::Disable });
+        // One that is gone without a word is noticed while rows are waited for.
+        config.application_name("lacus").connect_timeout(spec.timeout).keepalives_idle(KEEP_ALIVE).keepalives_interval(KEEP_ALIVE / 3);
+        config.keepalives_retries(3).tcp_user_timeout(KEEP_ALIVE * 2);
         let tls = tls.config()?;
-        let permits = Arc::new(Semaphore::new(spec.connections));
-        Ok(Self { config, tls, idle: Arc::default(), permits, is_utf8: Mutex::new(true) })
+        Ok(Self { config, tls, idle: Arc::default(), is_utf8: Mutex::new(true) })
     }
 
     /// A connection, of those that wait or a new one.
-    async fn lease(&self) -> Result<Lease> {
-        let closed = |_| Error::new(Kind::Internal, "the connections of a database are closed");
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?;
+    async fn client(&self) -> Result<Client> {
         loop {
             let Some(client) = held(&self.idle).pop() else { break };
             if !client.is_closed() {
-                return Ok(Lease { client, _permit: permit });
+                return Ok(client);
             }
         }
         let client = match &self.tls {
@@ -114,13 +123,13 @@ impl Postgres {
         client.batch_execute(SESSION).await.map_err(|error| failed(&error))?;
         let encoding = client.query_one("SELECT current_setting('server_encoding')", &[]).await.map_err(|error| failed(&error))?;
         *held(&self.is_utf8) = cell::<String>(&encoding, 0)? == "UTF8";
-        Ok(Lease { client, _permit: permit })
+        Ok(client)
     }
 
     async fn rows(&self, text: &str, parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> Result<Vec<Row>> {
-        let lease = self.lease().await?;
-        let rows = lease.client.query(text, parameters).await.map_err(|error| failed(&error))?;
-        held(&self.idle).push(lease.client);
+        let client = self.client().await?;
+        let rows = client.query(text, parameters).await.map_err(|error| failed(&error))?;
+        held(&self.idle).push(client);
         Ok(rows)
     }
 }
@@ -236,16 +245,18 @@ impl Driver for Postgres {
             let column = format!("\"t\".{}", dialect.quoted(&name));
             columns.push(match &data_type {
                 data_type if is_cast => format!("CAST({column} AS {})", dialect.type_name(data_type).unwrap_or_default()),
-                // Its equality is not that of bytes.
-                DataType::Utf8 if !cell::<bool>(row, 5)? => format!("({column} COLLATE \"C\")"),
                 _ => column,
             });
+            // Its equality is not that of bytes.
+            if let (false, DataType::Utf8, Some(column)) = (cell::<bool>(row, 5)?, &data_type, columns.last_mut()) {
+                *column = format!("({column} COLLATE \"C\")");
+            }
             let described = cell::<Option<String>>(row, 4)?.map(|text| (DESCRIPTION_KEY.to_owned(), text));
             let stored_as = is_cast.then(|| ("database_type".to_owned(), type_name));
             let field = Field::new(name, data_type, !cell::<bool>(row, 3)?);
             fields.push(field.with_metadata(described.into_iter().chain(stored_as).collect()));
-            // What was never counted is less than nothing.
-            stored = Some(cell::<f64>(row, 6)?).filter(|rows| *rows >= 0.0).map(|rows| rows as usize);
+            // What was never counted has none or less, and so has a view.
+            stored = Some(cell::<f64>(row, 6)?).filter(|rows| *rows > 0.0).map(|rows| rows as usize);
         }
         let from = format!("{}.{} AS \"t\"", dialect.quoted(schema), dialect.quoted(table));
         let stored = Stored { from, columns, schema: Arc::new(Schema::new(fields)), rows: stored };
@@ -256,21 +267,21 @@ impl Driver for Postgres {
         self.rows(TABLES, &[&schema]).await?.iter().map(|row| cell(row, 0)).collect()
     }
 
-    async fn ask(&self, text: &str, wanted: &SchemaRef, traffic: &Arc<Traffic>) -> Result<Batches> {
-        let lease = self.lease().await?;
+    async fn ask(&self, text: &str, wanted: &SchemaRef, traffic: &Arc<Traffic>, permit: OwnedSemaphorePermit) -> Result<Batches> {
+        let client = self.client().await?;
         // It is prepared, and then read: what follows may take as long as it takes.
         traffic.asked(text.len());
-        let prepared = lease.client.prepare(&format!("COPY ({text}) TO STDOUT (FORMAT binary)")).await.map_err(|error| failed(&error))?;
+        let prepared = client.prepare(&format!("COPY ({text}) TO STDOUT (FORMAT binary)")).await.map_err(|error| failed(&error))?;
         traffic.asked(0);
         let (tls, idle) = (self.tls.clone(), Arc::clone(&self.idle));
         let reading = Reading { rows: Rows::new(Arc::clone(wanted))?, traffic: Arc::clone(traffic) };
         let task = async move |sender| {
-            let ended = reading.read(&lease.client, &prepared, sender).await;
-            drop(prepared);
+            let ended = reading.read(&client, &prepared, sender).await;
+            drop((prepared, permit));
             match ended {
-                Ok(End::Read) => held(&idle).push(lease.client),
+                Ok(End::Read) => held(&idle).push(client),
                 // The server would go on: it is told to stop, and the connection is given up.
-                _ => cancelled(&lease.client, tls).await,
+                _ => cancelled(&client, tls).await,
             }
             ended.map(|_| ())
         };
@@ -286,11 +297,14 @@ enum End {
 
 async fn cancelled(client: &Client, tls: Option<ClientConfig>) {
     let token = client.cancel_token();
+    let telling = async {
+        match tls {
+            Some(tls) => token.cancel_query(MakeRustlsConnect::new(tls)).await,
+            None => token.cancel_query(NoTls).await,
+        }
+    };
     // Whoever can't be told doesn't answer, either.
-    drop(match tls {
-        Some(tls) => token.cancel_query(MakeRustlsConnect::new(tls)).await,
-        None => token.cancel_query(NoTls).await,
-    });
+    drop(tokio::time::timeout(STOPPING, telling).await);
 }
 
 /// An answer that is being read.

@@ -8,13 +8,12 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use chrono::{NaiveDate, NaiveDateTime};
-use futures::StreamExt;
 use lacus_core::{Error, Kind, Result};
 use lacus_remote::{Batches, Dialect, Stored, Traffic};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, InterruptHandle, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
-use tokio::sync::{Semaphore, oneshot};
 
 use crate::database::{About, Described, Driver};
 use crate::reading::read_by;
@@ -22,6 +21,8 @@ use crate::values::{Rows, Unfit, Values};
 
 /// How long is waited for whoever writes.
 const BUSY: Duration = Duration::from_secs(5);
+/// After how many of its steps SQLite looks whether anybody still waits.
+const STEPS: std::ffi::c_int = 10_000;
 /// How many rows tell what a column holds whose type says nothing.
 const LOOKED_AT: usize = 1_000;
 
@@ -30,12 +31,11 @@ const LOOKED_AT: usize = 1_000;
 pub(crate) struct Sqlite {
     file: PathBuf,
     is_immutable: bool,
-    permits: Arc<Semaphore>,
 }
 
 impl Sqlite {
-    pub(crate) fn new(file: PathBuf, is_immutable: bool, connections: usize) -> Self {
-        Self { file, is_immutable, permits: Arc::new(Semaphore::new(connections)) }
+    pub(crate) fn new(file: PathBuf, is_immutable: bool) -> Self {
+        Self { file, is_immutable }
     }
 
     /// What a thread that may wait does with the file.
@@ -128,7 +128,7 @@ fn looked_at(connection: &Connection, table: &str, column: &str) -> rusqlite::Re
 fn describe(connection: &Connection, table: &str) -> rusqlite::Result<Option<Described>> {
     let found = "SELECT strict FROM pragma_table_list WHERE schema = 'main' AND name = ?1";
     let Some(is_strict) = connection.query_row(found, [table], |row| row.get::<_, bool>(0)).optional()? else { return Ok(None) };
-    let dialect = Dialect::Sqlite { is_strict };
+    let mut is_strict = is_strict;
     let from = format!("\"main\".{}", quoted(table));
     let mut statement = connection.prepare("SELECT name, type, \"notnull\" FROM pragma_table_xinfo(?1) WHERE hidden <> 1 ORDER BY cid")?;
     let told = statement.query_map([table], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, bool>(2)?)))?;
@@ -137,14 +137,18 @@ fn describe(connection: &Connection, table: &str) -> rusqlite::Result<Option<Des
         let (name, type_name, is_required) = told?;
         let data_type = match declared(&type_name) {
             Some(data_type) => data_type,
-            None => looked_at(connection, &from, &name)?,
+            None => {
+                // Such a column may hold anything in a strict table as well.
+                is_strict = false;
+                looked_at(connection, &from, &name)?
+            }
         };
         let column = format!("\"t\".{}", quoted(&name));
         columns.push(if data_type == DataType::Utf8 { format!("{column} COLLATE BINARY") } else { column });
         fields.push(Field::new(name, data_type, !is_required));
     }
     let stored = Stored { from: format!("{from} AS \"t\""), columns, schema: Arc::new(Schema::new(fields)), rows: None };
-    Ok(Some(Described { dialect, stored }))
+    Ok(Some(Described { dialect: Dialect::Sqlite { is_strict }, stored }))
 }
 
 #[async_trait]
@@ -179,35 +183,19 @@ impl Driver for Sqlite {
         .await
     }
 
-    async fn ask(&self, text: &str, wanted: &SchemaRef, traffic: &Arc<Traffic>) -> Result<Batches> {
-        let closed = |_| Error::new(Kind::Internal, "the connections of a database are closed");
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?;
+    async fn ask(&self, text: &str, wanted: &SchemaRef, traffic: &Arc<Traffic>, permit: OwnedSemaphorePermit) -> Result<Batches> {
         traffic.asked(text.len());
         let (text, rows, traffic) = (text.to_owned(), Rows::new(Arc::clone(wanted))?, Arc::clone(traffic));
         let (file, is_immutable) = (self.file.clone(), self.is_immutable);
-        let (opening, interrupting) = oneshot::channel();
         let task = move |sender: Sender<RecordBatch>| {
             let _permit = permit;
-            let connection = opened(&file, is_immutable)?;
-            // Whoever waits for it may have given up; then nobody reads, either.
-            drop(opening.send(connection.get_interrupt_handle()));
+            let mut connection = opened(&file, is_immutable)?;
+            // Looked at while it computes, so that it ends when nobody reads on.
+            let gone = sender.clone();
+            connection.progress_handler(STEPS, Some(move || gone.is_closed())).map_err(|error| failed(&error))?;
             read(&connection, &text, rows, &sender, &traffic)
         };
-        let batches = read_by(|sender| tokio::task::spawn_blocking(move || task(sender)));
-        // Without it the file could not be opened, which its batches tell.
-        let stopping = Stopping(interrupting.await.ok());
-        Ok(batches.inspect(move |_| _ = &stopping).boxed())
-    }
-}
-
-/// Stops SQLite when nobody reads on.
-struct Stopping(Option<InterruptHandle>);
-
-impl Drop for Stopping {
-    fn drop(&mut self) {
-        if let Some(handle) = &self.0 {
-            handle.interrupt();
-        }
+        Ok(read_by(|sender| tokio::task::spawn_blocking(move || task(sender))))
     }
 }
 

@@ -10,8 +10,10 @@ use url::Url;
 /// How a database is reached, as its address says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Tls {
-    /// In the clear.
+    /// In the clear, as it was written.
     Off,
+    /// In the clear, as nothing leaves the machine.
+    Here,
     /// Encrypted, with a certificate of one of the authorities that are trusted, for the host that was named.
     On { authorities: Vec<CertificateDer<'static>> },
 }
@@ -21,24 +23,29 @@ impl Tls {
     /// clear.
     pub(crate) fn taken_from(url: &mut Url, base: &Path) -> Result<Self> {
         let wrong = |message: String| Error::new(Kind::InvalidConfiguration, message).with("key", "url");
-        let (mut mode, mut file, mut kept) = (None, None, Vec::new());
+        let (mut mode, mut file) = (None, None);
         for (key, value) in url.query_pairs() {
             match key.as_ref() {
                 "sslmode" => mode = Some(value.into_owned()),
                 "sslrootcert" => file = Some(base.join(value.as_ref())),
-                _ => kept.push((key.into_owned(), value.into_owned())),
+                "password" => {
+                    return Err(wrong("a password in the address is shown".to_owned()).hint("write `password = \"${NAME}\"` beside it"));
+                }
+                _ => {}
             }
         }
-        url.set_query(None);
-        if !kept.is_empty() {
-            url.query_pairs_mut().extend_pairs(kept);
-        }
+        // The others stay as they are written.
+        let is_own = |pair: &&str| ["sslmode=", "sslrootcert="].iter().any(|own| pair.starts_with(own));
+        let kept: Vec<&str> = url.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !is_own(pair)).collect();
+        let kept = (!kept.is_empty()).then(|| kept.join("&"));
+        url.set_query(kept.as_deref());
         let is_here = match url.host_str() {
             None | Some("" | "localhost" | "127.0.0.1" | "::1" | "[::1]") => true,
-            Some(host) => host.starts_with("%2F") || host.starts_with("%2f"),
+            Some(host) => host.to_ascii_lowercase().starts_with("%2f") && !host.contains(','),
         };
         let is_on = match mode.as_deref() {
-            None => !is_here || file.is_some(),
+            None if is_here && file.is_none() => return Ok(Self::Here),
+            None => true,
             Some("disable") => false,
             Some("require" | "verify-ca" | "verify-full") => true,
             Some(other) => {

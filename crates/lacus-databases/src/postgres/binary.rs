@@ -17,10 +17,15 @@ pub(super) fn put(column: &mut Values, bytes: &[u8]) -> Result<(), Unfit> {
         Values::Int32(_) => column.integer(i32::from_be_bytes(fixed(bytes)?).into()),
         Values::Int64(_) => column.integer(i64::from_be_bytes(fixed(bytes)?).into()),
         Values::Float32(builder) => {
-            builder.append_value(f32::from_be_bytes(fixed(bytes)?));
+            let number = f32::from_be_bytes(fixed(bytes)?);
+            // It has one NaN, greater than all; here one with a sign is less.
+            builder.append_value(if number.is_nan() { f32::NAN } else { number });
             Ok(())
         }
-        Values::Float64(_) => column.float(f64::from_be_bytes(fixed(bytes)?)),
+        Values::Float64(_) => {
+            let number = f64::from_be_bytes(fixed(bytes)?);
+            column.float(if number.is_nan() { f64::NAN } else { number })
+        }
         Values::Decimal(..) => {
             let (mantissa, scale) = numeric(bytes)?;
             column.decimal(mantissa, scale)

@@ -7,7 +7,7 @@ use datafusion_common::ScalarValue;
 use datafusion_expr::expr::{AggregateFunction, AggregateFunctionParams, ScalarFunction};
 use datafusion_expr::{BinaryExpr, Case, Expr, ExprSchemable, Like, Operator};
 
-use super::dialect::Dialect;
+use super::dialect::{Dialect, MYSQL_SCALE};
 use super::words::{Words, compared_by, is_text};
 
 impl Words<'_> {
@@ -17,6 +17,11 @@ impl Words<'_> {
 
     fn is_postgres(&self) -> bool {
         matches!(self.select.dialect, Dialect::Postgres { .. })
+    }
+
+    /// Whether it is a PostgreSQL that counts letters, not bytes.
+    fn has_letters(&self) -> bool {
+        self.select.dialect == Dialect::Postgres { is_utf8: true }
     }
 
     /// What depends on nothing but the row.
@@ -33,14 +38,13 @@ impl Words<'_> {
                 let is_order = !matches!(op, Operator::Eq | Operator::NotEq);
                 let is_alike = if is_order { dialect.is_ordered_alike(&data_type) } else { dialect.is_equal_alike(&data_type) };
                 // Zero has two signs here, and one there.
-                (is_alike && !data_type.is_floating() && self.type_of(right)? == data_type).then_some(())?;
-                let text = |expr: &Expr| {
-                    let text = self.expr(expr)?;
-                    Some(if is_order { dialect.ordered(&text, &data_type) } else { text })
-                };
+                let is_sure = dialect != (Dialect::Sqlite { is_strict: false });
+                (is_alike && is_sure && !data_type.is_floating() && self.type_of(right)? == data_type).then_some(())?;
+                // Two columns may have collations of their own, of which neither holds.
+                let text = |expr: &Expr| Some(dialect.ordered(&self.expr(expr)?, &data_type));
                 Some(format!("({} {sign} {})", text(left)?, text(right)?))
             }
-            Expr::Like(Like { negated, expr, pattern, escape_char: None, case_insensitive: false }) if self.is_postgres() => {
+            Expr::Like(Like { negated, expr, pattern, escape_char: None, case_insensitive: false }) if self.has_letters() => {
                 let Expr::Literal(pattern, _) = pattern.as_ref() else { return None };
                 let not = if *negated { "NOT " } else { "" };
                 // A text with a backslash is none of the literals.
@@ -72,18 +76,22 @@ impl Words<'_> {
     fn is_computed_alike(&self, op: Operator, expr: &Expr, left: &Expr, right: &Expr) -> bool {
         let (Some(result), Some(left), Some(right)) = (self.type_of(expr), self.type_of(left), self.type_of(right)) else { return false };
         let is_one = left == right && left == result;
+        let is_mysql = self.select.dialect == Dialect::MySql;
         match result {
+            // SQLite makes a number of floating point of what is too large.
+            _ if !is_mysql && !self.is_postgres() => false,
             // Here it has all digits behind the point, or is an error.
-            DataType::Decimal128(_, scale) => {
-                let all = match (op, &left, &right) {
-                    (Operator::Multiply, DataType::Decimal128(_, left), DataType::Decimal128(_, right)) => left + right == scale,
-                    (_, DataType::Decimal128(_, left), DataType::Decimal128(_, right)) => *left.max(right) == scale,
-                    _ => false,
-                };
-                all && !matches!(self.select.dialect, Dialect::Sqlite { .. })
-            }
-            DataType::Int16 | DataType::Int32 | DataType::Int64 => is_one,
-            DataType::Float64 => is_one && self.is_postgres(),
+            DataType::Decimal128(_, scale) => match (op, &left, &right) {
+                (Operator::Multiply, DataType::Decimal128(_, left), DataType::Decimal128(_, right)) => {
+                    left + right == scale && (!is_mysql || scale <= MYSQL_SCALE)
+                }
+                (_, DataType::Decimal128(_, left), DataType::Decimal128(_, right)) => *left.max(right) == scale,
+                _ => false,
+            },
+            // MySQL has one type for all, which doesn't wrap around where a smaller one does.
+            DataType::Int16 | DataType::Int32 => is_one && !is_mysql,
+            DataType::Int64 => is_one,
+            DataType::Float64 => is_one && !is_mysql,
             _ => false,
         }
     }
@@ -91,15 +99,19 @@ impl Words<'_> {
     fn function_of_database(&self, function: &ScalarFunction) -> Option<String> {
         let dialect = self.select.dialect;
         match (function.name(), function.args.as_slice()) {
-            ("date_part", [Expr::Literal(part, _), date]) if matches!(dialect, Dialect::Postgres { .. } | Dialect::MySql) => {
+            ("date_part", [Expr::Literal(part, _), date]) if self.is_postgres() => {
                 let part = part.try_as_str()??.to_ascii_uppercase();
                 let is_date = matches!(self.type_of(date)?, DataType::Date32 | DataType::Timestamp(_, None));
                 (is_date && ["YEAR", "MONTH", "DAY"].contains(&part.as_str())).then_some(())?;
                 let number = format!("EXTRACT({part} FROM {})", self.expr(date)?);
-                if self.is_postgres() { dialect.cast(&number, &DataType::Int32) } else { Some(number) }
+                // The year before the first is 0 here, and -1 there.
+                let number = if part == "YEAR" { format!("{number} + CASE WHEN {number} < 0 THEN 1 ELSE 0 END") } else { number };
+                dialect.cast(&number, &DataType::Int32)
             }
             ("substr", [text, Expr::Literal(ScalarValue::Int64(Some(from)), _), Expr::Literal(ScalarValue::Int64(Some(count)), _)])
-                if self.is_postgres() && *from > 0 && *count >= 0 =>
+                if self.has_letters()
+                    && i32::try_from(*from).is_ok_and(|from| from > 0)
+                    && i32::try_from(*count).is_ok_and(|count| count >= 0) =>
             {
                 Some(format!("substr({}, {from}, {count})", self.expr(text)?))
             }

@@ -29,6 +29,8 @@ pub enum Dialect {
     },
 }
 
+/// The most digits behind the point that MySQL has.
+pub(super) const MYSQL_SCALE: i8 = 30;
 /// What stands around the column of a text that MySQL compares by its bytes.
 const BYTES: (&str, &str) = ("CAST(CONVERT(", " USING utf8mb4) AS BINARY)");
 
@@ -63,6 +65,11 @@ impl Dialect {
         format!("{}{column}{}", BYTES.0, BYTES.1)
     }
 
+    /// As [`Dialect::mysql_text`], of what is stored as no text, which comparing with one would take for another.
+    pub fn mysql_other_text(column: &str) -> String {
+        format!("({})", Self::mysql_text(column))
+    }
+
     /// Whether it takes values of a type for equal as this engine does, so that they can be keys.
     pub(super) fn is_equal_alike(self, data_type: &DataType) -> bool {
         let is_exact = is_plain(data_type) || is_text(data_type);
@@ -84,8 +91,15 @@ impl Dialect {
                 is_plain(data_type) || is_instant(data_type) || is_float(data_type) || is_utf8 && is_text(data_type)
             }
             Self::MySql => is_plain(data_type) || is_instant(data_type) || is_float(data_type) || is_text(data_type),
-            Self::Sqlite { .. } => data_type.is_integer() || is_float(data_type) || is_text(data_type),
+            // Where a column may hold anything, a text is greater than any number.
+            Self::Sqlite { is_strict } => is_strict && (data_type.is_integer() || is_float(data_type) || is_text(data_type)),
         }
+    }
+
+    /// Whether the first rows by values of a type are the first here, too.
+    pub(super) fn is_sorted_alike(self, data_type: &DataType) -> bool {
+        // Zero has two signs here, of which one is less than the other.
+        self.is_ordered_alike(data_type) && (self.is_own() || !data_type.is_floating())
     }
 
     /// An expression in the order of this engine.
@@ -108,6 +122,10 @@ impl Dialect {
 
     /// What a column is compared with, which `sign` stands before, if comparing means the same.
     pub(super) fn compared(self, column: &str, data_type: &DataType, sign: &str, value: &ScalarValue, is_order: bool) -> Option<String> {
+        // What is no number is not equal to any, and would not be left out here.
+        if self == (Self::Sqlite { is_strict: false }) && sign != "=" {
+            return None;
+        }
         let value_text = self.value(data_type, value, is_order)?;
         let plain = format!("{column} {sign} {value_text}");
         if !self.has_bytes(column) || is_order {
@@ -175,6 +193,8 @@ impl Dialect {
                     _ => format!("TIMESTAMP '{text}'"),
                 })
             }
+            // It has no more digits behind the point.
+            (Self::MySql, ScalarValue::Decimal128(_, _, scale)) if *scale > MYSQL_SCALE => None,
             (_, value) => literal(value),
         }
     }
@@ -207,7 +227,7 @@ impl Dialect {
                 DataType::Float64 => "DOUBLE",
                 DataType::Date32 => "DATE",
                 DataType::Timestamp(TimeUnit::Microsecond, _) => "DATETIME(6)",
-                DataType::Decimal128(precision, scale) if (0..=30).contains(scale) => {
+                DataType::Decimal128(precision, scale) if (0..=MYSQL_SCALE).contains(scale) => {
                     return Some(format!("DECIMAL({precision}, {scale})"));
                 }
                 _ => return None,

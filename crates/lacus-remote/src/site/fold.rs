@@ -207,11 +207,12 @@ fn joined(join: &Join) -> Option<Select> {
     let width = left.columns.len();
     let on = |both: &Select, schema: &DFSchema| {
         let words = Words::new(both, schema, &fold);
-        let is_equal_alike = |expr: &Expr| expr.get_type(schema).is_ok_and(|of| dialect.is_equal_alike(&of));
-        let equal = |(left, right): &(Expr, Expr)| {
-            (is_equal_alike(left) && is_equal_alike(right)).then_some(())?;
-            Some(format!("({} = {})", words.expr(left)?, words.expr(right)?))
+        // Two columns may have collations of their own, of which neither holds.
+        let text = |expr: &Expr| {
+            let data_type = expr.get_type(schema).ok().filter(|of| dialect.is_equal_alike(of))?;
+            Some(dialect.ordered(&words.expr(expr)?, &data_type))
         };
+        let equal = |(left, right): &(Expr, Expr)| Some(format!("({} = {})", text(left)?, text(right)?));
         let mut on = join.on.iter().map(equal).collect::<Option<Vec<_>>>()?;
         if let Some(filter) = &join.filter {
             on.push(words.expr(filter)?);

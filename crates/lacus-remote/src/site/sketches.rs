@@ -52,6 +52,28 @@ pub(super) fn merged_sketches(of: &str, types: Vec<DataType>, values: Vec<Scalar
     Some(Arc::new(AggregateUDF::new_from_impl(MergedSketches { of, arguments, signature: Signature::any(1, Volatility::Immutable) })))
 }
 
+/// One type for those that hold the same values in another layout, which may be hashed differently.
+fn of_layout(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+        DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
+        DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => DataType::Decimal128(*precision, *scale),
+        DataType::Dictionary(_, values) => of_layout(values),
+        other => other.clone(),
+    }
+}
+
+/// What is sketched, of arguments of some types.
+fn arguments(types: &[DataType]) -> Vec<FieldRef> {
+    types.iter().map(|of| Arc::new(Field::new("argument", of_layout(of), true))).collect()
+}
+
+/// What a sketch of arguments of some types is called.
+fn version(types: &[DataType]) -> String {
+    let types: Vec<String> = types.iter().map(|of| of_layout(of).to_string()).collect();
+    format!("{VERSION}, {}", types.join(", "))
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Sketch {
     of: Arc<AggregateUDF>,
@@ -80,7 +102,7 @@ impl Sketch {
 
     /// What it is made of, for arguments of these types.
     fn parts(&self, types: &[DataType]) -> Result<Fields> {
-        let fields: Vec<FieldRef> = types.iter().map(|of| Arc::new(Field::new("argument", of.clone(), true))).collect();
+        let fields = arguments(types);
         let return_field = self.of.return_field(&fields)?;
         let args = StateFieldsArgs { name: "sketch", input_fields: &fields, return_field, ordering_fields: &[], is_distinct: false };
         let state = self.of.state_fields(args)?;
@@ -107,15 +129,19 @@ impl AggregateUDFImpl for Sketch {
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let types: Vec<DataType> = args.expr_fields.iter().map(|field| field.data_type().clone()).collect();
-        let return_field = self.of.return_field(args.expr_fields)?;
+        let fields = arguments(&types);
+        let return_field = self.of.return_field(&fields)?;
         let parts = self.parts(&types)?;
-        let inner = self.of.accumulator(AccumulatorArgs { return_field, ..args })?;
-        Ok(Box::new(Sketching { inner, parts }))
+        let inner = self.of.accumulator(AccumulatorArgs { return_field, expr_fields: &fields, ..args })?;
+        let layouts = fields.iter().map(|field| field.data_type().clone()).collect();
+        Ok(Box::new(Sketching { inner, parts, layouts, version: version(&types) }))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        let return_field = self.of.return_field(args.input_fields)?;
-        self.of.state_fields(StateFieldsArgs { return_field, ..args })
+        let types: Vec<DataType> = args.input_fields.iter().map(|field| field.data_type().clone()).collect();
+        let fields = arguments(&types);
+        let return_field = self.of.return_field(&fields)?;
+        self.of.state_fields(StateFieldsArgs { input_fields: &fields, return_field, ..args })
     }
 
     fn documentation(&self) -> Option<&Documentation> {
@@ -127,15 +153,19 @@ impl AggregateUDFImpl for Sketch {
 struct Sketching {
     inner: Box<dyn Accumulator>,
     parts: Fields,
+    layouts: Vec<DataType>,
+    version: String,
 }
 
 impl Accumulator for Sketching {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.inner.update_batch(values)
+        let cast = |(values, layout): (&ArrayRef, &DataType)| arrow::compute::cast(values, layout);
+        let values = values.iter().zip(&self.layouts).map(cast).collect::<std::result::Result<Vec<_>, _>>()?;
+        self.inner.update_batch(&values)
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let version: ArrayRef = ScalarValue::from(VERSION).to_array()?;
+        let version: ArrayRef = ScalarValue::from(self.version.as_str()).to_array()?;
         let parts = self.inner.state()?.iter().map(ScalarValue::to_array).collect::<Result<Vec<_>>>()?;
         let arrays = std::iter::once(version).chain(parts).collect();
         Ok(ScalarValue::Struct(Arc::new(StructArray::try_new(self.parts.clone(), arrays, None)?)))
@@ -170,7 +200,7 @@ struct MergedSketches {
 
 impl MergedSketches {
     fn fields(&self) -> Vec<FieldRef> {
-        self.arguments.types.iter().map(|of| Arc::new(Field::new("argument", of.clone(), true))).collect()
+        arguments(&self.arguments.types)
     }
 }
 
@@ -195,7 +225,7 @@ impl AggregateUDFImpl for MergedSketches {
         let exprs: Vec<_> = std::iter::once(first).chain(self.arguments.values.iter().map(literal)).collect();
         let return_field = self.of.return_field(&fields)?;
         let inner = AccumulatorArgs { return_field, schema: &schema, order_bys: &[], exprs: &exprs, expr_fields: &fields, ..args };
-        Ok(Box::new(Merging { inner: self.of.accumulator(inner)? }))
+        Ok(Box::new(Merging { inner: self.of.accumulator(inner)?, version: version(&self.arguments.types) }))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -208,6 +238,7 @@ impl AggregateUDFImpl for MergedSketches {
 #[derive(Debug)]
 struct Merging {
     inner: Box<dyn Accumulator>,
+    version: String,
 }
 
 impl Accumulator for Merging {
@@ -216,8 +247,8 @@ impl Accumulator for Merging {
         let Some((versions, parts)) = sketches.columns().split_first() else { return exec_err!("a sketch has no parts") };
         let versions = arrow::compute::cast(versions, &DataType::Utf8)?;
         let versions = versions.as_string::<i32>();
-        if let Some(other) = (0..versions.len()).map(|row| versions.value(row)).find(|version| *version != VERSION) {
-            return exec_err!("a site gives sketches of `{other}`, and this is `{VERSION}`: bring both to one version");
+        if let Some(other) = (0..versions.len()).map(|row| versions.value(row)).find(|version| *version != self.version) {
+            return exec_err!("a site gives sketches of `{other}`, and this is `{}`: bring both to one version", self.version);
         }
         self.inner.merge_batch(parts)
     }

@@ -146,6 +146,8 @@ impl<'a> Words<'a> {
     pub(super) fn expr(&self, expr: &Expr) -> Option<String> {
         match expr {
             Expr::Alias(alias) => self.expr(&alias.expr),
+            // It may hold what is no boolean, and would be none of both.
+            Expr::Column(column) if self.is_loose(column) => None,
             Expr::Column(column) => self.column(column).cloned(),
             _ if self.depth.get() >= DEEPEST => None,
             _ => {
@@ -174,7 +176,7 @@ impl<'a> Words<'a> {
             let (dialect, data_type) = (self.select.dialect, self.data_type(column)?);
             // A number would say which column is meant.
             let text = self.expr(&key.expr).filter(|text| text.contains(dialect.quote()))?;
-            dialect.is_ordered_alike(data_type).then(|| dialect.key(&text, data_type, key.asc, key.nulls_first))
+            dialect.is_sorted_alike(data_type).then(|| dialect.key(&text, data_type, key.asc, key.nulls_first))
         };
         keys.iter().map(key).collect()
     }
@@ -246,6 +248,11 @@ impl<'a> Words<'a> {
         self.select.columns.get(self.place(column)?)
     }
 
+    /// Whether a column is a boolean of SQLite, which has none.
+    fn is_loose(&self, column: &Column) -> bool {
+        matches!(self.select.dialect, Dialect::Sqlite { .. }) && self.data_type(column) == Some(&DataType::Boolean)
+    }
+
     pub(super) fn data_type(&self, column: &Column) -> Option<&DataType> {
         Some(self.schema.field(self.place(column)?).data_type())
     }
@@ -275,6 +282,9 @@ impl<'a> Words<'a> {
                 let Expr::Column(column) = expr.as_ref() else { return None };
                 let value = |value: &Expr| if let Expr::Literal(value, _) = value { self.compared(column, value, false) } else { None };
                 let values = list.iter().map(value).collect::<Option<Vec<_>>>().filter(|values| !values.is_empty())?;
+                if *negated && self.select.dialect == (Dialect::Sqlite { is_strict: false }) {
+                    return None;
+                }
                 Some(match negated {
                     true => format!("({} NOT IN ({}))", self.column(column)?, values.join(", ")),
                     false => format!("({})", self.select.dialect.one_of(self.column(column)?, &values)),
@@ -285,6 +295,9 @@ impl<'a> Words<'a> {
                 else {
                     return None;
                 };
+                if self.select.dialect == (Dialect::Sqlite { is_strict: false }) {
+                    return None;
+                }
                 let not = if *negated { " NOT" } else { "" };
                 let (low, high) = (self.compared(column, low, true)?, self.compared(column, high, true)?);
                 Some(format!("({}{not} BETWEEN {low} AND {high})", self.column(column)?))
