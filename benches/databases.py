@@ -1,6 +1,6 @@
 """Tables of a PostgreSQL asked by Lacus, by Lacus without its rules, and by DuckDB with its extension: what travels, and how long it takes.
 
-benches/databases.py DATA [--rounds 5]      DATA: a folder with the tables of TPC-H, one Parquet file each. Writes results/databases.md.
+benches/databases.py DATA --lacus BINARY [--rounds 5]      DATA: a folder with the tables of TPC-H, one Parquet file each. Writes results/databases.md.
 
 It takes the packages of benches/requirements-databases.txt, Lacus beside them, and PostgreSQL of Debian. Bytes are counted by what carries them between both.
 """
@@ -20,6 +20,7 @@ import time
 import duckdb
 import pyarrow as pa
 import pyarrow.csv as csv
+import served
 
 import lacus
 
@@ -60,17 +61,16 @@ def fill(found: "databases.Database", data: pathlib.Path, folder: pathlib.Path) 
     found.run("CREATE INDEX ON main.orders (o_orderkey); ANALYZE;")
 
 
-def lake(folder: pathlib.Path, port: int, off: list[str]) -> lacus.Lake:
-    folder.mkdir()
+def lake(stack: contextlib.ExitStack, binary: str, folder: pathlib.Path, port: int, off: list[str]) -> lacus.Lake:
     text = f'[database.book]\nurl = "postgresql://reader@127.0.0.1:{port}/postgres"\npassword = "{databases.PASSWORD}"\nschema_ttl = "1h"\n'
     text += "".join(f'[dataset.{table}]\nsites = ["book"]\ntable = "main.{table}"\n' for table in TABLES)
-    (folder / "lacus.toml").write_text(f"{text}[optimizer]\noff = {off}\n")
-    return lacus.open(folder)
+    return stack.enter_context(served.served(binary, folder, f"{text}[optimizer]\noff = {off}\n"))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=pathlib.Path)
+    parser.add_argument("--lacus", required=True)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
@@ -84,7 +84,8 @@ def main() -> int:
         address = f"host=127.0.0.1 port={ways['duckdb'].port} user=reader dbname=postgres password='{databases.PASSWORD}'"
         peer.execute(f"ATTACH '{address}' AS book (TYPE postgres, READ_ONLY)")
         peer.execute("USE book.main")
-        own, bare = lake(folder / "own", ways["lacus"].port, []), lake(folder / "bare", ways["without rules"].port, RULES)
+        own = lake(stack, options.lacus, folder / "own", ways["lacus"].port, [])
+        bare = lake(stack, options.lacus, folder / "bare", ways["without rules"].port, RULES)
         asking = {
             "lacus": lambda sql: [tuple(row.values()) for row in own.sql(sql).to_arrow().to_pylist()],
             "without rules": lambda sql: [tuple(row.values()) for row in bare.sql(sql).to_arrow().to_pylist()],
@@ -112,7 +113,7 @@ def main() -> int:
         lines = [
             "# Tables of a PostgreSQL",
             "",
-            f"`benches/databases.py DATA`, {platform.machine()}, {os.cpu_count()} cores: PostgreSQL, whoever asks it and what counts the bytes between on one machine,",
+            f"`benches/databases.py DATA --lacus BINARY`, {platform.machine()}, {os.cpu_count()} cores: PostgreSQL, whoever asks it and what counts the bytes between on one machine,",
             f"lineitem of {found.run('SELECT count(*) FROM main.lineitem').strip()} rows; medians of {options.rounds} rounds in turns; DuckDB {duckdb.__version__} with `postgres_scanner`.",
             "",
             f"| {' | '.join(head)} |",
