@@ -104,11 +104,12 @@ fn unfit(url: &str, why: &str) -> Error {
 
 /// The address without what may be secret, for messages.
 fn without_password(url: &str) -> String {
-    let url = url.split('?').next().unwrap_or_default();
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let without_options = |text: &str| text.split('?').next().unwrap_or_default().to_owned();
+    let Some((scheme, rest)) = url.split_once("://") else { return without_options(url) };
+    // A password may hold whatever else means something in an address.
     match rest.rsplit_once('@') {
-        Some((user, place)) => format!("{scheme}://{}@{place}", user.split(':').next().unwrap_or_default()),
-        None => url.to_owned(),
+        Some((user, place)) => format!("{scheme}://{}@{}", user.split(':').next().unwrap_or_default(), without_options(place)),
+        None => without_options(url),
     }
 }
 
@@ -248,5 +249,17 @@ impl Site for Database {
             is_failing: self.asked.health.is_failing(),
             error: self.asked.health.shut().map(|error| error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_shown() {
+        assert_eq!(without_password("postgresql://reader:se?c@r/et@db:5432/logbook?options=x"), "postgresql://reader@db:5432/logbook");
+        assert_eq!(without_password("postgresql://db/logbook?password=secret"), "postgresql://db/logbook");
+        assert_eq!(without_password("sqlite:log.db?immutable=1"), "sqlite:log.db");
     }
 }

@@ -276,7 +276,7 @@ mod tests {
             "unknown key `endpiont` (at: line 3, column 1); did you mean `endpoint`?"
         );
         assert!(refused("[datset.x]\npath='a'").contains("did you mean `dataset`?"));
-        assert!(refused("[database.logbook]\nurl='postgres://x'").contains("not built yet"));
+        assert!(refused("[database.logbook]\nurl='oracle://x'").contains("postgresql://"));
         assert!(refused("[lake\n").contains("at: line 1"));
     }
 
