@@ -81,7 +81,7 @@ def main() -> int:
         ways = {name: stack.enter_context(networks.network(found.port)) for name in ["lacus", "without rules", "duckdb"]}
         peer = duckdb.connect()
         importlib.import_module("duckdb_extensions").import_extension("postgres_scanner", con=peer)
-        address = f"host=127.0.0.1 port={ways['duckdb'].port} user=reader dbname=postgres password='{databases.PASSWORD}'"
+        address = f"host=127.0.0.1 port={ways['duckdb'].port} user=reader dbname=postgres password=''{databases.PASSWORD}''"
         peer.execute(f"ATTACH '{address}' AS book (TYPE postgres, READ_ONLY)")
         peer.execute("USE book.main")
         own = lake(stack, options.lacus, folder / "own", ways["lacus"].port, [])
