@@ -11,15 +11,13 @@ import importlib
 import os
 import pathlib
 import platform
-import re
 import statistics
 import sys
 import tempfile
 import time
 
 import duckdb
-import pyarrow as pa
-import pyarrow.csv as csv
+import federation
 import served
 
 import lacus
@@ -29,7 +27,6 @@ sys.path.insert(0, str(HERE.parent / "python/tests"))
 databases = importlib.import_module("databases")
 networks = importlib.import_module("networks")
 answers = importlib.import_module("answers")
-RULES = ["whole_groups", "split_aggregate", "split_top_k", "site_queries"]
 TABLES = ["lineitem", "orders", "customer"]
 # One that needs a few rows of a table: nothing but keys and what is looked for has to travel.
 MORE = {
@@ -39,26 +36,8 @@ MORE = {
 
 
 def queries() -> dict[str, str]:
-    text = (HERE.parent / "sql/federation/queries.sql").read_text()
-    parts = [part.split("\n", 1) for part in re.split(r"^-- ", text, flags=re.MULTILINE)[2:]]
-    return {name.strip(): sql.strip().rstrip(";") for name, sql in parts if "site" not in sql} | MORE
-
-
-def type_there(data_type: pa.DataType) -> str:
-    if pa.types.is_decimal(data_type):
-        return f"numeric({data_type.precision}, {data_type.scale})"
-    return {pa.int32(): "integer", pa.int64(): "bigint", pa.date32(): "date"}.get(data_type, "text")
-
-
-def fill(found: "databases.Database", data: pathlib.Path, folder: pathlib.Path) -> None:
-    found.run("CREATE SCHEMA main; GRANT USAGE ON SCHEMA main TO reader;")
-    for table in TABLES:
-        rows, file = lacus.open().sql(f"SELECT * FROM '{data}/{table}.parquet'").to_arrow(), folder / f"{table}.csv"
-        plain = pa.schema([(field.name, pa.string() if type_there(field.type) == "text" else field.type) for field in rows.schema])
-        csv.write_csv(rows.cast(plain), file, csv.WriteOptions(include_header=False))
-        columns = ", ".join(f"{field.name} {type_there(field.type)}" for field in rows.schema)
-        found.run(f"CREATE TABLE main.{table} ({columns});\n\\copy main.{table} FROM '{file}' (FORMAT csv)\nGRANT SELECT ON main.{table} TO reader;")
-    found.run("CREATE INDEX ON main.orders (o_orderkey); ANALYZE;")
+    """Those of sites that don't ask which site has a row, and more."""
+    return {name: sql for name, sql in federation.queries().items() if "site" not in sql} | MORE
 
 
 def lake(stack: contextlib.ExitStack, binary: str, folder: pathlib.Path, port: int, off: list[str]) -> lacus.Lake:
@@ -75,9 +54,9 @@ def main() -> int:
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folder.chmod(0o755)
         found = stack.enter_context(databases.postgres("max_parallel_workers_per_gather=0"))
-        fill(found, options.data, folder)
+        databases.fill(found, {table: lacus.open().sql(f"SELECT * FROM '{options.data}/{table}.parquet'").to_arrow() for table in TABLES})
+        found.run("CREATE INDEX ON main.orders (o_orderkey); ANALYZE;")
         ways = {name: stack.enter_context(networks.network(found.port)) for name in ["lacus", "without rules", "duckdb"]}
         peer = duckdb.connect()
         importlib.import_module("duckdb_extensions").import_extension("postgres_scanner", con=peer)
@@ -85,7 +64,7 @@ def main() -> int:
         peer.execute(f"ATTACH '{address}' AS book (TYPE postgres, READ_ONLY)")
         peer.execute("USE book.main")
         own = lake(stack, options.lacus, folder / "own", ways["lacus"].port, [])
-        bare = lake(stack, options.lacus, folder / "bare", ways["without rules"].port, RULES)
+        bare = lake(stack, options.lacus, folder / "bare", ways["without rules"].port, federation.RULES)
         asking = {
             "lacus": lambda sql: [tuple(row.values()) for row in own.sql(sql).to_arrow().to_pylist()],
             "without rules": lambda sql: [tuple(row.values()) for row in bare.sql(sql).to_arrow().to_pylist()],

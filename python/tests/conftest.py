@@ -29,6 +29,11 @@ def made_writable(folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
+def run(folder: pathlib.Path, *words: str) -> str:
+    """What the command says about the lake of a folder."""
+    return subprocess.run([BIN, "--lake", str(folder), *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def certify(folder: pathlib.Path) -> None:
     """Puts a certificate of this machine into a folder: `ca.pem` is who made it, `chain.pem` and `key.pem` are what a server shows."""
     authority = trustme.CA()

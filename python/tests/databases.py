@@ -11,6 +11,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
+import pyarrow as pa
+import pyarrow.csv as csv
 from conftest import free_port
 
 PASSWORD = "let me read"
@@ -31,6 +33,25 @@ class Database:
         done = subprocess.run([*self.client, *more], input=sql, text=True, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+def type_there(data_type: pa.DataType) -> str:
+    """A type as PostgreSQL names it."""
+    if pa.types.is_decimal(data_type):
+        return f"numeric({data_type.precision}, {data_type.scale})"
+    return {pa.int32(): "integer", pa.int64(): "bigint", pa.date32(): "date"}.get(data_type, "text")
+
+
+def fill(found: Database, tables: dict[str, pa.Table]) -> None:
+    """Makes tables of TPC-H in the schema `main`, for the reader."""
+    found.run("CREATE SCHEMA main; GRANT USAGE ON SCHEMA main TO reader;")
+    for table, rows in tables.items():
+        # What writes CSV knows no views of texts.
+        plain = pa.schema([(field.name, pa.string() if type_there(field.type) == "text" else field.type) for field in rows.schema])
+        columns = ", ".join(f"{field.name} {type_there(field.type)}" for field in rows.schema)
+        with tempfile.NamedTemporaryFile(suffix=".csv") as file:
+            csv.write_csv(rows.cast(plain), file.name, csv.WriteOptions(include_header=False))
+            found.run(f"CREATE TABLE main.{table} ({columns});\n\\copy main.{table} FROM '{file.name}' (FORMAT csv)\nGRANT SELECT ON main.{table} TO reader;")
 
 
 def other_user(name: str) -> dict[str, str]:

@@ -6,13 +6,11 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-import pyarrow as pa
-import pyarrow.csv as csv
 import pyarrow.parquet as parquet
 import pytest
 from answers import check, same
 from conftest import BIN, ROOT, serving, started
-from databases import PASSWORD, postgres
+from databases import PASSWORD, fill, postgres
 from generated import Generator
 
 import lacus
@@ -62,26 +60,11 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield found
 
 
-def type_there(data_type: pa.DataType) -> str:
-    """A type as PostgreSQL names it."""
-    if pa.types.is_decimal(data_type):
-        return f"numeric({data_type.precision}, {data_type.scale})"
-    return {pa.int32(): "integer", pa.int64(): "bigint", pa.date32(): "date"}.get(data_type, "text")
-
-
 @pytest.fixture(scope="module")
-def logbook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def logbook() -> Iterator[str]:
     """The section of a PostgreSQL that has the fourth part."""
-    folder = tmp_path_factory.mktemp("logbook")
     with postgres() as found:
-        found.run("CREATE SCHEMA main; GRANT USAGE ON SCHEMA main TO reader;")
-        for table in SPREAD:
-            rows, file = part(table, len(SITES)).to_arrow(), folder / f"{table}.csv"
-            # What writes CSV knows no views of texts.
-            plain = pa.schema([(field.name, pa.string() if type_there(field.type) == "text" else field.type) for field in rows.schema])
-            csv.write_csv(rows.cast(plain), file, csv.WriteOptions(include_header=False))
-            columns = ", ".join(f"{field.name} {type_there(field.type)}" for field in rows.schema)
-            found.run(f"CREATE TABLE main.{table} ({columns});\n\\copy main.{table} FROM '{file}' (FORMAT csv)\nGRANT SELECT ON main.{table} TO reader;")
+        fill(found, {table: part(table, len(SITES)).to_arrow() for table in SPREAD})
         found.run("ANALYZE")
         yield f'[database.logbook]\nurl = "postgresql://reader@127.0.0.1:{found.port}/postgres"\npassword = "{PASSWORD}"\n'
 

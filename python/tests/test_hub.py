@@ -2,13 +2,12 @@
 
 import json
 import pathlib
-import subprocess
 from collections.abc import Iterator
 
 import adbc_driver_flightsql
 import adbc_driver_flightsql.dbapi as flightsql
 import pytest
-from conftest import BIN, serving
+from conftest import run, serving
 
 import lacus
 
@@ -58,10 +57,6 @@ audience = "{audience}"
 [dataset.shots]
 sites = ["far"]
 """
-
-
-def run(folder: pathlib.Path, *words: str) -> str:
-    return subprocess.run([BIN, "--lake", str(folder), *words], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def made(folder: pathlib.Path, uri: str, audience: str = "far", more: str = "") -> pathlib.Path:

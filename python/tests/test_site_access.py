@@ -3,13 +3,12 @@ is answered that holds no more than that part. The ways of asking are those of `
 
 import pathlib
 import re
-import subprocess
 from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from conftest import BIN, ROOT, serving
+from conftest import ROOT, run, serving
 
 import lacus
 
@@ -42,10 +41,6 @@ def ways(name: str) -> list[str]:
 def table(rows: list[tuple], columns: list[str]) -> pa.Table:
     whole = pa.Table.from_pylist([dict(zip(COLUMNS, row, strict=True)) for row in rows], pa.schema(list(COLUMNS.items())))
     return whole.select(columns)
-
-
-def run(folder: pathlib.Path, *words: str) -> str:
-    return subprocess.run([BIN, "--lake", str(folder), *words], capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(scope="module")

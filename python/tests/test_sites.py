@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from conftest import BIN, free_port, serving, started
+from conftest import BIN, free_port, run, serving, started
 from networks import Network, network
 
 import lacus
@@ -84,7 +84,7 @@ def site(far: pathlib.Path) -> Iterator[str]:
 
 
 def key(folder: pathlib.Path, user: str) -> str:
-    return subprocess.run([BIN, "--lake", str(folder), "keys", "create", user], capture_output=True, text=True, check=True).stdout.strip()
+    return run(folder, "keys", "create", user)
 
 
 def hub(folder: pathlib.Path, uri: str, token: str, more: str = "") -> lacus.Lake:
@@ -382,7 +382,7 @@ def test_a_connection_that_breaks_while_rows_come_is_told(behind: tuple[Network,
 
 
 def test_a_token_that_has_ended_is_told(tmp_path: pathlib.Path, far: pathlib.Path, site: str) -> None:
-    token = subprocess.run([BIN, "--lake", str(far), "keys", "create", "whole", "--expires", "3s"], capture_output=True, text=True, check=True).stdout.strip()
+    token = run(far, "keys", "create", "whole", "--expires", "3s")
     lake = hub(tmp_path / "hub", site, token)
     assert rows(lake, "SELECT count(*) AS n FROM far.main.shots") == [{"n": 1000}]
     time.sleep(4)

@@ -1,14 +1,13 @@
-use std::collections::HashMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion_catalog::TableProvider;
 use lacus_core::{Error, Kind, Principal, Result, Secret, Site, SiteStatus};
-use lacus_remote::{Batches, Dialect, Health, Server, Stored, Traffic, named, server_table, within};
+use lacus_remote::{Batches, Dialect, Health, Server, Stored, Told, Traffic, named, server_table, within};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
@@ -82,7 +81,7 @@ struct Asked {
     permits: Arc<Semaphore>,
     health: Health,
     about: Mutex<Option<About>>,
-    told: Mutex<HashMap<(String, String), (Instant, Described)>>,
+    told: Told<Described>,
 }
 
 /// A poisoned lock only means that another thread panicked; what lies behind these locks is valid at every instant.
@@ -202,7 +201,7 @@ impl Server for Asked {
     }
 
     fn forget(&self) {
-        held(&self.told).clear();
+        self.told.forget();
     }
 }
 
@@ -217,13 +216,11 @@ impl Site for Database {
     }
 
     async fn open(&self, schema: &str, table: &str, _: &Principal) -> Result<Option<Arc<dyn TableProvider>>> {
-        let key = (schema.to_owned(), table.to_owned());
-        let known = held(&self.asked.told).get(&key).filter(|(at, _)| at.elapsed() < self.asked.spec.schema_ttl).cloned();
-        if let Some((_, known)) = known {
+        if let Some(known) = self.asked.told.known(schema, table, self.asked.spec.schema_ttl) {
             return Ok(Some(self.asked.table(known)));
         }
         let Some(described) = self.asked.short(self.asked.described(schema, table)).await? else { return Ok(None) };
-        held(&self.asked.told).insert(key, (Instant::now(), described.clone()));
+        self.asked.told.remember(schema, table, described.clone());
         Ok(Some(self.asked.table(described)))
     }
 
@@ -244,7 +241,7 @@ impl Site for Database {
             server: about.as_ref().map(|about| about.server.clone()),
             version: about.as_ref().map(|about| about.version.clone()),
             computes_alike: Some(false),
-            tables: held(&self.asked.told).len() as u64,
+            tables: self.asked.told.tables(),
             failures: self.asked.health.failures(),
             is_failing: self.asked.health.is_failing(),
             error: self.asked.health.shut().map(|error| error.to_string()),

@@ -248,10 +248,9 @@ impl Reading {
                 () = sender.closed() => return Ok(End::Left),
             };
             let Some(row) = row else { break };
-            let values = row.unwrap();
-            let bytes = values.iter().map(size).sum();
+            let bytes = (0..row.len()).filter_map(|place| row.as_ref(place)).map(size).sum();
             self.traffic.answered(bytes);
-            self.rows.row(bytes, |place, column| put(column, &values[place]))?;
+            self.rows.row(bytes, |place, column| put(column, row.as_ref(place).ok_or("the answer has no such column")?))?;
             if let Some(batch) = self.rows.batch(false)?
                 && sender.send(batch).await.is_err()
             {

@@ -361,10 +361,10 @@ impl<'a> Planner<'a> {
             Ok(part) => parts.push(part),
             Err(part) => missing.push(part),
         });
-        match missing.pop() {
-            Some((_, error)) if parts.is_empty() => return Err(error),
-            Some(last) => missing.push(last),
-            None => {}
+        if parts.is_empty()
+            && let Some((_, error)) = missing.pop()
+        {
+            return Err(error);
         }
         if let Some(notices) = self.state.config().get_extension::<Notices>() {
             missing

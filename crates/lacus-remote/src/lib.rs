@@ -19,6 +19,7 @@ pub use address::{check_address, login_name};
 pub use client::{Remote, RemoteQuery, RemoteStream};
 pub use lacus_identity::{Hub, HubSpec, LoginSpec, Logins};
 pub use site::{
-    Batches, Dialect, FlightSite, Health, Server, SiteSpec, Stored, Traffic, named, server_table, site_rules, sketch_functions, within,
+    Batches, Dialect, FlightSite, Health, Server, SiteSpec, Stored, Told, Traffic, named, server_table, site_rules, sketch_functions,
+    within,
 };
 pub use status::from_status;

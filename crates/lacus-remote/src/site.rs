@@ -21,7 +21,7 @@ mod words;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -48,7 +48,7 @@ use words::Words;
 
 pub use dialect::Dialect;
 use server::check_columns;
-pub use server::{Batches, Health, Server, Traffic, named, within};
+pub use server::{Batches, Health, Server, Told, Traffic, named, within};
 pub use sketches::sketch_functions;
 
 /// What a Lacus says that it is.
@@ -130,8 +130,7 @@ struct Asked {
     nameless: Arc<OnceCell<Remote>>,
     remote: OnceCell<Remote>,
     about: Arc<Mutex<Option<Arc<About>>>>,
-    /// What it told of its tables, by schema and name, and when.
-    told: Mutex<HashMap<(String, String), (Instant, RemoteTable)>>,
+    told: Told<RemoteTable>,
     health: Health,
 }
 
@@ -164,14 +163,7 @@ impl Asked {
     fn on_behalf(&self, assertion: Assertion) -> Self {
         let (spec, nameless) = (Arc::clone(&self.spec), Arc::clone(&self.nameless));
         let (about, assertion) = (Arc::clone(&self.about), Some(Arc::new(assertion)));
-        Self { spec, assertion, nameless, remote: OnceCell::new(), about, told: Mutex::default(), health: Health::default() }
-    }
-
-    /// What it told of a table not long ago.
-    fn known(&self, schema: &str, table: &str) -> Option<RemoteTable> {
-        let told = held(&self.told);
-        let (at, known) = told.get(&(schema.to_owned(), table.to_owned()))?;
-        (at.elapsed() < self.spec.schema_ttl).then(|| known.clone())
+        Self { spec, assertion, nameless, remote: OnceCell::new(), about, told: Told::default(), health: Health::default() }
     }
 
     /// The connection, which is made once and finds its way again by itself.
@@ -233,7 +225,7 @@ impl Server for Asked {
     }
 
     fn forget(&self) {
-        held(&self.told).clear();
+        self.told.forget();
     }
 }
 
@@ -249,7 +241,7 @@ impl Site for FlightSite {
 
     async fn open(&self, schema: &str, table: &str, principal: &Principal) -> Result<Option<Arc<dyn TableProvider>>> {
         let site = self.asked(principal)?;
-        if let (Some(known), Some(about)) = (site.known(schema, table), held(&site.about).clone()) {
+        if let (Some(known), Some(about)) = (site.told.known(schema, table, site.spec.schema_ttl), held(&site.about).clone()) {
             return site.table(known, about).map(Some);
         }
         let asked = async {
@@ -267,7 +259,7 @@ impl Site for FlightSite {
             return Err(site.named(error).hint(format!("write {}.\"{}.{schema}\".{table}", self.name(), catalogs[0])));
         }
         let provider = site.table(told.clone(), about)?;
-        held(&site.told).insert((schema.to_owned(), table.to_owned()), (Instant::now(), told));
+        site.told.remember(schema, table, told);
         Ok(Some(provider))
     }
 
@@ -295,7 +287,7 @@ impl Site for FlightSite {
             ..SiteStatus::default()
         };
         for asked in std::iter::once(&self.owner).chain(&others) {
-            status.tables += held(&asked.told).len() as u64;
+            status.tables += asked.told.tables();
             status.failures = status.failures.max(asked.health.failures());
             status.is_failing |= asked.health.is_failing();
         }

@@ -38,8 +38,7 @@ impl Words<'_> {
                 let is_order = !matches!(op, Operator::Eq | Operator::NotEq);
                 let is_alike = if is_order { dialect.is_ordered_alike(&data_type) } else { dialect.is_equal_alike(&data_type) };
                 // Zero has two signs here, and one there.
-                let is_sure = dialect != (Dialect::Sqlite { is_strict: false });
-                (is_alike && is_sure && !data_type.is_floating() && self.type_of(right)? == data_type).then_some(())?;
+                (is_alike && dialect.is_sure() && !data_type.is_floating() && self.type_of(right)? == data_type).then_some(())?;
                 // Two columns may have collations of their own, of which neither holds.
                 let text = |expr: &Expr| Some(dialect.ordered(&self.expr(expr)?, &data_type));
                 Some(format!("({} {sign} {})", text(left)?, text(right)?))
@@ -123,16 +122,14 @@ impl Words<'_> {
     pub(super) fn aggregate_of_database(&self, function: &AggregateFunction, expr: &Expr) -> Option<String> {
         let AggregateFunction { func, params: AggregateFunctionParams { args, distinct, filter, .. } } = function;
         let (dialect, result) = (self.select.dialect, self.type_of(expr)?);
-        let filter = match filter {
-            Some(_) if dialect == Dialect::MySql => return None,
-            Some(filter) => format!(" FILTER (WHERE {})", self.expr(filter)?),
-            None => String::new(),
-        };
+        if filter.is_some() && dialect == Dialect::MySql {
+            return None;
+        }
+        let filter = self.among(filter.as_deref())?;
         if let ("count", [Expr::Literal(value, _)], false) = (func.name(), args.as_slice(), distinct) {
             return (!value.is_null()).then(|| format!("count(*){filter}"));
         }
-        // In a column of any types a function finds what can't be read, and says nothing of it.
-        let is_sure = dialect != Dialect::Sqlite { is_strict: false };
+        let is_sure = dialect.is_sure();
         let types = args.iter().map(|arg| self.type_of(arg)).collect::<Option<Vec<_>>>()?;
         let texts = self.exprs(args)?;
         let (data_type, text) = (types.first()?, texts.first()?);

@@ -60,6 +60,12 @@ impl Dialect {
         matches!(self, Self::Postgres { .. } | Self::MySql | Self::Sqlite { .. })
     }
 
+    /// Whether columns hold values of their types alone. Where they may hold others, these would be told apart from numbers, counted and summed there,
+    /// and are errors here.
+    pub(super) fn is_sure(self) -> bool {
+        self != Self::Sqlite { is_strict: false }
+    }
+
     /// The column of a text as MySQL compares it by its bytes.
     pub fn mysql_text(column: &str) -> String {
         format!("{}{column}{}", BYTES.0, BYTES.1)
@@ -92,7 +98,7 @@ impl Dialect {
             }
             Self::MySql => is_plain(data_type) || is_instant(data_type) || is_float(data_type) || is_text(data_type),
             // Where a column may hold anything, a text is greater than any number.
-            Self::Sqlite { is_strict } => is_strict && (data_type.is_integer() || is_float(data_type) || is_text(data_type)),
+            Self::Sqlite { .. } => self.is_sure() && (data_type.is_integer() || is_float(data_type) || is_text(data_type)),
         }
     }
 
@@ -123,7 +129,7 @@ impl Dialect {
     /// What a column is compared with, which `sign` stands before, if comparing means the same.
     pub(super) fn compared(self, column: &str, data_type: &DataType, sign: &str, value: &ScalarValue, is_order: bool) -> Option<String> {
         // What is no number is not equal to any, and would not be left out here.
-        if self == (Self::Sqlite { is_strict: false }) && sign != "=" {
+        if !self.is_sure() && sign != "=" {
             return None;
         }
         let value_text = self.value(data_type, value, is_order)?;

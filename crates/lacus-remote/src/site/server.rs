@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -62,6 +63,40 @@ impl Traffic {
     /// Notes so many bytes of an answer.
     pub fn answered(&self, received: usize) {
         self.received.fetch_add(received, Ordering::Relaxed);
+    }
+}
+
+/// What a server told of its tables, by schema and name, and when.
+#[derive(Debug)]
+pub struct Told<T>(Mutex<HashMap<(String, String), (Instant, T)>>);
+
+impl<T> Default for Told<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> Told<T> {
+    /// What it told of a table, if that was no longer ago than it is taken for true.
+    pub fn known(&self, schema: &str, table: &str, ttl: Duration) -> Option<T> {
+        let told = held(&self.0);
+        let (at, known) = told.get(&(schema.to_owned(), table.to_owned()))?;
+        (at.elapsed() < ttl).then(|| known.clone())
+    }
+
+    /// Remembers what it tells now.
+    pub fn remember(&self, schema: &str, table: &str, told: T) {
+        held(&self.0).insert((schema.to_owned(), table.to_owned()), (Instant::now(), told));
+    }
+
+    /// Forgets all.
+    pub fn forget(&self) {
+        held(&self.0).clear();
+    }
+
+    /// Of how many tables something is remembered.
+    pub fn tables(&self) -> u64 {
+        held(&self.0).len() as u64
     }
 }
 
@@ -166,7 +201,7 @@ pub(crate) fn check_columns(server: &dyn Server, told: &SchemaRef, wanted: &Sche
 }
 
 /// One type for those that hold the same values in another layout: servers tell one and send the other.
-fn of_layout(data_type: &DataType) -> DataType {
+pub(super) fn of_layout(data_type: &DataType) -> DataType {
     match data_type {
         DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
         DataType::LargeBinary | DataType::BinaryView => DataType::Binary,

@@ -16,6 +16,8 @@ use datafusion_functions_aggregate::{approx_distinct, approx_median, approx_perc
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Literal;
 
+use super::server;
+
 /// What sketches of this version are called. Those of two versions of DataFusion may hash differently.
 const VERSION: &str = concat!("lacus ", env!("CARGO_PKG_VERSION"), ", datafusion 55");
 /// The first part of a sketch.
@@ -54,12 +56,9 @@ pub(super) fn merged_sketches(of: &str, types: Vec<DataType>, values: Vec<Scalar
 
 /// One type for those that hold the same values in another layout, which may be hashed differently.
 fn of_layout(data_type: &DataType) -> DataType {
-    match data_type {
-        DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
-        DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
-        DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => DataType::Decimal128(*precision, *scale),
-        DataType::Dictionary(_, values) => of_layout(values),
-        other => other.clone(),
+    match server::of_layout(data_type) {
+        DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => DataType::Decimal128(precision, scale),
+        other => other,
     }
 }
 

@@ -213,14 +213,11 @@ impl<'a> Words<'a> {
         } else if !AGGREGATES.contains(&name) && !is_sketch(name) {
             return None;
         }
+        let among = self.among(filter.as_deref())?;
         if let ([key], [value, others @ ..]) = (order_by.as_slice(), args.as_slice()) {
             let direction = if key.asc { "ASC" } else { "DESC" };
             let (key, others) = (self.expr(&key.expr).filter(|key| self.expr(value).as_ref() == Some(key))?, self.exprs(others)?);
-            let filter = filter
-                .as_ref()
-                .map(|filter| self.expr(filter))
-                .map_or(Some(String::new()), |filter| Some(format!(" FILTER (WHERE {})", filter?)))?;
-            return Some(format!("{name}({}) WITHIN GROUP (ORDER BY {key} {direction}){filter}", others.join(", ")));
+            return Some(format!("{name}({}) WITHIN GROUP (ORDER BY {key} {direction}){among}", others.join(", ")));
         }
         let args = match args.as_slice() {
             [Expr::Literal(value, _)] if name == "count" && !value.is_null() && !distinct => "*".to_owned(),
@@ -233,11 +230,12 @@ impl<'a> Words<'a> {
             }
         };
         let distinct = if *distinct { "DISTINCT " } else { "" };
-        let filter = match filter {
-            Some(filter) => format!(" FILTER (WHERE {})", self.expr(filter)?),
-            None => String::new(),
-        };
-        Some(format!("{name}({distinct}{args}){filter}"))
+        Some(format!("{name}({distinct}{args}){among}"))
+    }
+
+    /// Of which rows of a group a function is, in words behind it.
+    pub(super) fn among(&self, filter: Option<&Expr>) -> Option<String> {
+        filter.map_or(Some(String::new()), |filter| Some(format!(" FILTER (WHERE {})", self.expr(filter)?)))
     }
 
     fn place(&self, column: &Column) -> Option<usize> {
@@ -282,7 +280,7 @@ impl<'a> Words<'a> {
                 let Expr::Column(column) = expr.as_ref() else { return None };
                 let value = |value: &Expr| if let Expr::Literal(value, _) = value { self.compared(column, value, false) } else { None };
                 let values = list.iter().map(value).collect::<Option<Vec<_>>>().filter(|values| !values.is_empty())?;
-                if *negated && self.select.dialect == (Dialect::Sqlite { is_strict: false }) {
+                if *negated && !self.select.dialect.is_sure() {
                     return None;
                 }
                 Some(match negated {
@@ -295,7 +293,7 @@ impl<'a> Words<'a> {
                 else {
                     return None;
                 };
-                if self.select.dialect == (Dialect::Sqlite { is_strict: false }) {
+                if !self.select.dialect.is_sure() {
                     return None;
                 }
                 let not = if *negated { " NOT" } else { "" };
