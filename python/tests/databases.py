@@ -119,16 +119,21 @@ def postgres(*settings: str, files: dict[str, str] | None = None) -> Iterator[Da
 
 
 @contextlib.contextmanager
-def mariadb() -> Iterator[Database]:
-    """A MariaDB with a user `reader`, who has a password and may read what the database `lab` has."""
+def mariadb(*settings: str, files: dict[str, str] | None = None) -> Iterator[Database]:
+    """A MariaDB with a user `reader`, who has a password and may read what the database `lab` has; `{}` in a setting is the folder of `files`."""
     with folder_of("mysql") as folder:
         user, data, port = other_user("mysql"), folder / "data", free_port()
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         command = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", "--skip-test-db"]
         subprocess.run(command, check=True, cwd=folder, **user, **quiet)
+        for name, text in (files or {}).items():
+            (folder / name).write_text(text)
+            if os.geteuid() == 0:
+                shutil.chown(folder / name, "mysql", "mysql")
+            os.chmod(folder / name, 0o600)
         socket = folder / "socket"
         server = shutil.which("mariadbd") or "/usr/sbin/mariadbd"
-        command = [server, "--no-defaults", f"--datadir={data}", f"--port={port}", f"--socket={socket}", "--bind-address=127.0.0.1", "--local-infile=1"]
+        command = [server, "--no-defaults", f"--datadir={data}", f"--port={port}", f"--socket={socket}", "--bind-address=127.0.0.1", "--local-infile=1", *(setting.format(folder) for setting in settings)]
         process = subprocess.Popen([*command, f"--pid-file={folder}/pid"], cwd=folder, **user, **quiet)
         client = ["mariadb", "--no-defaults", f"--socket={socket}", "-u", "root", "-N", "-B", "--local-infile=1", "--default-character-set=utf8mb4"]
         with stopped(process):

@@ -316,6 +316,26 @@ def test_tls_is_verified(tmp_path: pathlib.Path) -> None:
         assert "book" in failure(lake(tmp_path, address % "sslmode=disable"), sql)
 
 
+def test_tls_of_mysql_is_verified(tmp_path: pathlib.Path) -> None:
+    certify(tmp_path)
+    files = {name: (tmp_path / name).read_text() for name in ["chain.pem", "key.pem"]}
+    with mariadb("--ssl-cert={}/chain.pem", "--ssl-key={}/key.pem", files=files) as shop:
+        shop.run("USE lab; CREATE TABLE lab.runs AS SELECT seq AS n FROM seq_1_to_10; ALTER USER reader@'127.0.0.1' REQUIRE SSL;")
+        address = f'[database.shop]\nurl = "mysql://reader@localhost:{shop.port}/lab?%s"\npassword = "{PASSWORD}"\n'
+        sql = "SELECT count(*) AS n FROM shop.lab.runs"
+        assert lake(tmp_path, address % "sslrootcert=ca.pem").sql(sql).to_arrow().to_pylist() == [{"n": 10}]
+        assert "certificate" in failure(lake(tmp_path, address % "sslmode=require"), sql)
+        assert "shop" in failure(lake(tmp_path, address % "sslmode=disable"), sql)
+
+
+def test_a_database_knows_how_long_a_query_may_take(book: Database, tmp_path: pathlib.Path) -> None:
+    book.run("CREATE VIEW lab.allowed AS SELECT CAST(extract(epoch FROM CAST(current_setting('statement_timeout') AS interval)) AS float8) AS seconds")
+    connection = f'[database.book]\nurl = "postgresql://reader@127.0.0.1:{book.port}/postgres"\npassword = "{PASSWORD}"\n'
+    found = lake(tmp_path, connection + '[limits]\ndeadline = "40s"\n')
+    told = found.sql("SELECT seconds FROM book.lab.allowed").to_arrow().to_pylist()[0]["seconds"]
+    assert 20 < told <= 41, told
+
+
 def test_rules_of_the_lake_hold(book: Database, tmp_path: pathlib.Path) -> None:
     (tmp_path / "policy.toml").write_text("""
 [[rule]]

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -381,6 +382,37 @@ def test_a_connection_that_breaks_while_rows_come_is_told(behind: tuple[Network,
     assert rows(lake, "SELECT count(*) AS n FROM far.main.shots") == [{"n": 1000}]
 
 
+def test_a_site_that_hears_no_more_ends_with_the_query(far: pathlib.Path, site: str, tmp_path: pathlib.Path) -> None:
+    token = key(far, "whole")
+    near = hub(tmp_path / "near", site, token)
+    running = "SELECT sql FROM far.system.queries WHERE state = 'running' AND sql LIKE '%JOIN%' AND sql NOT LIKE '%system%'"
+    there = "far.main.shots"
+    joined = f"{there} a JOIN {there} b ON a.good = b.good JOIN {there} c ON b.good = c.good JOIN {there} d ON c.good = d.good"
+    with network(int(site.rsplit(":", 1)[1])) as found:
+        lake = hub(tmp_path / "hub", f"grpc://127.0.0.1:{found.port}", token, '[limits]\ndeadline = "5s"\n')
+        failed: list[Exception] = []
+
+        def ask() -> None:
+            try:
+                lake.sql(f"SELECT sum(a.shot * b.shot + c.shot * d.shot) FROM {joined}").to_arrow()
+            except lacus.Error as error:
+                failed.append(error)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        began = time.monotonic()
+        while not rows(near, running):
+            assert time.monotonic() - began < 60, "it was not asked"
+        # That nobody waits any more is not heard there; it would be noticed after a minute.
+        found.is_silent = True
+        began = time.monotonic()
+        while rows(near, running):
+            assert time.monotonic() - began < 20, "the site goes on"
+            time.sleep(0.2)
+        asking.join(60)
+        assert len(failed) == 1 and "waiting for: far" in str(failed[0]), failed
+
+
 def test_a_token_that_has_ended_is_told(tmp_path: pathlib.Path, far: pathlib.Path, site: str) -> None:
     token = run(far, "keys", "create", "whole", "--expires", "3s")
     lake = hub(tmp_path / "hub", site, token)
@@ -405,6 +437,25 @@ def test_a_replica_stands_in_for_a_site_that_is_silent(tmp_path: pathlib.Path, f
         found.is_silent = True
         assert rows(lake, sql) == wanted
         assert "no answer" in ended(lake, "SELECT count(*) AS n FROM alone", 60)
+
+
+def test_a_replica_stands_in_for_a_site_that_is_lost_on_the_way(tmp_path: pathlib.Path, far: pathlib.Path, site: str) -> None:
+    token = key(far, "whole")
+    with network(int(site.rsplit(":", 1)[1])) as found:
+        folder = tmp_path / "hub"
+        folder.mkdir()
+        text = f'[site.far]\nurl = "grpc://127.0.0.1:{found.port}"\ntoken = "{token}"\ntimeout = "2s"\n[site.near]\nurl = "{site}"\ntoken = "{token}"\n'
+        text += '[dataset.shots]\nsites = ["far"]\ntable = "main.shots"\nreplicas = { far = ["near"] }\n'
+        (folder / "lacus.toml").write_text(text)
+        lake = lacus.open(folder)
+        sql = "SELECT avg(a.shot - b.shot) AS x, count(DISTINCT a.machine || b.machine || 'é') AS n FROM shots a JOIN shots b ON a.good = b.good AND a.shot > b.shot - random() * 0"
+        wanted = rows(lake, sql)
+        # It is there, and its answer breaks off: no row has left, so that another can be asked all of it.
+        found.answered, found.reset_after = 0, 6_000
+        assert rows(lake, sql) == wanted
+        assert found.answered > 6_000
+        states = {row["name"]: row["state"] for row in rows(lake, "SELECT name, state FROM system.sites")}
+        assert states == {"far": "failing", "near": "up"}
 
 
 def test_what_a_lost_site_has_is_left_out_where_that_is_wanted(tmp_path: pathlib.Path, far: pathlib.Path, site: str) -> None:

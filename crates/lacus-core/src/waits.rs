@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use crate::Error;
 
@@ -7,9 +9,33 @@ use crate::Error;
 ///
 /// A query's session carries one as an extension.
 #[derive(Debug, Default)]
-pub struct Waits(Mutex<BTreeMap<String, usize>>);
+pub struct Waits {
+    names: Mutex<BTreeMap<String, usize>>,
+    ends: OnceLock<Instant>,
+    has_stand_ins: AtomicBool,
+}
 
 impl Waits {
+    /// Nobody is waited for after `at`, which is said once.
+    pub fn end(&self, at: Instant) {
+        self.ends.get_or_init(|| at);
+    }
+
+    /// Until when somebody is waited for, if that is known.
+    pub fn ends(&self) -> Option<Instant> {
+        self.ends.get().copied()
+    }
+
+    /// Notes that others have what one of those has that are asked.
+    pub fn has_stand_in(&self) {
+        self.has_stand_ins.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether others may be asked in the place of one that fails.
+    pub fn has_stand_ins(&self) -> bool {
+        self.has_stand_ins.load(Ordering::Relaxed)
+    }
+
     /// Somebody is waited for until what is returned is dropped.
     #[must_use]
     pub fn on(self: &Arc<Self>, name: &str) -> Waiting {
@@ -26,7 +52,7 @@ impl Waits {
 
     /// A poisoned lock only means that another thread panicked; the names are valid at every instant.
     fn held(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

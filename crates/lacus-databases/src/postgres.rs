@@ -271,7 +271,13 @@ impl Driver for Postgres {
         let client = self.client().await?;
         // It is prepared, and then read: what follows may take as long as it takes.
         traffic.asked(text.len());
-        let prepared = client.prepare(&format!("COPY ({text}) TO STDOUT (FORMAT binary)")).await.map_err(|error| failed(&error))?;
+        // Both go in one message. A connection keeps what it was told, so it is told anew for each.
+        let millis = traffic.time_left().map_or(0, |left| left.as_millis().min(i32::MAX as u128));
+        let limit = format!("SET statement_timeout = {millis}");
+        let copy = format!("COPY ({text}) TO STDOUT (FORMAT binary)");
+        let (limited, prepared) = tokio::join!(client.batch_execute(&limit), client.prepare(&copy));
+        limited.map_err(|error| failed(&error))?;
+        let prepared = prepared.map_err(|error| failed(&error))?;
         traffic.asked(0);
         let (tls, idle) = (self.tls.clone(), Arc::clone(&self.idle));
         let reading = Reading { rows: Rows::new(Arc::clone(wanted))?, traffic: Arc::clone(traffic) };

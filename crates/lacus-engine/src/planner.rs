@@ -336,6 +336,11 @@ impl<'a> Planner<'a> {
     /// not just now. What is left out is told before the first row.
     async fn reachable<'s>(&self, table: &str, spec: &'s SpreadSpec) -> Result<Vec<(&'s str, &'s str)>> {
         let access = self.access()?;
+        let waits = self.state.config().get_extension::<Waits>();
+        if let Some(waits) = waits.as_ref().filter(|_| spec.sites.iter().any(|(_, replicas)| !replicas.is_empty())) {
+            waits.has_stand_in();
+        }
+        let waits = waits.as_ref();
         let chosen = spec.sites.iter().map(|(part, replicas)| async move {
             let is_failing = |name: &&String| self.catalog.site(name).is_some_and(|site| site.status().is_failing);
             let (failing, well): (Vec<_>, Vec<_>) = std::iter::once(part).chain(replicas).partition(is_failing);
@@ -345,7 +350,7 @@ impl<'a> Planner<'a> {
                 let Some(site) = self.catalog.site(name).filter(|_| !replicas.is_empty() || spec.may_lack_parts) else {
                     return Ok(Ok((part.as_str(), part.as_str())));
                 };
-                let _waiting = self.state.config().get_extension::<Waits>().map(|waits| waits.on(name));
+                let _waiting = waits.map(|waits| waits.on(name));
                 match site.reach(access.asker(site.as_ref())?).await {
                     Ok(()) => return Ok(Ok((part.as_str(), name.as_str()))),
                     Err(error) if error.kind() == Kind::Unavailable => failed = Some(error),

@@ -13,7 +13,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_stream};
-use futures::future::ready;
+use futures::future::{BoxFuture, ready};
 use futures::{Stream, StreamExt, ready, stream};
 use lacus_core::{Error, Kind, Result};
 use lacus_policy::Limit;
@@ -104,12 +104,18 @@ fn has_independent_partitions(plan: &Arc<dyn ExecutionPlan>) -> bool {
     }
 }
 
-/// What a query is planned from again when the table of a hash join, or rows that are kept for several places, do not fit: by sorting and
-/// merging, which spills, and without keeping rows.
+/// How a query is planned again that fails before its first batch has left.
 pub(crate) struct Fallback {
+    /// When the table of a hash join, or rows that are kept for several places, do not fit: by sorting and merging, which spills, and
+    /// without keeping rows.
     pub(crate) logical: LogicalPlan,
     pub(crate) state: SessionState,
+    /// When a site is lost for which another stands in: from its text.
+    pub(crate) elsewhere: Option<Elsewhere>,
 }
+
+/// Plans a query anew, without the sites that failed just now.
+pub(crate) type Elsewhere = Box<dyn FnOnce() -> BoxFuture<'static, Result<RowsWork>> + Send>;
 
 impl std::fmt::Debug for Fallback {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -118,8 +124,17 @@ impl std::fmt::Debug for Fallback {
 }
 
 impl Fallback {
+    /// The plan that helps against an error, if one does.
+    fn against(self, error: &DataFusionError) -> Option<BoxFuture<'static, Result<RowsWork>>> {
+        if Self::is_short(error) {
+            return Some(Box::pin(self.plan()));
+        }
+        let is_lost = Error::find(error).is_some_and(|error| error.kind() == Kind::Unavailable);
+        self.elsewhere.filter(|_| is_lost).map(|elsewhere| elsewhere())
+    }
+
     async fn plan(self) -> Result<RowsWork> {
-        let Self { logical, mut state } = self;
+        let Self { logical, mut state, .. } = self;
         let config = state.config_mut();
         // Memory is short: fewer operators share it, and each hands over less at once.
         let (partitions, batch) = (config.target_partitions().min(FEW_PARTITIONS), config.batch_size().min(SMALL_BATCH));
@@ -129,8 +144,8 @@ impl Fallback {
         Ok(RowsWork { plan, task: state.task_ctx(), explains: explain::is_explanation(&logical), fallback: None, partitions: None })
     }
 
-    /// Whether an error is one that this helps against.
-    fn helps(error: &DataFusionError) -> bool {
+    /// Whether an error tells of memory that another plan does without.
+    fn is_short(error: &DataFusionError) -> bool {
         matches!(error.find_root(), DataFusionError::ResourcesExhausted(message) if ["HashJoin", "SharedRows"].iter().any(|name| message.contains(name)))
     }
 }
@@ -447,12 +462,12 @@ impl Stream for ResultStream {
                             Err(error) => this.fail(error),
                         };
                     }
-                    Some(Err(error)) => match running.fallback.take().filter(|_| Fallback::helps(&error)) {
-                        Some(fallback) => {
+                    Some(Err(error)) => match running.fallback.take().and_then(|fallback| fallback.against(&error)) {
+                        Some(planned) => {
                             // The slot is kept: what was begun goes on.
                             let slot = running.slot.take();
                             this.body = Body::Waiting(Box::pin(async move {
-                                Ok((fallback.plan().instrument(tracing::debug_span!("plan")).await?, slot))
+                                Ok((planned.instrument(tracing::debug_span!("plan")).await?, slot))
                             }))
                         }
                         None => return this.fail(error.into()),

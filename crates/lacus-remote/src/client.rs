@@ -170,6 +170,10 @@ impl Remote {
     /// As [`Remote::query`]; `traffic` takes what goes over the network, in messages of Flight.
     pub(crate) async fn query_counted(&self, sql: &str, parameters: &[ScalarValue], traffic: Arc<Traffic>) -> Result<RemoteQuery> {
         let mut client = self.client().await?;
+        if let Some(left) = traffic.time_left() {
+            // Of milliseconds the protocol has room for eight digits.
+            client.set_header("grpc-timeout", format!("{}m", left.as_millis().min(99_999_999)));
+        }
         traffic.asked(sql.len());
         let info = match parameters {
             [] => client.execute(sql.to_owned(), None).await.map_err(from_flight)?,
@@ -430,6 +434,9 @@ async fn fetch(
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     traffic.asked(ticket.encoded_len());
     let mut request = tonic::Request::new(ticket);
+    if let Some(left) = traffic.time_left() {
+        request.set_timeout(left);
+    }
     for (name, value) in headers {
         request.metadata_mut().insert(*name, MetadataValue::from_static(value));
     }

@@ -25,7 +25,7 @@ use crate::client::{Room, Session};
 use crate::copy::Target;
 use crate::memory::QueryMemory;
 use crate::planner::Planner;
-use crate::query::{Deadline, Fallback, Query, Ready, RowsWork, Work};
+use crate::query::{Deadline, Elsewhere, Fallback, Query, Ready, RowsWork, Work};
 use crate::session::Scope;
 use crate::slots::name_of;
 use crate::statement::{self, Own, Parsed};
@@ -171,6 +171,7 @@ impl Engine {
         let deadline = Deadline::of(session, self.shared.limits.deadline, limit.as_deref());
         let recorded = self.shared.activity.begin(sql, session, self.query_memory(session, limit.as_deref()), limit)?;
         let record = Arc::clone(&recorded.record);
+        record.scope.waits.end(deadline.at.into_std());
         let planned = {
             let mut planning = std::pin::pin!(self.query_before(sql, rows, session, deadline, &recorded));
             let planned = tokio::select! {
@@ -181,12 +182,36 @@ impl Engine {
             planned.map_err(|error| if error.kind() == Kind::DeadlineExceeded { record.scope.waits.told(error) } else { error })
         };
         match planned {
-            Ok(planned) => Ok(planned.into_query(deadline, recorded)),
+            Ok(mut planned) => {
+                if record.scope.waits.has_stand_ins()
+                    && let Work::Rows(work) = &mut planned.work
+                    && let Some(fallback) = &mut work.fallback
+                {
+                    fallback.elsewhere = Some(self.elsewhere(sql, rows, session, &record, &planned.schema));
+                }
+                Ok(planned.into_query(deadline, recorded))
+            }
             Err(error) => {
                 recorded.ended(Err::<(), _>(&error));
                 Err(error)
             }
         }
+    }
+
+    /// How a query is planned once more when a site is lost for which another stands in.
+    fn elsewhere(&self, sql: &str, rows: &[Vec<ScalarValue>], session: &Session, record: &Arc<Record>, schema: &SchemaRef) -> Elsewhere {
+        let (engine, sql, rows, session) = (self.clone(), sql.to_owned(), rows.to_vec(), session.clone());
+        let (record, schema) = (Arc::clone(record), Arc::clone(schema));
+        Box::new(move || {
+            let planned = async move {
+                let planned = engine.outcome(&sql, &rows, &session, &record).await?;
+                match planned {
+                    Outcome::Ready(Ready { schema: found, work: Work::Rows(rows) }) if found.fields() == schema.fields() => Ok(*rows),
+                    _ => Err(Error::new(Kind::ObjectChanged, "the site that stands in for a lost one has other columns").hint("ask again")),
+                }
+            };
+            planned.boxed()
+        })
     }
 
     async fn query_before(
@@ -267,7 +292,7 @@ impl Engine {
             plan,
             task: state.task_ctx(),
             explains,
-            fallback: Some(Fallback { logical, state: state.clone() }),
+            fallback: Some(Fallback { logical, state: state.clone(), elsewhere: None }),
             partitions: None,
         };
         Ok(Ready { schema, work: Work::Rows(Box::new(rows)) })

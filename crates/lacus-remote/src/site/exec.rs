@@ -94,11 +94,11 @@ impl Seen {
 }
 
 /// Asks a server, and asks again where nothing was answered yet and asking again may help.
-async fn asked(server: Arc<dyn Server>, text: String, wanted: SchemaRef, seen: Seen) -> Result<Batches> {
+async fn asked(server: Arc<dyn Server>, text: String, wanted: SchemaRef, ends: Option<Instant>, seen: Seen) -> Result<Batches> {
     let (mut attempt, began) = (1, Instant::now());
     loop {
         server.health().admits()?;
-        let traffic = Arc::new(Traffic::default());
+        let traffic = Arc::new(Traffic::until(ends));
         let found = first_rows(Arc::clone(&server).ask(&text, &wanted, &traffic).await, &server).await;
         seen.take(&traffic);
         match server.health().noted(found) {
@@ -213,14 +213,16 @@ impl ExecutionPlan for SiteExec {
         let first = MetricBuilder::new(&self.metrics).subset_time("first_batch", partition);
         let (plan, schema, began) = (self.clone(), Arc::clone(&self.schema), Instant::now());
         let seen = Seen::new(&self.metrics, partition);
+        let waits = context.session_config().get_extension::<Waits>();
+        let ends = waits.as_ref().and_then(|waits| waits.ends());
         // A join tells what it needs before it asks for the first row.
         let asking = async move {
             let text = plan.reduced()?;
             plan.sent.get_or_init(|| text.clone());
-            asked(Arc::clone(&plan.select.server), text, plan.schema, seen).await.map_err(DataFusionError::from)
+            asked(Arc::clone(&plan.select.server), text, plan.schema, ends, seen).await.map_err(DataFusionError::from)
         };
         let mut batches = stream::once(asking).map_ok(|batches| batches.map_err(DataFusionError::from)).try_flatten().boxed();
-        let (waits, name) = (context.session_config().get_extension::<Waits>(), self.select.server.name().to_owned());
+        let name = self.select.server.name().to_owned();
         let mut waiting = None;
         let batches = stream::poll_fn(move |context| {
             let polled = batches.poll_next_unpin(context);

@@ -51,9 +51,24 @@ pub struct Traffic {
     pub(crate) sent: AtomicUsize,
     pub(crate) received: AtomicUsize,
     pub(crate) round_trips: AtomicUsize,
+    /// Until when the answer is waited for.
+    ends: Option<Instant>,
 }
 
+/// For how long a server works on after nobody waits any more who did not get to tell it so.
+const GRACE: Duration = Duration::from_secs(1);
+
 impl Traffic {
+    /// Of an answer that is waited for until then.
+    pub(crate) fn until(ends: Option<Instant>) -> Self {
+        Self { ends, ..Self::default() }
+    }
+
+    /// How long the server may work on the answer; as long as it likes, if nothing is said.
+    pub fn time_left(&self) -> Option<Duration> {
+        Some(self.ends?.saturating_duration_since(Instant::now()) + GRACE)
+    }
+
     /// Notes a message of so many bytes, which is answered.
     pub fn asked(&self, sent: usize) {
         self.sent.fetch_add(sent, Ordering::Relaxed);
