@@ -228,6 +228,14 @@ class Result:
     def columns(self) -> list[str]:
         """The names of the columns."""
 
+    @property
+    def provenance(self) -> dict[str, Any] | None:
+        """What the last reading was computed from: its datasets, their files in their versions, the engine, and a hash of the rows.
+
+        ``None`` until all of the result was read, and from a server that tells none. ``lacus verify`` asks it again, ``lacus cite`` makes a
+        citation of it; ``docs/provenance.md`` says what each key means.
+        """
+
     def to_arrow(self) -> Any:
         """The whole result as a ``pyarrow.Table``."""
 

@@ -7,8 +7,8 @@ use lacus::arrow::compute::cast;
 use lacus::arrow::datatypes::{DataType, SchemaRef};
 use lacus::arrow::error::ArrowError;
 use lacus::arrow::util::pretty::pretty_format_batches;
-use lacus::{Error, Query, QueryProgress, ScalarValue, notices_of};
-use lacus_remote::RemoteQuery;
+use lacus::{Error, Provenance, ProvenanceRecord, Query, QueryProgress, ScalarValue, notices_of};
+use lacus_remote::{RemoteProvenance, RemoteQuery};
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
@@ -32,6 +32,23 @@ pub(crate) struct Result {
     planned: Mutex<Option<Planned>>,
     /// What a command gave: it has run, and reading it again must not run it again.
     kept: Option<Vec<RecordBatch>>,
+    /// What the last reading was computed from.
+    told: Mutex<Option<Told>>,
+}
+
+/// What an answer was computed from, from either door.
+enum Told {
+    Here(Provenance),
+    There(RemoteProvenance),
+}
+
+impl Told {
+    fn record(&self) -> Option<ProvenanceRecord> {
+        match self {
+            Self::Here(provenance) => provenance.record(),
+            Self::There(provenance) => provenance.record(),
+        }
+    }
 }
 
 /// A planned query, from either door.
@@ -52,6 +69,13 @@ impl Planned {
         match self {
             Self::Here(query) => query.schema(),
             Self::There(query) => query.schema(),
+        }
+    }
+
+    fn told(&self) -> Told {
+        match self {
+            Self::Here(query) => Told::Here(query.provenance()),
+            Self::There(query) => Told::There(query.provenance()),
         }
     }
 
@@ -90,10 +114,11 @@ impl Result {
         }
         let schema = planned.schema();
         if !planned.has_run() {
-            return Ok(Self { door, text, parameters, schema, planned: Mutex::new(Some(planned)), kept: None });
+            return Ok(Self { door, text, parameters, schema, planned: Mutex::new(Some(planned)), kept: None, told: Mutex::default() });
         }
+        let told = Mutex::new(Some(planned.told()));
         let rows = wait(py, async move { planned.stream()?.try_collect().await })?;
-        Ok(Self { door, text, parameters, schema, planned: Mutex::new(None), kept: Some(rows) })
+        Ok(Self { door, text, parameters, schema, planned: Mutex::new(None), kept: Some(rows), told })
     }
 
     /// Starts a reading.
@@ -110,6 +135,7 @@ impl Result {
         let _entered = runtime().or_raise(py)?.enter();
         // What is asked again may have another schema by now, and batches must leave under their own.
         let (schema, progress) = (planned.schema(), planned.progress());
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(planned.told());
         Ok((schema, planned.stream().or_raise(py)?, progress))
     }
 
@@ -140,6 +166,14 @@ impl Result {
     #[getter]
     fn columns(&self) -> Vec<String> {
         self.schema.fields().iter().map(|field| field.name().clone()).collect()
+    }
+
+    #[getter]
+    fn provenance<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let record = self.told.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Told::record);
+        let Some(record) = record else { return Ok(None) };
+        let text = record.to_json().or_raise(py)?;
+        py.import("json")?.call_method1("loads", (text,)).map(Some)
     }
 
     fn to_arrow<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use lacus_core::{Error, Kind, Result, hex};
+use lacus_provenance::FileRead;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -31,20 +32,6 @@ pub enum WhenFull {
     Refuse,
     /// They run, and whoever reads their results is warned.
     Warn,
-}
-
-/// An object that was read, in the version that was read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FileRead {
-    /// Its store and its path.
-    pub path: String,
-    /// The entity tag, where the store has them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub e_tag: Option<String>,
-    /// When it was changed last, as the store tells it.
-    pub modified: String,
-    /// Bytes.
-    pub size: u64,
 }
 
 /// What is recorded.

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lacus::Form;
 
 /// How many rows of a table are shown.
 pub(crate) const ROWS: usize = 1000;
@@ -12,7 +13,7 @@ pub(crate) struct Arguments {
     /// The lake file, or the folder that holds it [default: lacus.toml here or in a folder above; none is needed]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) lake: Option<PathBuf>,
-    /// Ask a server instead of opening the lake here: for the shell and for `sql`. grpc+tls://USER@HOST:PORT?ca=FILE for TLS and a user, whose
+    /// Ask a server instead of opening the lake here: for the shell, `sql`, `verify`, `cite` and `provenance`. grpc+tls://USER@HOST:PORT?ca=FILE for TLS and a user, whose
     /// password is LACUS_PASSWORD; grpc+unix:///PATH for a socket; a token is LACUS_TOKEN
     #[arg(long, global = true, value_name = "grpc://HOST:PORT", conflicts_with = "lake")]
     pub(crate) connect: Option<String>,
@@ -44,6 +45,18 @@ pub(crate) enum Command {
     /// Check what is recorded of who asked what
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Ask again what a record of an answer tells of, and say whether the answer is the same: which file has changed, or is gone
+    Verify(RecordArguments),
+    /// Print what to write beside an answer: its datasets with DOI, licence and contact, the engine, and by what it is known again
+    Cite(RecordArguments),
+    /// Print the record of an answer, as it is or in the form of others
+    Provenance {
+        #[command(flatten)]
+        record: RecordArguments,
+        /// The form
+        #[arg(long, value_name = "FORM", default_value = "record", value_parser = Form::NAMES)]
+        form: String,
+    },
     /// Give out keys by which programs and people call a server, and take them back
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -178,6 +191,13 @@ pub(crate) enum AuditCommand {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct RecordArguments {
+    /// The file of the record, as `lacus sql --provenance` and `result.provenance` give it, or the id of the query; `-` for standard input
+    #[arg(value_name = "RECORD")]
+    pub(crate) record: String,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ExportArguments {
     /// The dataset
     pub(crate) dataset: String,
@@ -231,6 +251,9 @@ pub(crate) struct SqlArguments {
     /// The form of the result [default: by the ending of --output, else table]
     #[arg(long, value_enum)]
     pub(crate) format: Option<Format>,
+    /// Write to a file what the result was computed from: the datasets, their files and versions, the engine, and a hash of the rows
+    #[arg(long, value_name = "FILE")]
+    pub(crate) provenance: Option<PathBuf>,
     /// Write the result to a file, which appears when it is complete
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,

@@ -14,6 +14,7 @@ pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod man;
 pub(crate) mod policy;
+pub(crate) mod provenance;
 pub(crate) mod serve;
 pub(crate) mod site_key;
 pub(crate) mod sql;

@@ -6,8 +6,8 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use lacus::arrow::array::RecordBatch;
 use lacus::arrow::datatypes::SchemaRef;
-use lacus::{Engine, Principal, QueryProgress, Result, ScalarValue, Session, notices_of};
-use lacus_remote::Remote;
+use lacus::{Engine, Principal, Provenance, ProvenanceRecord, QueryProgress, Result, ScalarValue, Session, notices_of};
+use lacus_remote::{Remote, RemoteProvenance};
 
 use crate::{commands, terminal};
 
@@ -25,6 +25,25 @@ pub(crate) struct Answer {
     pub(crate) batches: BoxStream<'static, Result<RecordBatch>>,
     /// How far it is, where that is known.
     pub(crate) progress: Option<QueryProgress>,
+    /// What it was computed from.
+    pub(crate) provenance: Told,
+}
+
+/// What an answer was computed from, from either door.
+#[derive(Clone)]
+pub(crate) enum Told {
+    Here(Provenance),
+    There(RemoteProvenance),
+}
+
+impl Told {
+    /// The record, once all of the answer was read.
+    pub(crate) fn record(&self) -> Option<ProvenanceRecord> {
+        match self {
+            Self::Here(provenance) => provenance.record(),
+            Self::There(provenance) => provenance.record(),
+        }
+    }
 }
 
 impl Answer {
@@ -61,8 +80,8 @@ impl Door {
                     told(&query.schema());
                     return Ok(None);
                 }
-                let (schema, progress) = (query.schema(), Some(query.progress()));
-                Ok(Some(Answer { schema, batches: query.stream()?.boxed(), progress }))
+                let (schema, progress, provenance) = (query.schema(), Some(query.progress()), Told::Here(query.provenance()));
+                Ok(Some(Answer { schema, batches: query.stream()?.boxed(), progress, provenance }))
             }
             Self::There(remote) => {
                 let query = remote.query(statement, parameters).await?;
@@ -70,8 +89,8 @@ impl Door {
                     told(&query.schema());
                     return Ok(None);
                 }
-                let schema = query.schema();
-                Ok(Some(Answer { schema, batches: query.stream()?.boxed(), progress: None }))
+                let (schema, provenance) = (query.schema(), Told::There(query.provenance()));
+                Ok(Some(Answer { schema, batches: query.stream()?.boxed(), progress: None, provenance }))
             }
         }
     }

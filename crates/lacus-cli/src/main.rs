@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arguments::{Arguments, Command, ROWS, SqlArguments};
+use crate::arguments::{Arguments, Command, ROWS, RecordArguments, SqlArguments};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -46,7 +46,7 @@ async fn run(arguments: Arguments) -> lacus::Result<()> {
             false => commands::sql::run(lake, connect, SqlArguments { rows: ROWS, ..SqlArguments::default() }).await,
         };
     };
-    if connect.is_some() && !matches!(command, Command::Sql(_)) {
+    if connect.is_some() && !matches!(command, Command::Sql(_) | Command::Verify(_) | Command::Cite(_) | Command::Provenance { .. }) {
         let error = lacus::Error::new(lacus::Kind::InvalidConfiguration, "only the shell and `sql` ask a server");
         return Err(error.hint("leave --connect out"));
     }
@@ -60,6 +60,9 @@ async fn run(arguments: Arguments) -> lacus::Result<()> {
         Command::Index(index) => commands::index::run(lake, &index).await,
         Command::Cache(cache) => commands::cache::run(lake, cache),
         Command::Audit(audit) => commands::audit::run(lake, audit),
+        Command::Verify(RecordArguments { record }) => commands::provenance::verify(lake, connect, &record).await,
+        Command::Cite(RecordArguments { record }) => commands::provenance::cite(lake, connect, &record).await,
+        Command::Provenance { record, form } => commands::provenance::print(lake, connect, &record.record, &form).await,
         Command::Keys(keys) => commands::keys::run(lake, keys),
         Command::SiteKey => commands::site_key::run(lake),
         Command::Login(login) => commands::login::log_in(login).await,

@@ -13,7 +13,7 @@
 //! * [`fit_columns`], [`fit_batch`]: rows in the columns of the table that takes them;
 //! * [`Principal`]: on whose behalf a query runs; [`Tokens`]: who says whom a token stands for;
 //!   [`Classification`]: how far data may be given to others; [`Secret`]: what never shows itself;
-//! * [`Notices`]: what a query wants its reader to know beside the rows; [`Waits`]: for whom it waits.
+//! * [`Notices`]: what a query wants its reader to know beside the rows; [`Remotes`]: for whom it waits.
 //!
 //! An extension needs only this crate and DataFusion's table traits.
 
@@ -31,6 +31,7 @@ mod notices;
 mod partitions;
 mod principal;
 mod references;
+mod remotes;
 mod secret;
 mod sink;
 mod site;
@@ -39,7 +40,6 @@ mod spec;
 mod stamp;
 mod tables;
 mod types;
-mod waits;
 
 pub use bearer::{Bearer, Tokens};
 pub use classification::Classification;
@@ -53,6 +53,7 @@ pub use notices::{NOTICES_KEY, Notices, notices_of};
 pub use partitions::Partitions;
 pub use principal::{Principal, PrincipalKind};
 pub use references::{ReferenceFiles, ReferenceForm};
+pub use remotes::{Remotes, Waiting};
 pub use secret::Secret;
 pub use sink::{Rows, Sink, WriteSpec};
 pub use site::{Site, SiteStatus, SpreadSpec};
@@ -61,4 +62,3 @@ pub use spec::{ColumnSpec, DatasetSpec, ForeignKey, OptionValue};
 pub use stamp::FileStamp;
 pub use tables::{IfExists, TableName, Tables};
 pub use types::{wider_field, wider_type};
-pub use waits::{Waiting, Waits};

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use lacus_audit::{Audit, Event, FileRead};
+use lacus_audit::{Audit, Event};
 use lacus_core::{Error, Kind, Principal, Result, hex, nearest};
 use lacus_policy::Limit;
+use lacus_provenance::{FileRead, Kept};
 use lacus_storage::{ReadScope, masked};
 use object_store::ObjectMeta;
 use object_store::path::Path;
@@ -21,8 +22,8 @@ use crate::progress::{Progress, QueryProgress};
 use crate::session::Scope;
 use crate::share::Lane;
 use crate::slots::{Slot, Slots, Turn};
-use crate::statement;
 use crate::totals::Totals;
+use crate::{provenance, statement};
 
 /// How many queries that have ended are remembered.
 const REMEMBERED: usize = 1000;
@@ -180,7 +181,31 @@ impl Record {
 
     /// What is recorded of it. Texts may hold addresses with secrets, which are masked.
     fn event(&self) -> Event {
-        let (stage, read) = (self.stage(), self.scope.reads.touched());
+        let (stage, read) = (self.stage(), self.read());
+        Event {
+            event: "query",
+            user: self.principal.name().to_owned(),
+            door: self.door,
+            query: Some(self.id.clone()),
+            sql: Some(masked(&self.text)),
+            fingerprint: Some(statement::fingerprint(&self.text)),
+            tables: self.scope.reads.tables(),
+            files: read.files,
+            files_read: read.count,
+            files_hash: read.hash,
+            rows: self.rows.load(Ordering::Relaxed),
+            bytes_read: self.scope.reads.bytes(),
+            seconds: self.elapsed().as_secs_f64(),
+            outcome: stage.name().to_owned(),
+            error: stage.error().as_deref().map(masked),
+            denied: self.scope.findings.refused(),
+            policy: self.scope.findings.version(),
+        }
+    }
+
+    /// The objects that it read.
+    pub(crate) fn read(&self) -> FilesRead {
+        let read = self.scope.reads.touched();
         let file = |(path, meta): &(Path, Option<ObjectMeta>)| FileRead {
             path: path.to_string(),
             e_tag: meta.as_ref().and_then(|meta| meta.e_tag.clone()),
@@ -191,25 +216,16 @@ impl Record {
         for file in read.iter().map(file) {
             hash.update(format!("{}\n{}\n{}\n{}\n", file.path, file.e_tag.unwrap_or_default(), file.modified, file.size));
         }
-        Event {
-            event: "query",
-            user: self.principal.name().to_owned(),
-            door: self.door,
-            query: Some(self.id.clone()),
-            sql: Some(masked(&self.text)),
-            fingerprint: Some(statement::fingerprint(&self.text)),
-            tables: self.scope.reads.tables(),
+        FilesRead {
             files: read.iter().take(MOST_FILES).map(file).collect(),
-            files_read: read.len() as u64,
-            files_hash: (!read.is_empty()).then(|| hex(&hash.finalize())),
-            rows: self.rows.load(Ordering::Relaxed),
-            bytes_read: self.scope.reads.bytes(),
-            seconds: self.elapsed().as_secs_f64(),
-            outcome: stage.name().to_owned(),
-            error: stage.error().as_deref().map(masked),
-            denied: self.scope.findings.refused(),
-            policy: self.scope.findings.version(),
+            count: read.len() as u64,
+            hash: (!read.is_empty()).then(|| hex(&hash.finalize())),
         }
+    }
+
+    /// Through what it came.
+    pub(crate) fn door(&self) -> &'static str {
+        self.door
     }
 
     /// Keeps what was seen last, and lets go of the plan: it may hold memory.
@@ -243,12 +259,22 @@ impl Record {
     }
 }
 
+/// The objects that a query read, each in its version.
+pub(crate) struct FilesRead {
+    /// The first of them.
+    pub(crate) files: Vec<FileRead>,
+    pub(crate) count: u64,
+    /// The hash of all.
+    pub(crate) hash: Option<String>,
+}
+
 /// All queries of an engine.
 #[derive(Debug)]
 pub(crate) struct Activity {
     queries: Mutex<Queries>,
     slots: Arc<Slots>,
     audit: Option<Audit>,
+    provenance: Option<Kept>,
 }
 
 #[derive(Debug, Default)]
@@ -261,8 +287,8 @@ struct Queries {
 
 impl Activity {
     /// At most `running` queries at once, and `waiting` behind them.
-    pub(crate) fn new(running: usize, waiting: usize, audit: Option<Audit>) -> Arc<Self> {
-        Arc::new(Self { queries: Mutex::default(), slots: Slots::new(running, waiting), audit })
+    pub(crate) fn new(running: usize, waiting: usize, audit: Option<Audit>, provenance: Option<Kept>) -> Arc<Self> {
+        Arc::new(Self { queries: Mutex::default(), slots: Slots::new(running, waiting), audit, provenance })
     }
 
     /// Opens the record of a query. It is closed when what this gives is dropped.
@@ -308,6 +334,11 @@ impl Activity {
     /// What is recorded of queries, if it is.
     pub(crate) fn audit(&self) -> Option<&Audit> {
         self.audit.as_ref()
+    }
+
+    /// Where the records of answers are kept, if they are.
+    pub(crate) fn provenance(&self) -> Option<&Kept> {
+        self.provenance.as_ref()
     }
 
     /// All records: those of running queries by their beginning, then those that ended, the last first.
@@ -464,6 +495,12 @@ impl Drop for Recorded {
         self.record.tell();
         if let Some(audit) = &self.activity.audit {
             audit.record(self.record.event());
+        }
+        if let Some(kept) = &self.activity.provenance
+            && let Some(told) = provenance::told(&self.record)
+            && let Err(error) = kept.write(&told)
+        {
+            tracing::error!(error = %error, folder = %kept.folder().display(), query = self.record.id, "the record of an answer can't be kept");
         }
         self.record.scope.reads.leave();
         let mut queries = held(&self.activity.queries);

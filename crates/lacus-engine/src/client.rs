@@ -36,6 +36,8 @@ pub struct Session {
     inner: Arc<Inner>,
     /// From when on its principal is nobody: what runs then ends.
     expires: Option<SystemTime>,
+    /// Whether nothing may be written, made or set through it.
+    reads_only: bool,
 }
 
 #[derive(Debug)]
@@ -149,13 +151,37 @@ impl Session {
 
     /// A session whose queries are recorded as coming through `door`; one that doesn't last is for one query.
     pub fn through(door: &'static str, principal: &Principal, lasts: bool) -> Self {
-        Self { inner: Arc::new(Inner { principal: principal.clone(), door, lasts, kept: Mutex::default() }), expires: None }
+        Self {
+            inner: Arc::new(Inner { principal: principal.clone(), door, lasts, kept: Mutex::default() }),
+            expires: None,
+            reads_only: false,
+        }
     }
 
     /// The same session for calls of a token that expires.
     #[must_use]
     pub fn until(self, expires: Option<SystemTime>) -> Self {
         Self { expires, ..self }
+    }
+
+    /// The same session for calls that may not write, make or set anything. It is the plan of a statement that says what it does.
+    #[must_use]
+    pub fn reading_only(self) -> Self {
+        Self { reads_only: true, ..self }
+    }
+
+    /// Whether nothing may be written, made or set through it.
+    pub fn reads_only(&self) -> bool {
+        self.reads_only
+    }
+
+    /// Refuses what does more than read.
+    pub(crate) fn check_writes(&self, what: &str) -> Result<()> {
+        if self.reads_only {
+            let error = Error::new(Kind::PermissionDenied, format!("{what}, and here is only read"));
+            return Err(error.hint("ask a query: SELECT, EXPLAIN, SHOW, DESCRIBE, SUMMARIZE"));
+        }
+        Ok(())
     }
 
     /// From when on its principal is nobody.
@@ -172,7 +198,7 @@ impl Session {
     pub(crate) fn of_view(&self, schema: String) -> Self {
         let kept = Kept { schema: Some(schema), settings: self.settings(), tables: BTreeMap::new() };
         let inner = Inner { principal: self.principal().clone(), door: self.door(), lasts: false, kept: Mutex::new(kept) };
-        Self { inner: Arc::new(inner), expires: self.expires }
+        Self { inner: Arc::new(inner), ..self.clone() }
     }
 
     /// On whose behalf its queries run.

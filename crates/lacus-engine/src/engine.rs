@@ -17,6 +17,7 @@ use lacus_core::{
     Site, Source, SpreadSpec, StoreName, Tables,
 };
 use lacus_policy::{PolicyFile, Privilege};
+use lacus_provenance::Kept;
 use lacus_storage::Stores;
 
 use crate::access::Access;
@@ -113,6 +114,7 @@ pub struct EngineBuilder {
     rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
     rules_off: Vec<String>,
     audit: Option<Audit>,
+    provenance: Option<Kept>,
     policy: Option<PolicyFile>,
     lake_file: Option<(Arc<dyn LakeFile>, Vec<StoreName>)>,
 }
@@ -136,6 +138,13 @@ impl EngineBuilder {
     #[must_use]
     pub fn audit(mut self, audit: Audit) -> Self {
         self.audit = Some(audit);
+        self
+    }
+
+    /// Where the records of answers are kept; without it the last thousand are, for as long as the engine.
+    #[must_use]
+    pub fn provenance(mut self, kept: Kept) -> Self {
+        self.provenance = Some(kept);
         self
     }
 
@@ -274,7 +283,7 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine> {
         rules::check(&self.rules_off, &self.logical_rules)?;
         share::install();
-        let activity = Activity::new(self.limits.queries, self.limits.queue, self.audit);
+        let activity = Activity::new(self.limits.queries, self.limits.queue, self.audit, self.provenance);
         let mut state = session::base_state(&self.lake, &self.limits, &activity, &self.rules_off, self.logical_rules, self.rules)?;
         if !self.sites.is_empty() {
             // What is near is cheap to compare with many keys; a row from afar is not.
@@ -321,6 +330,7 @@ impl Engine {
             rules: Vec::new(),
             rules_off: Vec::new(),
             audit: None,
+            provenance: None,
             policy: None,
             lake_file: None,
         }

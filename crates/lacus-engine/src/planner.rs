@@ -22,7 +22,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use lacus_core::{DatasetSpec, Error, Kind, Location, Notices, Result, SpreadSpec, TableName, Waits};
+use lacus_core::{DatasetSpec, Error, Kind, Location, Notices, Remotes, Result, SpreadSpec, TableName};
 use lacus_policy::Privilege;
 use lacus_storage::ReadScope;
 
@@ -31,6 +31,7 @@ use crate::activity::Activity;
 use crate::catalog::{Catalog, Entry, View};
 use crate::client::{Session, TEMPORARY, unknown_setting};
 use crate::information_schema::{self, INFORMATION_SCHEMA};
+use crate::provenance::Noted;
 use crate::settings::{MAIN, SYSTEM};
 use crate::writes::Place;
 use crate::{calls, like, literals, repeated, spelling, statement, system};
@@ -222,6 +223,11 @@ impl<'a> Planner<'a> {
             if let Some(reads) = self.state.config().get_extension::<ReadScope>() {
                 tables.keys().for_each(|resolved| reads.name_table(resolved.to_string()));
             }
+            if let Some(noted) = self.state.config().get_extension::<Noted>() {
+                let access = self.access()?;
+                let seen = tables.keys().filter(|resolved| access.sees(&self.catalog.asked(resolved)));
+                seen.for_each(|resolved| noted.table(resolved, self.catalog));
+            }
             if depth == 0 {
                 repeated::mark(&mut statement, &columns);
             }
@@ -280,7 +286,7 @@ impl<'a> Planner<'a> {
         }
         let opened = match elsewhere {
             Some((site, asker)) => {
-                let _waiting = self.state.config().get_extension::<Waits>().map(|waits| waits.on(site.name()));
+                let _waiting = self.state.config().get_extension::<Remotes>().map(|remotes| remotes.on(site.name()));
                 site.open(&resolved.schema, &resolved.table, asker).await?
             }
             None => self.opened(resolved, depth).await?,
@@ -336,11 +342,11 @@ impl<'a> Planner<'a> {
     /// not just now. What is left out is told before the first row.
     async fn reachable<'s>(&self, table: &str, spec: &'s SpreadSpec) -> Result<Vec<(&'s str, &'s str)>> {
         let access = self.access()?;
-        let waits = self.state.config().get_extension::<Waits>();
-        if let Some(waits) = waits.as_ref().filter(|_| spec.sites.iter().any(|(_, replicas)| !replicas.is_empty())) {
-            waits.has_stand_in();
+        let remotes = self.state.config().get_extension::<Remotes>();
+        if let Some(remotes) = remotes.as_ref().filter(|_| spec.sites.iter().any(|(_, replicas)| !replicas.is_empty())) {
+            remotes.has_stand_in();
         }
-        let waits = waits.as_ref();
+        let remotes = remotes.as_ref();
         let chosen = spec.sites.iter().map(|(part, replicas)| async move {
             let is_failing = |name: &&String| self.catalog.site(name).is_some_and(|site| site.status().is_failing);
             let (failing, well): (Vec<_>, Vec<_>) = std::iter::once(part).chain(replicas).partition(is_failing);
@@ -350,7 +356,7 @@ impl<'a> Planner<'a> {
                 let Some(site) = self.catalog.site(name).filter(|_| !replicas.is_empty() || spec.may_lack_parts) else {
                     return Ok(Ok((part.as_str(), part.as_str())));
                 };
-                let _waiting = waits.map(|waits| waits.on(name));
+                let _waiting = remotes.map(|remotes| remotes.on(name));
                 match site.reach(access.asker(site.as_ref())?).await {
                     Ok(()) => return Ok(Ok((part.as_str(), name.as_str()))),
                     Err(error) if error.kind() == Kind::Unavailable => failed = Some(error),

@@ -25,6 +25,7 @@ use crate::access::{Access, RestrictedExec};
 use crate::activity::{Recorded, SharedSlot, Stage};
 use crate::metered::Meter;
 use crate::progress::QueryProgress;
+use crate::provenance::Provenance;
 use crate::share::Seat;
 use crate::{explain, session};
 
@@ -164,6 +165,9 @@ impl Ready {
             Work::Rows(rows) => Some(Arc::clone(&rows.plan)),
             Work::Done | Work::Kept { .. } => None,
         };
+        if !recorded.is_within() {
+            recorded.record.scope.noted.schema(&schema);
+        }
         recorded.record.planned(QueryProgress::new(Arc::clone(&recorded.record.scope.reads), plan));
         if matches!(work, Work::Done) {
             recorded.ended(Ok(()));
@@ -220,6 +224,11 @@ impl Deadline {
 }
 
 impl Query {
+    /// What the answer is computed from, to be asked for once all of it was read.
+    pub fn provenance(&self) -> Provenance {
+        Provenance(Arc::clone(&self.recorded.record))
+    }
+
     /// A random name for this query, in every record of it.
     pub fn id(&self) -> &str {
         &self.recorded.record.id
@@ -435,7 +444,7 @@ impl Stream for ResultStream {
         }
         // The alarm wakes whoever reads; threads that are all busy may be late to sound it.
         if this.alarm.as_mut().poll(context).is_ready() || Instant::now() >= this.deadline.at {
-            let error = this.recorded.record.scope.waits.told(this.deadline.error());
+            let error = this.recorded.record.scope.remotes.told(this.deadline.error());
             return this.fail(error);
         }
         if let Some(Err(error)) = this.meter.as_mut().map(|meter| meter.look(&this.recorded.record, context)) {
@@ -453,7 +462,11 @@ impl Stream for ResultStream {
                     Some(Ok(batch)) => {
                         running.fallback = None;
                         this.recorded.record.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-                        let counted = conform(batch, &this.schema).and_then(|batch| match &mut this.meter {
+                        let is_answer = !this.recorded.is_within();
+                        let noted = &this.recorded.record.scope.noted;
+                        let conformed = conform(batch, &this.schema);
+                        let conformed = conformed.and_then(|batch| if is_answer { noted.batch(&batch).map(|()| batch) } else { Ok(batch) });
+                        let counted = conformed.and_then(|batch| match &mut this.meter {
                             Some(meter) => meter.count(&this.recorded.record, &batch).map(|()| batch),
                             None => Ok(batch),
                         });
@@ -466,9 +479,8 @@ impl Stream for ResultStream {
                         Some(planned) => {
                             // The slot is kept: what was begun goes on.
                             let slot = running.slot.take();
-                            this.body = Body::Waiting(Box::pin(async move {
-                                Ok((planned.instrument(tracing::debug_span!("plan")).await?, slot))
-                            }))
+                            this.body =
+                                Body::Waiting(Box::pin(async move { Ok((planned.instrument(tracing::debug_span!("plan")).await?, slot)) }))
                         }
                         None => return this.fail(error.into()),
                     },

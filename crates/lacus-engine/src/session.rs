@@ -17,13 +17,14 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
-use lacus_core::{Error, Kind, Notices, Result, Waits};
+use lacus_core::{Error, Kind, Notices, Remotes, Result};
 use lacus_storage::{ReadScope, ScopedStore, Stores};
 use object_store::ObjectStore;
 
 use crate::access::{Access, Findings};
 use crate::activity::Activity;
 use crate::memory::QueryMemory;
+use crate::provenance::Noted;
 use crate::spill::SpillFolder;
 use crate::{Limits, current, rules, settings};
 
@@ -93,7 +94,8 @@ pub(crate) struct Scope {
     pub(crate) reads: Arc<ReadScope>,
     pub(crate) notices: Arc<Notices>,
     pub(crate) findings: Arc<Findings>,
-    pub(crate) waits: Arc<Waits>,
+    pub(crate) remotes: Arc<Remotes>,
+    pub(crate) noted: Arc<Noted>,
 }
 
 impl Scope {
@@ -121,7 +123,8 @@ pub(crate) fn query_state(
     };
     let mut config = base.config().clone().with_extension(Arc::clone(&scope.reads)).with_extension(Arc::clone(&scope.notices));
     config.set_extension(Arc::clone(access));
-    config.set_extension(Arc::clone(&scope.waits));
+    config.set_extension(Arc::clone(&scope.remotes));
+    config.set_extension(Arc::clone(&scope.noted));
     client.apply(config.options_mut())?;
     let builder = SessionStateBuilder::new_from_existing(base.clone()).with_config(config).with_runtime_env(Arc::new(runtime));
     let mut state = match access.is_bound() {

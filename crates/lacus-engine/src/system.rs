@@ -1,5 +1,6 @@
 //! The tables of the schema `system` that are about the engine itself.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -7,30 +8,38 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 
-use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
+use datafusion::arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, ListBuilder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray, UInt64Array,
+};
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::json::ReaderBuilder;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::datasource::MemTable;
-use datafusion::error::DataFusionError;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::PartitionStream;
-use lacus_core::{Result, SiteStatus};
+use lacus_core::{Error, Kind, Principal, PrincipalKind, Result, SiteStatus};
+use lacus_provenance::{Record as Told, read};
+use tokio::sync::mpsc::Sender;
 
 use crate::access::{Access, QUERIES};
 use crate::activity::{Activity, Record};
 use crate::catalog::Catalog;
+use crate::provenance;
 
 /// The names of these tables.
-pub(crate) const TABLES: [&str; 1] = [QUERIES];
+pub(crate) const TABLES: [&str; 2] = [QUERIES, PROVENANCE];
 /// Those of this schema that a policy has to grant by name.
 pub(crate) const IS_GRANTED: [&str; 2] = [AUDIT, SITES];
 /// The table of what is recorded of who asked what, where it is.
 pub(crate) const AUDIT: &str = "audit";
 /// The table of other engines, where there are any.
 pub(crate) const SITES: &str = "sites";
+/// The table of what answers were computed from.
+pub(crate) const PROVENANCE: &str = "provenance";
 /// How many records are read at once.
 const RECORDS: usize = 1024;
 
@@ -42,6 +51,7 @@ pub(crate) fn table(name: &str, activity: &Activity, access: &Access, catalog: &
             records.retain(|record| access.oversees(&catalog.lake, &record.principal));
             Ok(Some(queries(&records, access.is_bound())?))
         }
+        PROVENANCE => answers(activity, access, catalog).map(Some),
         SITES if !catalog.sites().is_empty() => sites(catalog).map(Some),
         AUDIT => activity.audit().map(|audit| audited(audit.file())).transpose(),
         _ => Ok(None),
@@ -77,6 +87,124 @@ fn sites(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
     ];
     let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)))?;
     Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
+}
+
+/// One row an answer: those that the engine remembers, and those that are kept, the last first.
+fn answers(activity: &Activity, access: &Access, catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
+    let text = |name: &str| Field::new(name, DataType::Utf8, false);
+    let schema = Arc::new(Schema::new(vec![
+        text("id"),
+        Field::new("began", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), true),
+        text("user"),
+        text("door"),
+        text("sql"),
+        Field::new_list("datasets", Field::new_list_field(DataType::Utf8, true), false),
+        Field::new("files_read", DataType::UInt64, false),
+        Field::new("rows", DataType::UInt64, false),
+        text("hash"),
+        text("record"),
+    ]));
+    let mut remembered = activity.records();
+    remembered.retain(|record| access.oversees(&catalog.lake, &record.principal));
+    // What a folder keeps was asked in times when the user of a name may have been another kind of one.
+    let of = (!access.oversees(&catalog.lake, &Principal::anonymous())).then(|| access.principal.clone());
+    let files = activity.provenance().map(|kept| kept.files()).transpose();
+    let files = files.map_err(|error| Error::new(Kind::Unavailable, format!("the records of answers can't be read: {error}")))?;
+    let answers = Answers {
+        remembered: Arc::new(remembered.iter().filter_map(|record| provenance::told(record)).collect()),
+        files: files.unwrap_or_default(),
+        of,
+        schema: Arc::clone(&schema),
+    };
+    Ok(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(answers)])?))
+}
+
+/// Records of answers.
+#[derive(Debug, Clone)]
+struct Answers {
+    remembered: Arc<Vec<Told>>,
+    files: Vec<PathBuf>,
+    /// Whose are told alone.
+    of: Option<Principal>,
+    schema: SchemaRef,
+}
+
+impl Answers {
+    fn is_told(&self, record: &Told) -> bool {
+        self.of.as_ref().is_none_or(|of| of.kind() != PrincipalKind::Anonymous && of.name() == record.user)
+    }
+
+    /// Records as rows.
+    fn batch(&self, records: &[Told]) -> std::result::Result<RecordBatch, DataFusionError> {
+        let texts = |text: &dyn Fn(&Told) -> String| -> ArrayRef {
+            Arc::new(records.iter().map(|record| Some(text(record))).collect::<StringArray>())
+        };
+        let counts = |count: &dyn Fn(&Told) -> u64| -> ArrayRef {
+            Arc::new(records.iter().map(|record| Some(count(record))).collect::<UInt64Array>())
+        };
+        let mut datasets = ListBuilder::new(StringBuilder::new());
+        for record in records {
+            datasets.append_value(record.datasets.iter().map(|dataset| Some(dataset.name.as_str())));
+        }
+        let began = cast(&texts(&|record| record.began.clone()), self.schema.field(1).data_type())?;
+        let columns = vec![
+            texts(&|record| record.id.clone()),
+            began,
+            texts(&|record| record.user.clone()),
+            texts(&|record| record.door.clone()),
+            texts(&|record| record.sql.clone()),
+            Arc::new(datasets.finish()),
+            counts(&|record| record.files_read),
+            counts(&|record| record.rows),
+            texts(&|record| record.hash.all.clone()),
+            texts(&|record| record.to_json().unwrap_or_default()),
+        ];
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+
+    fn send(&self, sender: &Sender<DataFusionResult<RecordBatch>>) -> DataFusionResult<()> {
+        let known: HashSet<&str> = self.remembered.iter().map(|record| record.id.as_str()).collect();
+        let mut records = Vec::new();
+        let flush = |records: &mut Vec<Told>| {
+            let batch = self.batch(records);
+            records.clear();
+            sender.blocking_send(batch).is_ok()
+        };
+        if !self.remembered.is_empty() && !flush(&mut self.remembered.to_vec()) {
+            return Ok(());
+        }
+        for file in &self.files {
+            for line in read(file)? {
+                // A line that its writer did not get to the end of is no record.
+                if let (_, Ok(record)) = line?
+                    && self.is_told(&record)
+                    && !known.contains(record.id.as_str())
+                {
+                    records.push(record);
+                }
+                if records.len() >= RECORDS && !flush(&mut records) {
+                    return Ok(());
+                }
+            }
+        }
+        if !records.is_empty() {
+            flush(&mut records);
+        }
+        Ok(())
+    }
+}
+
+impl PartitionStream for Answers {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let mut builder = RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.schema), 2);
+        let (answers, sender) = (self.clone(), builder.tx());
+        builder.spawn_blocking(move || answers.send(&sender));
+        builder.build()
+    }
 }
 
 /// The records of a file, read while they are asked for.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::stats::Precision;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Constraint, DFSchema, DFSchemaRef, ScalarValue, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::functions_aggregate::expr_fn::count;
@@ -174,6 +174,23 @@ impl Part {
     pub(crate) fn written(plan: LogicalPlan) -> Self {
         Self { plan, is_written: true }
     }
+}
+
+/// What in a plan does more than read, if anything does, however deep it lies.
+pub(crate) fn does_more_than_read(plan: &LogicalPlan) -> Option<&'static str> {
+    let mut found = None;
+    let looked = plan.apply_with_subqueries(|node| {
+        found = match node {
+            LogicalPlan::Ddl(_) => Some("what makes, changes or drops tables"),
+            LogicalPlan::Dml(_) => Some("what changes rows"),
+            LogicalPlan::Copy(_) => Some("COPY"),
+            LogicalPlan::Statement(_) => Some("what changes a session"),
+            _ => return Ok(TreeNodeRecursion::Continue),
+        };
+        Ok(TreeNodeRecursion::Stop)
+    });
+    // Looking at nodes does not fail; what could not be looked at is not taken for reading.
+    if looked.is_err() { Some("what can't be looked at") } else { found }
 }
 
 /// Takes what writes off a plan: what it does, and the plans whose rows it takes, one after another.

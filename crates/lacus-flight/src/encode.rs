@@ -11,6 +11,7 @@ use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use lacus_core::{Error, Kind, Result};
+use lacus_engine::Provenance;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -44,11 +45,21 @@ pub(crate) fn options(headers: &MetadataMap) -> Result<IpcWriteOptions> {
     Ok(IpcWriteOptions::default().try_with_compression(compression)?)
 }
 
-/// The messages of a result: its schema, then its batches, and an empty one for each time that none came for long.
+/// The header by which a client says that it wants no record of what the result was computed from.
+const RECORD_HEADER: &str = "x-lacus-provenance";
+
+/// The records of what results were computed from, where a client wants them.
+pub(crate) fn records(headers: &MetadataMap, of: Vec<Provenance>) -> Vec<Provenance> {
+    if headers.get(RECORD_HEADER).is_some_and(|value| value == "none") { Vec::new() } else { of }
+}
+
+/// The messages of a result: its schema, then its batches, and an empty one for each time that none came for long. Behind them come the records
+/// of what they were computed from, each as the metadata of an empty batch: every client reads on over one.
 pub(crate) fn messages(
     schema: SchemaRef,
     options: IpcWriteOptions,
     batches: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
+    records: Vec<Provenance>,
 ) -> Result<BoxStream<'static, Result<FlightData, Status>>> {
     let first: FlightData = SchemaAsIpc::new(&schema, &options).into();
     let mut empty = Vec::new();
@@ -60,8 +71,14 @@ pub(crate) fn messages(
         Ok::<_, Error>(stream::iter(messages.into_iter().map(Ok)))
     });
     let encoded = encoded.try_flatten().map_err(|error| to_status(&error));
-    let answered = encoded.boxed();
     let sign = empty.into_iter().next().unwrap_or_default();
+    let carrier = sign.clone();
+    // What they are is known when all of the result was sent.
+    let told = stream::iter(records).filter_map(move |provenance| {
+        let text = provenance.record().and_then(|record| record.to_json().ok());
+        std::future::ready(text.map(|text| Ok(carrier.clone().with_app_metadata(text))))
+    });
+    let answered = encoded.chain(told).boxed();
     let alive = stream::unfold((answered, sign), |(mut answered, sign)| async move {
         match tokio::time::timeout(SILENCE, answered.next()).await {
             Ok(message) => Some((message?, (answered, sign))),

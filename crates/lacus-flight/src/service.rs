@@ -253,9 +253,11 @@ impl Service {
     }
 
     /// Runs what waits under a ticket, once; or gives what was computed in the background, as often as it is asked for.
-    fn run(&self, ticket: &Bytes, principal: &Principal, options: IpcWriteOptions) -> Result<FlightStream> {
+    fn run(&self, ticket: &Bytes, principal: &Principal, headers: &MetadataMap) -> Result<FlightStream> {
+        let options = encode::options(headers)?;
         if let Ok((spool, segment)) = self.spool_of(ticket, principal) {
-            return Ok(encode::messages(Arc::clone(&spool.schema), options, spool.batches(segment)?)? as FlightStream);
+            let records = encode::records(headers, spool.record(segment));
+            return Ok(encode::messages(Arc::clone(&spool.schema), options, spool.batches(segment)?, records)? as FlightStream);
         }
         let take = || {
             let waiting = self.waiting.take(ticket, principal)?;
@@ -263,7 +265,8 @@ impl Service {
             Ok((waiting, ids))
         };
         let (Waiting { schema, queries }, guard) = self.running.take(ticket, principal, take)?;
-        Ok(Box::pin(guard.around(encode::messages(schema, options, one_after_another(queries))?)))
+        let records = encode::records(headers, queries.iter().map(Query::provenance).collect());
+        Ok(Box::pin(guard.around(encode::messages(schema, options, one_after_another(queries), records)?)))
     }
 
     /// Cancels what a `FlightInfo` leads to: what waits, and what is being fetched.
@@ -440,7 +443,7 @@ fn metadata_info(command: &impl ProstMessageExt, schema: &Schema, request: Reque
 }
 
 fn metadata_batch(batch: Result<RecordBatch>) -> Answer<FlightStream> {
-    let messages = |batch: RecordBatch| encode::messages(batch.schema(), IpcWriteOptions::default(), stream::iter([Ok(batch)]));
+    let messages = |batch: RecordBatch| encode::messages(batch.schema(), IpcWriteOptions::default(), stream::iter([Ok(batch)]), Vec::new());
     answered(batch.and_then(messages).map(|messages| messages as FlightStream))
 }
 
@@ -460,8 +463,7 @@ impl FlightSqlService for Service {
 
     async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Answer<FlightStream> {
         let session = Self::session(&request)?;
-        let run = |options| self.run(&ticket.statement_handle, session.principal(), options);
-        answered(encode::options(request.metadata()).and_then(run))
+        answered(self.run(&ticket.statement_handle, session.principal(), request.metadata()))
     }
 
     async fn do_put_prepared_statement_query(
@@ -512,7 +514,8 @@ impl FlightSqlService for Service {
             let queries = self.engine.query_rows(&sql, &rows, &session).await?;
             let first = queries.first().ok_or_else(|| Error::new(Kind::Internal, "a statement gave nothing"))?;
             let schema = wire.schema(&first.schema());
-            Ok(encode::messages(schema, options, one_after_another(queries))? as FlightStream)
+            let records = encode::records(request.metadata(), queries.iter().map(Query::provenance).collect());
+            Ok(encode::messages(schema, options, one_after_another(queries), records)? as FlightStream)
         };
         answered(run.await)
     }

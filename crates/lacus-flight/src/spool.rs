@@ -14,7 +14,7 @@ use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryFutureExt, TryStreamExt};
 use lacus_core::{Error, Kind, Result};
-use lacus_engine::{Query, QueryProgress};
+use lacus_engine::{Provenance, Query, QueryProgress};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -46,6 +46,7 @@ struct Stage {
 pub(crate) struct Spool {
     pub(crate) schema: SchemaRef,
     pub(crate) query: String,
+    provenance: Provenance,
     progress: QueryProgress,
     /// The most that was told: what is told never falls.
     told: Mutex<f64>,
@@ -88,7 +89,7 @@ fn file(folder: Option<&Path>) -> Result<File> {
 impl Spool {
     /// Begins to run `query` into a file of at most `most` bytes in `folder`.
     pub(crate) fn begin(query: Query, schema: SchemaRef, folder: Option<&Path>, most: u64) -> Result<Self> {
-        let (id, progress) = (query.id().to_owned(), query.progress());
+        let (id, progress, provenance) = (query.id().to_owned(), query.progress(), query.provenance());
         let (tell, stage) = watch::channel(Stage::default());
         let file = Arc::new(file(folder)?);
         let (into, columns) = (Arc::clone(&file), Arc::clone(&schema));
@@ -96,7 +97,7 @@ impl Spool {
             let end = run(query, columns, into, (FIRST_SEGMENT, most), &tell).await;
             tell.send_modify(|stage| stage.end = Some(end));
         });
-        Ok(Self { schema, query: id, progress, told: Mutex::new(0.), stage, file, task: task.abort_handle() })
+        Ok(Self { schema, query: id, provenance, progress, told: Mutex::new(0.), stage, file, task: task.abort_handle() })
     }
 
     /// How far it is, once it is done or `patience` is over.
@@ -123,6 +124,13 @@ impl Spool {
     /// A poisoned lock only means that another thread panicked; the number is valid at every instant.
     fn told(&self) -> MutexGuard<'_, f64> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the result was computed from, behind the last of its segments.
+    pub(crate) fn record(&self, segment: usize) -> Vec<Provenance> {
+        let Stage { segments, end } = self.stage.borrow().clone();
+        let is_last = matches!(end, Some(Ok(()))) && segment + 1 == segments.len();
+        if is_last { vec![self.provenance.clone()] } else { Vec::new() }
     }
 
     /// The batches of a segment; any number of times.

@@ -1,5 +1,5 @@
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,14 +10,16 @@ use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{CommandGetTables, SqlInfo};
-use arrow_flight::{FlightInfo, HandshakeRequest, IpcMessage, Ticket};
+use arrow_flight::{FlightData, FlightInfo, HandshakeRequest, IpcMessage, Ticket};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use datafusion_common::ScalarValue;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use lacus_core::{Error, Kind, Principal, Result, Secret};
 use lacus_identity::{Hub, Logins};
+use lacus_provenance::Record;
 use prost::Message;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -164,7 +166,8 @@ impl Remote {
     /// # Errors
     /// What the server says, by its kind.
     pub async fn query(&self, sql: &str, parameters: &[ScalarValue]) -> Result<RemoteQuery> {
-        self.query_counted(sql, parameters, Arc::default()).await
+        let query = self.query_counted(sql, parameters, Arc::default()).await?;
+        Ok(RemoteQuery { record: Some(RemoteProvenance::default()), ..query })
     }
 
     /// As [`Remote::query`]; `traffic` takes what goes over the network, in messages of Flight.
@@ -191,7 +194,14 @@ impl Remote {
             false => info.clone().try_decode_schema()?,
         };
         traffic.answered(info.encoded_len());
-        Ok(RemoteQuery { client: Box::new(client), headers: self.headers, schema: schema.into(), info: Box::new(info), traffic })
+        Ok(RemoteQuery {
+            client: Box::new(client),
+            headers: self.headers,
+            schema: schema.into(),
+            info: Box::new(info),
+            traffic,
+            record: None,
+        })
     }
 }
 
@@ -395,12 +405,35 @@ pub struct RemoteQuery {
     schema: SchemaRef,
     info: Box<FlightInfo>,
     traffic: Arc<Traffic>,
+    /// Where the record of the answer comes to, if it is wanted.
+    record: Option<RemoteProvenance>,
+}
+
+/// What an answer was computed from, as the server tells it behind the last of its rows.
+#[derive(Debug, Clone, Default)]
+pub struct RemoteProvenance(Arc<Mutex<Bytes>>);
+
+impl RemoteProvenance {
+    /// The record, once all of the answer was read; `None` before, and from a server that tells none.
+    pub fn record(&self) -> Option<Record> {
+        Record::parse(std::str::from_utf8(&self.held()).ok()?).ok()
+    }
+
+    /// A poisoned lock only means that another thread panicked; the bytes are valid at every instant.
+    fn held(&self) -> MutexGuard<'_, Bytes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl RemoteQuery {
     /// The schema of the result.
     pub fn schema(&self) -> SchemaRef {
         self.schema.clone()
+    }
+
+    /// What the answer is computed from, to be asked for once all of it was read.
+    pub fn provenance(&self) -> RemoteProvenance {
+        self.record.clone().unwrap_or_default()
     }
 
     /// Whether this was a command, which leaves nothing to fetch.
@@ -413,14 +446,16 @@ impl RemoteQuery {
     /// # Errors
     /// `Internal` when the server gives no ticket.
     pub fn stream(self) -> Result<RemoteStream> {
-        let Self { client, headers, schema, info, traffic } = self;
+        let Self { client, headers, schema, info, traffic, record } = self;
         let tickets = info
             .endpoint
             .into_iter()
             .map(|endpoint| endpoint.ticket.ok_or_else(|| Error::new(Kind::Internal, "the server sent an endpoint without a ticket")));
         let tickets = tickets.collect::<Result<Vec<Ticket>>>()?;
-        let batches =
-            stream::iter(tickets).then(move |ticket| fetch(client.clone(), headers, ticket, Arc::clone(&traffic))).try_flatten().boxed();
+        let batches = stream::iter(tickets)
+            .then(move |ticket| fetch(client.clone(), headers, ticket, Arc::clone(&traffic), record.clone()))
+            .try_flatten()
+            .boxed();
         Ok(RemoteStream { schema, batches })
     }
 }
@@ -431,13 +466,15 @@ async fn fetch(
     headers: &'static [(&'static str, &'static str)],
     ticket: Ticket,
     traffic: Arc<Traffic>,
+    record: Option<RemoteProvenance>,
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     traffic.asked(ticket.encoded_len());
     let mut request = tonic::Request::new(ticket);
     if let Some(left) = traffic.time_left() {
         request.set_timeout(left);
     }
-    for (name, value) in headers {
+    let unwanted = record.is_none().then_some(&("x-lacus-provenance", "none"));
+    for (name, value) in headers.iter().chain(unwanted) {
         request.metadata_mut().insert(*name, MetadataValue::from_static(value));
     }
     if let Some(token) = client.token() {
@@ -445,7 +482,13 @@ async fn fetch(
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().map_err(unfit)?);
     }
     let messages = client.inner_mut().do_get(request).await.map_err(|status| from_status(&status))?.into_inner();
-    let messages = messages.inspect_ok(move |message| traffic.answered(message.encoded_len())).map_err(FlightError::from);
+    let seen = move |message: &FlightData| {
+        traffic.answered(message.encoded_len());
+        if let Some(record) = record.as_ref().filter(|_| !message.app_metadata.is_empty()) {
+            *record.held() = message.app_metadata.clone();
+        }
+    };
+    let messages = messages.inspect_ok(seen).map_err(FlightError::from);
     Ok(FlightRecordBatchStream::new_from_flight_data(messages).map_err(from_flight).boxed())
 }
 

@@ -16,7 +16,7 @@ mod site;
 mod status;
 
 pub use address::{check_address, login_name};
-pub use client::{Remote, RemoteQuery, RemoteStream};
+pub use client::{Remote, RemoteProvenance, RemoteQuery, RemoteStream};
 pub use lacus_identity::{Hub, HubSpec, LoginSpec, Logins};
 pub use site::{
     Batches, Dialect, FlightSite, Health, Server, SiteSpec, Stored, Told, Traffic, named, server_table, site_rules, sketch_functions,

@@ -15,6 +15,7 @@ mod written;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use lacus_audit::{Audit, WhenFull};
 use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Result, SpreadSpec, StoreName, nearest};
@@ -22,6 +23,7 @@ use lacus_databases::{Database, DatabaseSpec};
 use lacus_engine::{Engine, EngineBuilder, Limits};
 use lacus_identity::{CertificateSpec, Hub, HubSpec, IssuerSpec};
 use lacus_policy::PolicyFile;
+use lacus_provenance::Kept;
 use lacus_remote::{FlightSite, SiteSpec};
 use lacus_storage::{CacheSpec, StoreSpec, Stores, Unnamed};
 
@@ -76,6 +78,8 @@ pub struct Config {
     pub databases: Vec<DatabaseSpec>,
     /// Where it is recorded who asks what, if it is, and what happens while that can't be.
     pub audit: Option<(PathBuf, WhenFull)>,
+    /// Where the records of answers are kept, if they are, and for how long.
+    pub provenance: Option<(PathBuf, Duration)>,
     /// The file that says who may do what, if there is one.
     pub policy: Option<PathBuf>,
     /// Where what is read of remote stores is kept, if it is.
@@ -156,6 +160,10 @@ impl Config {
         };
         let builder = match &self.audit {
             Some((file, full)) => builder.audit(Audit::new(file.clone(), *full)),
+            None => builder,
+        };
+        let builder = match &self.provenance {
+            Some((folder, keep)) => builder.provenance(Kept::new(folder.clone(), *keep)),
             None => builder,
         };
         let builder = match &self.policy {

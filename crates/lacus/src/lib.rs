@@ -50,11 +50,13 @@ pub use lacus_core::{
     TableInfo, TableName, Tables, Tokens, WriteSpec, description_of, nearest, notices_of, unit_of,
 };
 pub use lacus_engine::{
-    AccessReport, Decided, Durations, Engine, EngineBuilder, Function, Ingest, LakeContent, LakeFile, Limits, Prepared, Progress, Query,
-    QueryProgress, RULES, ResultStream, Session, TableEntry, TableKind, Totals, aside, named_parameters, runtime, split,
+    AccessReport, Decided, Durations, Engine, EngineBuilder, Function, Ingest, LakeContent, LakeFile, Limits, Prepared, Progress,
+    Provenance, Query, QueryProgress, RULES, ResultStream, Session, TableEntry, TableKind, Totals, aside, named_parameters, parameters_of,
+    runtime, split,
 };
 pub use lacus_identity::{CertificateName, CertificateSpec, IssuerSpec, Issuers};
 pub use lacus_policy::{Policy, PolicyFile, Privilege, Rule};
+pub use lacus_provenance::{Comparison, Form, Kept, Record as ProvenanceRecord, Verdict, citation};
 pub use lacus_storage::{
     AzureCredentials, AzureSpec, CacheSpec, CacheStatus, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Operation, Place,
     S3Spec, SftpSpec, StoreReads, StoreSpec, Stores, Unnamed, WebCredentials, WebSpec, masked,

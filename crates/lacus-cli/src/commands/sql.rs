@@ -4,7 +4,7 @@ use std::path::Path;
 use lacus::{Engine, Error, Kind, Result, ScalarValue, notices_of, split};
 
 use crate::arguments::SqlArguments;
-use crate::door::Door;
+use crate::door::{Door, Told};
 use crate::output::{Output, Written};
 use crate::progress::Progress;
 use crate::terminal;
@@ -66,6 +66,18 @@ fn value(text: &str) -> ScalarValue {
     }
 }
 
+/// Writes the record of what an answer was computed from.
+fn keep(told: &Told, file: &Path, is_cut: bool) -> Result<()> {
+    let record = told.record().ok_or_else(|| match is_cut {
+        true => Error::new(Kind::InvalidQuery, "the answer was not read to its end, so that there is no record of it")
+            .hint("read all of it with --rows 0 or -o FILE"),
+        false => Error::new(Kind::Unsupported, "the server tells no record of the answer"),
+    })?;
+    let failed =
+        |error: std::io::Error| Error::new(Kind::Unavailable, format!("the record can't be written: {error}")).with("file", file.display());
+    std::fs::write(file, record.to_json()? + "\n").map_err(failed)
+}
+
 async fn show(door: &Door, statement: &str, parameters: &[ScalarValue], arguments: &SqlArguments, shown: &mut usize) -> Result<()> {
     let mut progress = Some(Progress::start(arguments.quiet));
     let Some(mut answer) = door.ask(statement, parameters).await? else { return Ok(()) };
@@ -73,7 +85,7 @@ async fn show(door: &Door, statement: &str, parameters: &[ScalarValue], argument
     if !arguments.quiet {
         notices_of(&answer.schema).for_each(|notice| terminal::say(&format!("notice: {notice}")));
     }
-    if *shown > 1 && arguments.output.is_some() {
+    if *shown > 1 && (arguments.output.is_some() || arguments.provenance.is_some()) {
         return Err(Error::new(Kind::InvalidConfiguration, "a file holds one result, and the text has several")
             .hint("run the statements one by one"));
     }
@@ -84,10 +96,15 @@ async fn show(door: &Door, statement: &str, parameters: &[ScalarValue], argument
         answer = answer.begun().await?;
         progress = None;
     }
+    let told = answer.provenance.clone();
     let output = Output::open(arguments.format, arguments.output.as_deref(), &answer.schema, arguments.rows)?;
     let written = output.write_all(answer.batches, |rows| progress.iter().for_each(|progress| progress.arrived(rows))).await;
     drop(progress);
-    if let Written { rows, cut: true } = written? {
+    let Written { rows, cut } = written?;
+    if let Some(file) = &arguments.provenance {
+        keep(&told, file, cut)?;
+    }
+    if cut {
         terminal::say(&format!("only the first {rows} rows are shown; --rows 0 shows all, -o FILE writes them"));
     }
     Ok(())

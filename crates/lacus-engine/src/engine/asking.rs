@@ -171,7 +171,7 @@ impl Engine {
         let deadline = Deadline::of(session, self.shared.limits.deadline, limit.as_deref());
         let recorded = self.shared.activity.begin(sql, session, self.query_memory(session, limit.as_deref()), limit)?;
         let record = Arc::clone(&recorded.record);
-        record.scope.waits.end(deadline.at.into_std());
+        record.scope.remotes.end(deadline.at.into_std());
         let planned = {
             let mut planning = std::pin::pin!(self.query_before(sql, rows, session, deadline, &recorded));
             let planned = tokio::select! {
@@ -179,11 +179,11 @@ impl Engine {
                 killed = Arc::clone(&record).killed() => Err(killed),
             };
             // Who is waited for is known as long as planning isn't dropped.
-            planned.map_err(|error| if error.kind() == Kind::DeadlineExceeded { record.scope.waits.told(error) } else { error })
+            planned.map_err(|error| if error.kind() == Kind::DeadlineExceeded { record.scope.remotes.told(error) } else { error })
         };
         match planned {
             Ok(mut planned) => {
-                if record.scope.waits.has_stand_ins()
+                if record.scope.remotes.has_stand_ins()
                     && let Work::Rows(work) = &mut planned.work
                     && let Some(fallback) = &mut work.fallback
                 {
@@ -245,17 +245,20 @@ impl Engine {
             Some(Own::Summarize(from)) => self.summary(&from, session, scope, &record.memory, &access).await?,
             Some(Own::Kill(id)) => {
                 statement::check_parameters(0, first)?;
+                session.check_writes("KILL ends a query")?;
                 self.shared.activity.kill(&id, &record.principal, |of| access.oversees(self.lake(), of))?;
                 return Ok(done());
             }
             Some(Own::Refresh(name)) => {
                 statement::check_parameters(0, first)?;
+                session.check_writes("REFRESH changes what is remembered")?;
                 self.refresh(&name, &access).await?;
                 return Ok(done());
             }
         };
         rows.iter().try_for_each(|row| statement::check_parameters(parsed.parameters, row))?;
         let Planned { mut plans, state, text, is_command, keeping } = self.plan(parsed, session, scope, &record.memory, &access).await?;
+        scope.noted.statement(&text, first, session);
         if is_command {
             let planner = self.planner(&state, session);
             for part in plans {
@@ -285,6 +288,7 @@ impl Engine {
     /// A plan with its parameters, ready to run.
     async fn ready(&self, logical: LogicalPlan, state: &SessionState, scope: &Scope) -> Result<Ready> {
         let logical = analyzed(logical, state)?;
+        scope.noted.plan(&logical);
         let schema = Arc::new(scope.noticed(told_schema(&logical)));
         let explains = explain::is_explanation(&logical);
         let plan = session::physical_plan(state, &logical, self.shared.shares).await?;
@@ -473,6 +477,9 @@ impl Engine {
         ddl::refuse_unknown(&parsed.statement)?;
         let parameters = parsed.parameters;
         let (mut statement, target) = copy::take(parsed.statement, &self.shared.sinks)?;
+        if target.is_some() {
+            session.check_writes("COPY writes files")?;
+        }
         let unplanned = Unplanned::take(&mut statement);
         if let Some(target) = &target {
             access.require_path(Privilege::Insert, &target.spec.location)?;
@@ -481,6 +488,9 @@ impl Engine {
         let text = statement.to_string();
         let planner = self.planner(&state, session);
         let plan = planner.plan(statement).await?;
+        if let Some(what) = writes::does_more_than_read(&plan) {
+            session.check_writes(&format!("{what} does more than read"))?;
+        }
         if let Some((write, plans)) = writes::take(&plan, &planner, unplanned)? {
             return Ok(Planned { plans, state, text, is_command: false, keeping: Some(Keeping::Table(write)) });
         }
@@ -624,6 +634,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::query`]; `InvalidQuery` for columns that the table lacks.
     pub async fn ingest(&self, name: &TableReference, how: Ingest, schema: SchemaRef, rows: Rows<'_>, session: &Session) -> Result<u64> {
+        session.check_writes("an ingest writes rows")?;
         let limit = self.limit(session);
         let recorded =
             self.shared.activity.begin(&format!("INGEST INTO {name}"), session, self.query_memory(session, limit.as_deref()), limit)?;

@@ -23,7 +23,7 @@ use datafusion_physical_plan::{
 };
 use futures::stream;
 use futures::{StreamExt, TryStreamExt};
-use lacus_core::{Kind, Result, Waits};
+use lacus_core::{Kind, Remotes, Result};
 
 use super::keys;
 use super::select::Select;
@@ -213,12 +213,15 @@ impl ExecutionPlan for SiteExec {
         let first = MetricBuilder::new(&self.metrics).subset_time("first_batch", partition);
         let (plan, schema, began) = (self.clone(), Arc::clone(&self.schema), Instant::now());
         let seen = Seen::new(&self.metrics, partition);
-        let waits = context.session_config().get_extension::<Waits>();
-        let ends = waits.as_ref().and_then(|waits| waits.ends());
+        let remotes = context.session_config().get_extension::<Remotes>();
+        let (noted, ends) = (remotes.clone(), remotes.as_ref().and_then(|remotes| remotes.ends()));
         // A join tells what it needs before it asks for the first row.
         let asking = async move {
             let text = plan.reduced()?;
             plan.sent.get_or_init(|| text.clone());
+            if let Some(remotes) = noted {
+                remotes.ask(plan.select.server.name(), &text);
+            }
             asked(Arc::clone(&plan.select.server), text, plan.schema, ends, seen).await.map_err(DataFusionError::from)
         };
         let mut batches = stream::once(asking).map_ok(|batches| batches.map_err(DataFusionError::from)).try_flatten().boxed();
@@ -227,7 +230,7 @@ impl ExecutionPlan for SiteExec {
         let batches = stream::poll_fn(move |context| {
             let polled = batches.poll_next_unpin(context);
             waiting = match polled.is_pending() {
-                true => waiting.take().or_else(|| waits.as_ref().map(|waits| waits.on(&name))),
+                true => waiting.take().or_else(|| remotes.as_ref().map(|remotes| remotes.on(&name))),
                 false => None,
             };
             polled

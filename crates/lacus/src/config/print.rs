@@ -16,6 +16,20 @@ use lacus_storage::{
 
 use crate::Config;
 
+impl Config {
+    /// What is kept of what was asked and answered.
+    fn records(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        if let Some((file, full)) = &self.audit {
+            let full = if *full == WhenFull::Warn { "warn" } else { "refuse" };
+            writeln!(formatter, "\n[audit]\nfile = {}\nfull = \"{full}\"", quoted(file.display().to_string()))?;
+        }
+        if let Some((folder, keep)) = &self.provenance {
+            writeln!(formatter, "\n[provenance]\nfolder = {}\nkeep = \"{}s\"", quoted(folder.display().to_string()), keep.as_secs_f64())?;
+        }
+        Ok(())
+    }
+}
+
 impl Display for Config {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
@@ -41,10 +55,7 @@ impl Display for Config {
         if let Some(cache) = &self.cache {
             writeln!(formatter, "\n[cache]\ndisk = \"{} B\"\nfolder = {}", cache.bytes, quoted(cache.folder.display().to_string()))?;
         }
-        if let Some((file, full)) = &self.audit {
-            let full = if *full == WhenFull::Warn { "warn" } else { "refuse" };
-            writeln!(formatter, "\n[audit]\nfile = {}\nfull = \"{full}\"", quoted(file.display().to_string()))?;
-        }
+        self.records(formatter)?;
         if let Some(file) = &self.policy {
             writeln!(formatter, "\n[policy]\nfile = {}", quoted(file.display().to_string()))?;
         }

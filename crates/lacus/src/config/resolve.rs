@@ -17,8 +17,8 @@ use lacus_remote::{SiteSpec, check_address};
 use lacus_storage::{CacheSpec, StoreSpec};
 
 use super::written::{
-    AuditSection, CacheSection, DatabaseSection, DatasetSection, FederationSection, LakeFile, LimitsSection, ServeSection, SiteSection,
-    UserSection,
+    AuditSection, CacheSection, DatabaseSection, DatasetSection, FederationSection, LakeFile, LimitsSection, ProvenanceSection,
+    ServeSection, SiteSection, UserSection,
 };
 use super::{issuer, store, values};
 use crate::Config;
@@ -70,6 +70,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         limits: limits(&written.limits, environment)?,
         rules_off: written.optimizer.off,
         audit: audit(&written.audit, &base, environment)?,
+        provenance: provenance(&written.provenance, &base, environment)?,
         policy: expand(&written.policy.file, "policy.file")?.map(|file| base.join(file)),
         listen: expand(&written.serve.listen, "serve.listen")?.unwrap_or_else(|| LISTEN.to_owned()),
         certificate: certificate(&written.serve, &base, environment)?,
@@ -247,6 +248,20 @@ fn audit(written: &AuditSection, base: &Path, environment: Environment<'_>) -> R
         Some(file) => Ok(Some((base.join(file), full))),
         None if written.full.is_some() => {
             Err(Error::new(Kind::InvalidConfiguration, "`audit.full` has no `audit.file`").hint("write the file, or leave both out"))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Where the records of answers are kept, and for how long.
+fn provenance(written: &ProvenanceSection, base: &Path, environment: Environment<'_>) -> Result<Option<(PathBuf, Duration)>> {
+    let folder = written.folder.as_deref().map(|folder| values::expand(folder, "provenance.folder", environment)).transpose()?;
+    let keep = amount::duration(written.keep.as_deref().unwrap_or("90d"), "provenance.keep")?;
+    match folder {
+        Some(folder) => Ok(Some((base.join(folder), keep))),
+        None if written.keep.is_some() => {
+            let error = Error::new(Kind::InvalidConfiguration, "`provenance.keep` has no `provenance.folder`");
+            Err(error.hint("write the folder, or leave both out"))
         }
         None => Ok(None),
     }

@@ -88,6 +88,16 @@ section! {
 }
 
 section! {
+    /// What is kept of what answers were computed from.
+    ProvenanceSection in "[provenance]" {
+        /// The folder in which the record of each answer is kept, a file a day; made when there is none. Without it the last thousand are remembered for as long as the process.
+        folder: Option<String> = "none",
+        /// How long they are kept.
+        keep: Option<String> = "`90d`",
+    }
+}
+
+section! {
     /// Who may do what.
     PolicySection in "[policy]" {
         /// The file of rules: `docs/access.md` says what it holds. Everybody but the owner may do what it allows, and nothing else. It is read again when it changes. Without it whoever may call may do everything.
@@ -338,6 +348,7 @@ pub(crate) struct LakeFile {
     pub(crate) lake: LakeSection,
     pub(crate) limits: LimitsSection,
     pub(crate) audit: AuditSection,
+    pub(crate) provenance: ProvenanceSection,
     pub(crate) policy: PolicySection,
     pub(crate) cache: CacheSection,
     pub(crate) optimizer: OptimizerSection,
@@ -365,6 +376,7 @@ pub fn reference() -> impl Iterator<Item = &'static OptionDoc> {
         DatabaseSection::OPTIONS,
         LimitsSection::OPTIONS,
         AuditSection::OPTIONS,
+        ProvenanceSection::OPTIONS,
         PolicySection::OPTIONS,
         CacheSection::OPTIONS,
         OptimizerSection::OPTIONS,

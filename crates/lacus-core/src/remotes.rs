@@ -1,21 +1,22 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::Error;
 
-/// For whom a query waits: sites and databases that were asked, and have not answered yet. When its time is over it says so.
+/// The sites and databases of a query: what they were asked, which of them have not answered yet, and until when they are waited for.
 ///
 /// A query's session carries one as an extension.
 #[derive(Debug, Default)]
-pub struct Waits {
+pub struct Remotes {
     names: Mutex<BTreeMap<String, usize>>,
     ends: OnceLock<Instant>,
     has_stand_ins: AtomicBool,
+    asked: Mutex<BTreeSet<(String, String)>>,
 }
 
-impl Waits {
+impl Remotes {
     /// Nobody is waited for after `at`, which is said once.
     pub fn end(&self, at: Instant) {
         self.ends.get_or_init(|| at);
@@ -36,11 +37,21 @@ impl Waits {
         self.has_stand_ins.load(Ordering::Relaxed)
     }
 
+    /// Notes that one of them is asked something.
+    pub fn ask(&self, name: &str, text: &str) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert((name.to_owned(), text.to_owned()));
+    }
+
+    /// Who was asked what.
+    pub fn asked(&self) -> Vec<(String, String)> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     /// Somebody is waited for until what is returned is dropped.
     #[must_use]
     pub fn on(self: &Arc<Self>, name: &str) -> Waiting {
         *self.held().entry(name.to_owned()).or_default() += 1;
-        Waiting { waits: Arc::clone(self), name: name.to_owned() }
+        Waiting { remotes: Arc::clone(self), name: name.to_owned() }
     }
 
     /// An error with those who are waited for, if there are any.
@@ -59,13 +70,13 @@ impl Waits {
 /// That somebody is waited for.
 #[derive(Debug)]
 pub struct Waiting {
-    waits: Arc<Waits>,
+    remotes: Arc<Remotes>,
     name: String,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut names = self.waits.held();
+        let mut names = self.remotes.held();
         if let Some(count) = names.get_mut(&self.name) {
             *count -= 1;
             if *count == 0 {
@@ -82,7 +93,7 @@ mod tests {
 
     #[test]
     fn who_is_waited_for_is_told() {
-        let waits = Arc::new(Waits::default());
+        let waits = Arc::new(Remotes::default());
         let late = || waits.told(Error::new(Kind::DeadlineExceeded, "late")).to_string();
         let (far, again) = (waits.on("far"), waits.on("far"));
         drop(far);
