@@ -3,7 +3,8 @@
 //! * `cf_time`, `cf_text`: dates of the calendars of climate models, as numbers and as text (`calendar_text` has what they share);
 //! * `lon_between`: longitudes in any convention;
 //! * `bin`: the bins of histograms;
-//! * `angular_distance`: angles on the sphere.
+//! * `angular_distance`: angles on the sphere;
+//! * `statistics`: tests of hypotheses.
 //!
 //! Each takes any types and says itself what is wrong with them: the error of a signature would name neither argument nor remedy.
 
@@ -14,8 +15,11 @@ mod calendar_text;
 mod cf_text;
 mod cf_time;
 mod lon_between;
+mod statistics;
 
 use datafusion_expr::{DocSection, ScalarUDF};
+
+pub use statistics::statistics;
 
 /// The section of the reference that documents these functions.
 const SCIENCE: DocSection = DocSection { include: true, label: "Functions for science", description: None };

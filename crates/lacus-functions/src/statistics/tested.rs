@@ -1,0 +1,220 @@
+//! What each test computes of what was kept. What can't be said of too few rows is NULL.
+
+use std::collections::BTreeMap;
+
+use datafusion_common::{Result, ScalarValue};
+use lacus_core::{Error, Kind};
+
+use super::sums::Moments;
+use super::tails;
+
+/// The part of intervals that holds the value that is looked for.
+const OUTSIDE: f64 = 0.05;
+/// Up to so many values in the smaller group, and without equal ones, ranks are counted rather than taken for normal: as scipy does.
+const COUNTED: usize = 8;
+
+/// The values of a result, by the order of its fields; `None` where nothing can be said.
+pub(super) type Tested = Option<Vec<ScalarValue>>;
+
+fn float(number: f64) -> ScalarValue {
+    ScalarValue::Float64(Some(number))
+}
+
+fn count(number: u64) -> ScalarValue {
+    ScalarValue::UInt64(Some(number))
+}
+
+fn text(label: &str) -> ScalarValue {
+    ScalarValue::Utf8(Some(label.to_owned()))
+}
+
+/// The two groups that are compared, by the order of their labels.
+fn two<'a, T>(name: &str, labels: &'a BTreeMap<String, T>) -> Result<Option<[(&'a str, &'a T); 2]>> {
+    let mut found = labels.iter().map(|(label, group)| (label.as_str(), group));
+    let (Some(first), Some(second)) = (found.next(), found.next()) else { return Ok(None) };
+    if labels.len() > 2 {
+        let shown: Vec<String> = labels.keys().take(5).map(|label| format!("`{label}`")).collect();
+        let message = format!("`{name}` compares two groups, and there are {}: {}", labels.len(), shown.join(", "));
+        return Err(Error::new(Kind::InvalidQuery, message).hint("leave the others out with WHERE; anova_test compares several").into());
+    }
+    Ok(Some([first, second]))
+}
+
+/// t, its degrees of freedom, how likely it is, and the interval around what was estimated with an error.
+fn student(estimate: f64, error: f64, df: f64) -> [ScalarValue; 5] {
+    let t = estimate / error;
+    let reach = tails::quantile(OUTSIDE, df) * error;
+    [t, df, tails::student(t, df), estimate - reach, estimate + reach].map(float)
+}
+
+pub(super) fn welch(name: &str, labels: &BTreeMap<String, Moments>) -> Result<Tested> {
+    let Some([(label_a, a), (label_b, b)]) = two(name, labels)? else { return Ok(None) };
+    if a.count < 2 || b.count < 2 {
+        return Ok(None);
+    }
+    let [part_a, part_b] = [a, b].map(|group| group.variance_x() / group.count as f64);
+    let error = (part_a + part_b).sqrt();
+    let df = (part_a + part_b).powi(2) / (part_a.powi(2) / (a.count as f64 - 1.0) + part_b.powi(2) / (b.count as f64 - 1.0));
+    let difference = a.mean_x() - b.mean_x();
+    let mut tested =
+        vec![text(label_a), text(label_b), count(a.count), count(b.count), float(a.mean_x()), float(b.mean_x()), float(difference)];
+    tested.extend(student(difference, error, df));
+    Ok(Some(tested))
+}
+
+/// Of the moments of differences.
+pub(super) fn paired(differences: &Moments) -> Tested {
+    if differences.count < 2 {
+        return None;
+    }
+    let error = (differences.variance_x() / differences.count as f64).sqrt();
+    let mut tested = vec![count(differences.count), float(differences.mean_x())];
+    tested.extend(student(differences.mean_x(), error, differences.count as f64 - 1.0));
+    Some(tested)
+}
+
+pub(super) fn anova(labels: &BTreeMap<String, Moments>) -> Tested {
+    let rows: u64 = labels.values().map(|group| group.count).sum();
+    let (between, within) = (labels.len() as f64 - 1.0, rows as f64 - labels.len() as f64);
+    if between < 1.0 || within < 1.0 {
+        return None;
+    }
+    let mut all = Moments::default();
+    labels.values().for_each(|group| all.merge(group));
+    let inside: f64 = labels.values().map(Moments::squares_x).sum();
+    let mean = all.mean();
+    // From the means: the difference of two sums of squares would lose what the groups differ by.
+    let apart = |group: &Moments| {
+        let difference = group.mean().minus(mean).value();
+        group.count as f64 * difference * difference
+    };
+    let outside: f64 = labels.values().map(apart).sum();
+    let f = (outside / between) / (inside / within);
+    let p = tails::fisher(f, between, within);
+    Some(vec![
+        count(labels.len() as u64),
+        count(rows),
+        float(f),
+        float(between),
+        float(within),
+        float(p),
+        float(outside / (outside + inside)),
+    ])
+}
+
+pub(super) fn pearson(pairs: &Moments) -> Tested {
+    if pairs.count < 3 {
+        return None;
+    }
+    let n = pairs.count as f64;
+    let r = pairs.correlation();
+    let p = tails::beta(n / 2.0 - 1.0, 0.5, (1.0 - r) * (1.0 + r), r * r);
+    // The interval of Fisher.
+    let reach = tails::quantile(OUTSIDE, f64::INFINITY) / (n - 3.0).sqrt();
+    let [low, high] = if pairs.count == 3 { [-1.0, 1.0] } else { [-reach, reach].map(|reach| (r.atanh() + reach).tanh()) };
+    Some(vec![count(pairs.count), float(r), float(p), float(low), float(high)])
+}
+
+/// The ranks of numbers, equal ones sharing theirs, and the sum of t³ - t over how often each value is there.
+fn ranks(numbers: &[f64]) -> (Vec<f64>, f64) {
+    let mut order: Vec<usize> = (0..numbers.len()).collect();
+    order.sort_unstable_by(|a, b| numbers[*a].total_cmp(&numbers[*b]));
+    let (mut ranks, mut ties, mut start) = (vec![0.0; numbers.len()], 0.0, 0);
+    while start < order.len() {
+        // The two zeros are equal.
+        let same = order[start..].iter().take_while(|place| numbers[**place] == numbers[order[start]]).count().max(1);
+        let rank = start as f64 + (same as f64 + 1.0) / 2.0;
+        order[start..start + same].iter().for_each(|place| ranks[*place] = rank);
+        ties += (same as f64).powi(3) - same as f64;
+        start += same;
+    }
+    (ranks, ties)
+}
+
+pub(super) fn spearman(x: &[f64], y: &[f64]) -> Tested {
+    if x.len() < 3 || x.len() != y.len() {
+        return None;
+    }
+    let n = x.len() as f64;
+    if x.iter().chain(y).any(|number| number.is_nan()) {
+        return Some(vec![count(x.len() as u64), float(f64::NAN), float(f64::NAN)]);
+    }
+    let mut pairs = Moments::default();
+    ranks(x).0.iter().zip(ranks(y).0).for_each(|(x, y)| pairs.add(*x, y));
+    let r = pairs.correlation();
+    let p = tails::beta(n / 2.0 - 1.0, 0.5, (1.0 - r) * (1.0 + r), r * r);
+    Some(vec![count(x.len() as u64), float(r), float(p)])
+}
+
+pub(super) fn mann_whitney(name: &str, labels: &BTreeMap<String, Vec<f64>>) -> Result<Tested> {
+    let Some([(label_a, a), (label_b, b)]) = two(name, labels)? else { return Ok(None) };
+    let (n_a, n_b) = (a.len() as f64, b.len() as f64);
+    let all: Vec<f64> = a.iter().chain(b).copied().collect();
+    let head = [text(label_a), text(label_b), count(a.len() as u64), count(b.len() as u64)];
+    let tested = |u: f64, p: f64, exact: bool| {
+        Ok(Some(head.iter().cloned().chain([float(u), float(p), ScalarValue::Boolean(Some(exact)), float(u / (n_a * n_b))]).collect()))
+    };
+    if all.iter().any(|number| number.is_nan()) {
+        return tested(f64::NAN, f64::NAN, false);
+    }
+    let (ranks, ties) = ranks(&all);
+    let u = ranks[..a.len()].iter().sum::<f64>() - n_a * (n_a + 1.0) / 2.0;
+    let far = u.max(n_a * n_b - u);
+    if ties == 0.0 && a.len().min(b.len()) <= COUNTED {
+        return tested(u, (2.0 * counted_tail(a.len(), b.len(), far as usize)).min(1.0), true);
+    }
+    let n = n_a + n_b;
+    let spread = (n_a * n_b / 12.0 * ((n + 1.0) - ties / (n * (n - 1.0)))).sqrt();
+    let z = (far - n_a * n_b / 2.0 - 0.5) / spread;
+    tested(u, if z <= 0.0 { 1.0 } else { tails::normal(z) }, false)
+}
+
+/// How likely U is to be at least `u`, counted: each order of the values is as likely.
+fn counted_tail(a: usize, b: usize, u: usize) -> f64 {
+    let (few, many) = (a.min(b), a.max(b));
+    let most = few * many;
+    // ways[k][s]: how many ways k of the ranks seen so far have the sum s above its least, as parts of all that there are.
+    let mut ways = vec![vec![0.0; most + 1]; few + 1];
+    ways[0][0] = 1.0;
+    for size in 1..=few {
+        // The number of partitions into at most `size` parts of at most `many`: Gaussian binomials, by their factors.
+        let (head, tail) = ways.split_at_mut(size);
+        let (before, now) = (&head[size - 1], &mut tail[0]);
+        now.copy_from_slice(before);
+        // times (1 - q^(many + size)) / (1 - q^size)
+        for sum in (many + size..=most).rev() {
+            now[sum] -= now[sum - many - size];
+        }
+        for sum in size..=most {
+            now[sum] += now[sum - size];
+        }
+    }
+    let all: f64 = ways[few].iter().sum();
+    ways[few][u.min(most)..].iter().sum::<f64>() / all
+}
+
+pub(super) fn chi_square(pairs: &BTreeMap<(String, String), u64>) -> Tested {
+    let (mut rows, mut columns, mut all) = (BTreeMap::<&str, u64>::new(), BTreeMap::<&str, u64>::new(), 0_u64);
+    for ((a, b), count) in pairs {
+        *rows.entry(a).or_default() += count;
+        *columns.entry(b).or_default() += count;
+        all += count;
+    }
+    let (several, df) = (rows.len() > 1 && columns.len() > 1, (rows.len() as f64 - 1.0) * (columns.len() as f64 - 1.0));
+    if !several {
+        return None;
+    }
+    let (mut statistic, mut least) = (0.0, f64::INFINITY);
+    for (a, of_row) in &rows {
+        for (b, of_column) in &columns {
+            let expected = *of_row as f64 * *of_column as f64 / all as f64;
+            let found = pairs.get(&((*a).to_owned(), (*b).to_owned())).copied().unwrap_or_default() as f64;
+            // The correction of Yates, no larger than what is to be corrected.
+            let apart = (found - expected).abs();
+            let apart = if df == 1.0 { apart - apart.min(0.5) } else { apart };
+            statistic += apart * apart / expected;
+            least = least.min(expected);
+        }
+    }
+    Some(vec![count(all), float(statistic), float(df), float(tails::chi_square(statistic, df)), float(least)])
+}
