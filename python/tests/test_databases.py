@@ -334,6 +334,13 @@ def test_a_database_knows_how_long_a_query_may_take(book: Database, tmp_path: pa
     found = lake(tmp_path, connection + '[limits]\ndeadline = "40s"\n')
     told = found.sql("SELECT seconds FROM book.lab.allowed").to_arrow().to_pylist()[0]["seconds"]
     assert 20 < told <= 41, told
+    # A shorter time of the database's own stays, and the connection goes back to it.
+    book.run("ALTER ROLE reader SET statement_timeout = '7s'")
+    try:
+        found = lake(tmp_path, connection)
+        assert [found.sql("SELECT seconds FROM book.lab.allowed").to_arrow().to_pylist()[0]["seconds"] for _ in range(3)] == [7.0] * 3
+    finally:
+        book.run("ALTER ROLE reader RESET statement_timeout")
 
 
 def test_rules_of_the_lake_hold(book: Database, tmp_path: pathlib.Path) -> None:

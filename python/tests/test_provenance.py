@@ -1,8 +1,10 @@
 """What an answer was computed from: told by every door, kept, asked again, cited, and given in the forms of others."""
 
+import contextlib
 import json
 import os
 import pathlib
+import sqlite3
 import subprocess
 from typing import Any
 
@@ -169,7 +171,7 @@ def test_a_changed_byte_is_told_by_its_file(folder: pathlib.Path) -> None:
 def test_floating_point_is_compared_within_tolerance(folder: pathlib.Path) -> None:
     sql = "SELECT machine, sum(power) AS p, stddev(power) AS s, count(*) AS n FROM shots GROUP BY machine"
     record = told(folder, sql)
-    assert [sums["column"] for sums in record["hash"]["floats"]] == ["p", "s"]
+    assert [sums["column"] for sums in record["hash"]["floats"]] == ["p", "s", ""]
     # The same numbers, added in another order.
     for part in range(3):
         file = folder / "shots" / f"part-{part}.parquet"
@@ -230,12 +232,79 @@ def test_records_are_kept_and_end(folder: pathlib.Path) -> None:
     [file] = (folder / "records").iterdir()
     # A line whose writer was stopped is no record, and hides none.
     with file.open("a") as more:
-        more.write('{"lacus_prove\n')
+        more.write('{"lacus_prove')
+    with file.open("ab") as more:
+        more.write(b"\xff\xfe")
     other = told(folder)
     lines = [row["id"] for row in lacus.open(folder).sql("SELECT id FROM system.provenance").to_arrow().to_pylist()]
     assert {record["id"], other["id"]} <= set(lines)
     found = lacus.open(folder).sql(f"SELECT sql, rows, datasets, hash FROM system.provenance WHERE id = '{record['id']}'").to_arrow().to_pylist()
     assert found == [{"sql": SQL, "rows": 3, "datasets": ["lake.main.shots"], "hash": record["hash"]["all"]}]
+
+
+def test_what_can_not_be_asked_again_in_the_same_words_is_told(folder: pathlib.Path) -> None:
+    lake = lacus.open(folder)
+    for sql, parameters, why in [
+        ("SELECT length($1) AS n", ["x" * 100_000], "the parameter 1 is too long"),
+        ("SELECT $1 AS a, $2 AS b", [b"\x01\xff", 2], "the parameter 1 has no text"),
+        ("SELECT length($1) AS n", ["http://me:hunter2@lab.example/x"], "the parameter 1 held a secret"),
+        ("SELECT 'http://me:hunter2@lab.example/x' AS url", [], "its text held a secret"),
+        ("SELECT '" + "y" * 70_000 + "' AS t", [], "its text is too long"),
+    ]:
+        result = lake.sql(sql, parameters)
+        result.to_arrow()
+        record = result.provenance
+        assert record is not None
+        text = json.dumps(record)
+        assert "hunter2" not in text and len(text) < 300_000
+        (folder / "lacking.json").write_text(text)
+        assert why in command(folder, "verify", str(folder / "lacking.json"), code=3)
+    assert "hunter2" not in "".join(file.read_text() for file in (folder / "records").iterdir())
+    for file in (folder / "records").iterdir():
+        assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_answers_that_are_hard_to_hash(folder: pathlib.Path) -> None:
+    lake = lacus.open(folder)
+    empty = pa.DictionaryArray.from_arrays(pa.array([None, None], pa.int32()), pa.array([], pa.string()))
+    long = pa.DictionaryArray.from_arrays(pa.array([5, 7], pa.int32()), pa.array([str(value) for value in range(100)]))
+    lake.register("odd", pa.table({"d": empty, "l": long, "f": [1.7e308, 1.7e308], "r": pa.array([1.5, 2.5], pa.float32())}))
+    result = lake.sql("SELECT * FROM odd")
+    assert result.to_arrow().num_rows == 2
+    record = result.provenance
+    assert record is not None
+    assert all(sums["sum"] is not None for sums in record["hash"]["floats"])
+    plain = lake.sql("SELECT CAST(NULL AS VARCHAR) AS d, CAST(l AS VARCHAR) AS l, f, r FROM odd")
+    plain.to_arrow()
+    assert plain.provenance is not None and plain.provenance["hash"]["all"] == record["hash"]["all"]
+
+
+def test_a_server_is_asked_no_record_that_writes(folder: pathlib.Path) -> None:
+    record = told(folder)
+    with serving(folder) as uri:
+        for sql in ["DROP VIEW shots", "COPY (SELECT 1) TO 'x.parquet'", "DELETE FROM shots", "WITH a AS (SELECT 1) INSERT INTO shots SELECT 1", "SELECT * FROM (DELETE FROM shots) t", "EXPLAIN ANALYZE DELETE FROM shots", "KILL 'x'"]:
+            (folder / "evil.json").write_text(json.dumps({**record, "sql": sql}))
+            done = subprocess.run([BIN, "--connect", uri, "verify", str(folder / "evil.json")], capture_output=True, text=True, check=False)
+            assert done.returncode in {3, 5} and ("only read" in done.stderr or "syntax error" in done.stderr), (sql, done.stderr)
+        (folder / "evil.json").write_text(json.dumps({**record, "settings": {"datafusion.execution.time_zone": "+09:00"}}))
+        done = subprocess.run([BIN, "--connect", uri, "verify", str(folder / "evil.json")], capture_output=True, text=True, check=False)
+        assert done.returncode == 9 and "settings of its own" in done.stderr
+
+
+def test_numbers_that_change_places_are_told(folder: pathlib.Path) -> None:
+    lake = lacus.open(folder)
+    for one, other in [
+        ("VALUES (1.0e0, 2.0e0), (3.0e0, 4.0e0)", "VALUES (1.0e0, 4.0e0), (3.0e0, 2.0e0)"),
+        ("VALUES (1.0e0, 'a'), (3.0e0, 'b')", "VALUES (3.0e0, 'a'), (1.0e0, 'b')"),
+    ]:
+        records = []
+        for sql in [one, other]:
+            result = lake.sql(f"SELECT * FROM ({sql}) t(x, y)")
+            result.to_arrow()
+            assert result.provenance is not None
+            records.append(result.provenance)
+        (folder / "x.json").write_text(json.dumps({**records[0], "sql": records[1]["sql"]}))
+        assert "its rows have other values" in command(folder, "verify", str(folder / "x.json"), code=6)
 
 
 def test_a_citation_names_what_is_cited(folder: pathlib.Path) -> None:
@@ -267,9 +336,12 @@ def test_other_forms_tell_the_same(folder: pathlib.Path) -> None:
 
 def test_who_sees_a_part_is_told_no_files(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (folder / "lacus.toml").open("a") as file:
-        file.write('[policy]\nfile = "policy.toml"\n[serve]\nkeys = "keys.toml"\n')
+        file.write('[policy]\nfile = "policy.toml"\n[serve]\nkeys = "keys.toml"\n[database.far]\nurl = "sqlite:notes.db"\n[dataset.secrets]\npath = "secrets.csv"\ndescription = "Who is looked at."\n')
+    (folder / "secrets.csv").write_text("m\njet\nnobody knows\n")
+    with contextlib.closing(sqlite3.connect(folder / "notes.db")) as notes:
+        notes.executescript("CREATE TABLE notes (machine TEXT, note TEXT); INSERT INTO notes VALUES ('jet', 'a'), ('iter', 'b');")
     (folder / "policy.toml").write_text(
-        '[[rule]]\nto = ["user:alice"]\ntables = ["shots", "system.provenance"]\nallow = ["select"]\nfilter = "machine = \'jet\'"\n[[rule]]\nto = ["user:bob"]\ntables = ["*", "system.provenance"]\nallow = ["select"]\n'
+        '[[rule]]\nto = ["user:alice"]\ntables = ["shots", "far.main.notes"]\nallow = ["select"]\nfilter = "machine IN (SELECT m FROM secrets)"\n[[rule]]\nto = ["user:bob"]\ntables = ["*", "system.provenance"]\nallow = ["select"]\n'
     )
     tokens = {user: command(folder, "keys", "create", user).strip() for user in ["alice", "bob"]}
     with serving(folder) as uri:
@@ -282,6 +354,12 @@ def test_who_sees_a_part_is_told_no_files(folder: pathlib.Path, monkeypatch: pyt
             records[user] = result.provenance
         assert records["bob"]["files_read"] == 3 and len(records["bob"]["files"]) == 3
         assert records["alice"]["files"] == [] and records["alice"]["files_read"] == 0 and "files_hash" not in records["alice"]
+        monkeypatch.setenv("LACUS_TOKEN", tokens["alice"])
+        notes = lacus.connect(uri).sql("SELECT note FROM far.main.notes")
+        assert notes.to_arrow().to_pylist() == [{"note": "a"}]
+        for record in [records["alice"], notes.provenance]:
+            assert "secrets" not in json.dumps(record) and "nobody knows" not in json.dumps(record) and "looked at" not in json.dumps(record)
+        monkeypatch.setenv("LACUS_TOKEN", tokens["bob"])
         assert records["alice"]["rows"] == 1 and records["alice"]["user"] == "alice"
         # Each sees what is of himself.
         seen = [row["user"] for row in lacus.connect(uri).sql('SELECT DISTINCT "user" FROM system.provenance').to_arrow().to_pylist()]

@@ -458,6 +458,20 @@ def test_a_replica_stands_in_for_a_site_that_is_lost_on_the_way(tmp_path: pathli
         assert states == {"far": "failing", "near": "up"}
 
 
+def test_nothing_is_left_out_when_a_query_is_planned_once_more(tmp_path: pathlib.Path, far: pathlib.Path, site: str) -> None:
+    token = key(far, "whole")
+    with network(int(site.rsplit(":", 1)[1])) as found:
+        text = "".join(f'[site.{name}]\nurl = "{uri}"\ntoken = "{token}"\ntimeout = "2s"\n' for name, uri in [("far", f"grpc://127.0.0.1:{found.port}"), ("near", site), ("also", site)])
+        text += '[dataset.shots]\nsites = ["far", "near"]\ntable = "main.shots"\nreplicas = { near = ["also"] }\n[federation]\non_site_failure = "partial"\n'
+        (tmp_path / "lacus.toml").write_text(text)
+        lake = lacus.open(tmp_path)
+        sql = "SELECT count(*) AS n FROM shots a JOIN shots b ON a.good = b.good AND a.shot > b.shot - random() * 0"
+        assert rows(lake, sql)[0]["n"] > 1_000_000
+        # The answer has begun with all parts, and what has no stand-in is lost after that.
+        found.answered, found.reset_after = 0, 6_000
+        ended(lake, sql, 60)
+
+
 def test_what_a_lost_site_has_is_left_out_where_that_is_wanted(tmp_path: pathlib.Path, far: pathlib.Path, site: str) -> None:
     token = key(far, "whole")
     text = f'[site.near]\nurl = "{site}"\ntoken = "{token}"\n[site.far]\nurl = "grpc://127.0.0.1:1"\ntimeout = "2s"\n'

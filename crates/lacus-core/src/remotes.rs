@@ -13,6 +13,7 @@ pub struct Remotes {
     names: Mutex<BTreeMap<String, usize>>,
     ends: OnceLock<Instant>,
     has_stand_ins: AtomicBool,
+    is_again: AtomicBool,
     asked: Mutex<BTreeSet<(String, String)>>,
 }
 
@@ -35,6 +36,17 @@ impl Remotes {
     /// Whether others may be asked in the place of one that fails.
     pub fn has_stand_ins(&self) -> bool {
         self.has_stand_ins.load(Ordering::Relaxed)
+    }
+
+    /// Notes that all is planned and asked once more: whoever waits for the answer was told by now what it lacks.
+    pub fn again(&self) {
+        self.is_again.store(true, Ordering::Relaxed);
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Whether this is not the first time.
+    pub fn is_again(&self) -> bool {
+        self.is_again.load(Ordering::Relaxed)
     }
 
     /// Notes that one of them is asked something.

@@ -271,11 +271,16 @@ impl Driver for Postgres {
         let client = self.client().await?;
         // It is prepared, and then read: what follows may take as long as it takes.
         traffic.asked(text.len());
-        // Both go in one message. A connection keeps what it was told, so it is told anew for each.
-        let millis = traffic.time_left().map_or(0, |left| left.as_millis().min(i32::MAX as u128));
-        let limit = format!("SET statement_timeout = {millis}");
+        // Both go in one message.
+        let limit = traffic.time_left().map(limit);
+        let limited = async {
+            match &limit {
+                Some(limit) => client.batch_execute(limit).await,
+                None => Ok(()),
+            }
+        };
         let copy = format!("COPY ({text}) TO STDOUT (FORMAT binary)");
-        let (limited, prepared) = tokio::join!(client.batch_execute(&limit), client.prepare(&copy));
+        let (limited, prepared) = tokio::join!(limited, client.prepare(&copy));
         limited.map_err(|error| failed(&error))?;
         let prepared = prepared.map_err(|error| failed(&error))?;
         traffic.asked(0);
@@ -285,7 +290,11 @@ impl Driver for Postgres {
             let ended = reading.read(&client, &prepared, sender).await;
             drop((prepared, permit));
             match ended {
-                Ok(End::Read) => held(&idle).push(client),
+                // What follows on the connection has another end.
+                Ok(End::Read) if limit.is_none() || client.batch_execute("RESET statement_timeout").await.is_ok() => {
+                    held(&idle).push(client);
+                }
+                Ok(End::Read) => {}
                 // The server would go on: it is told to stop, and the connection is given up.
                 _ => cancelled(&client, tls).await,
             }
@@ -293,6 +302,15 @@ impl Driver for Postgres {
         };
         Ok(read_by(|sender| tokio::spawn(task(sender))))
     }
+}
+
+/// What tells a connection how long its next statement may take; a shorter time that the database keeps to stays.
+fn limit(left: Duration) -> String {
+    let millis = left.as_millis().min(i32::MAX as u128);
+    format!(
+        "SELECT set_config('statement_timeout', CASE WHEN setting::bigint BETWEEN 1 AND {millis} THEN setting ELSE '{millis}' END, false) \
+         FROM pg_settings WHERE name = 'statement_timeout'"
+    )
 }
 
 /// How reading ended.

@@ -146,6 +146,11 @@ impl Access {
         Arc::new(Self { principal, granted: None, policy: None, stores, findings, asking, opened: Mutex::default() })
     }
 
+    /// Whether this is the access of whoever wrote the policy.
+    pub(crate) fn is_of_policy(&self) -> bool {
+        self.asking.is_some()
+    }
+
     /// The access of the query that `state` is of.
     ///
     /// # Errors

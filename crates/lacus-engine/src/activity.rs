@@ -101,6 +101,8 @@ pub(crate) struct Record {
     /// Through what it came.
     door: &'static str,
     pub(crate) text: String,
+    /// Whether the text is longer than what is kept of it.
+    pub(crate) is_cut: bool,
     pub(crate) began: SystemTime,
     clock: Instant,
     pub(crate) scope: Scope,
@@ -309,12 +311,14 @@ impl Activity {
         let span = tracing::info_span!("query", query_id, user, outcome = Empty, rows = Empty, spilled = Empty);
         tracing::debug!(parent: &span, "query began");
         let end = text.char_indices().map(|(start, _)| start).take_while(|start| *start <= LONGEST_TEXT).last().unwrap_or(0);
-        let text = if text.len() <= LONGEST_TEXT { text.to_owned() } else { format!("{} ...", &text[..end]) };
+        let is_cut = text.len() > LONGEST_TEXT;
+        let text = if !is_cut { text.to_owned() } else { format!("{} ...", &text[..end]) };
         let record = Arc::new(Record {
             id: query_id,
             principal: principal.clone(),
             door: client.door(),
             text,
+            is_cut,
             began: SystemTime::now(),
             clock: Instant::now(),
             scope: Scope { reads: Arc::new(ReadScope::of(span)), ..Scope::default() },

@@ -502,7 +502,7 @@ impl Engine {
     }
 
     /// What the principal of a question may do that is no query.
-    fn asking(&self, session: &Session) -> Arc<Access> {
+    pub(crate) fn asking(&self, session: &Session) -> Arc<Access> {
         self.access(session, &Scope::default())
     }
 

@@ -70,5 +70,5 @@ pub use rules::RULES;
 pub use runtime::runtime;
 pub use settings::MAIN;
 pub use share::aside;
-pub use statement::{named_parameters, split};
+pub use statement::{check_query, named_parameters, split};
 pub use totals::{Durations, Totals};

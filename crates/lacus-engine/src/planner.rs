@@ -223,8 +223,9 @@ impl<'a> Planner<'a> {
             if let Some(reads) = self.state.config().get_extension::<ReadScope>() {
                 tables.keys().for_each(|resolved| reads.name_table(resolved.to_string()));
             }
-            if let Some(noted) = self.state.config().get_extension::<Noted>() {
-                let access = self.access()?;
+            let access = self.access()?;
+            // What a policy reads is not told.
+            if let Some(noted) = self.state.config().get_extension::<Noted>().filter(|_| !access.is_of_policy()) {
                 let seen = tables.keys().filter(|resolved| access.sees(&self.catalog.asked(resolved)));
                 seen.for_each(|resolved| noted.table(resolved, self.catalog));
             }
@@ -347,13 +348,14 @@ impl<'a> Planner<'a> {
             remotes.has_stand_in();
         }
         let remotes = remotes.as_ref();
+        let may_lack_parts = spec.may_lack_parts && !remotes.is_some_and(|remotes| remotes.is_again());
         let chosen = spec.sites.iter().map(|(part, replicas)| async move {
             let is_failing = |name: &&String| self.catalog.site(name).is_some_and(|site| site.status().is_failing);
             let (failing, well): (Vec<_>, Vec<_>) = std::iter::once(part).chain(replicas).partition(is_failing);
             let mut failed = None;
             for name in well.into_iter().chain(failing) {
                 // One that nobody stands in for is not asked twice.
-                let Some(site) = self.catalog.site(name).filter(|_| !replicas.is_empty() || spec.may_lack_parts) else {
+                let Some(site) = self.catalog.site(name).filter(|_| !replicas.is_empty() || may_lack_parts) else {
                     return Ok(Ok((part.as_str(), part.as_str())));
                 };
                 let _waiting = remotes.map(|remotes| remotes.on(name));
@@ -364,7 +366,7 @@ impl<'a> Planner<'a> {
                 }
             }
             let error = failed.unwrap_or_else(|| Error::new(Kind::Internal, "a part of a table is at no site"));
-            if spec.may_lack_parts { Ok(Err((part, error))) } else { Err(error) }
+            if may_lack_parts { Ok(Err((part, error))) } else { Err(error) }
         });
         let found: Vec<_> = stream::iter(chosen.collect::<Vec<_>>()).buffered(OPENED_AT_ONCE).try_collect().await?;
         let (mut parts, mut missing) = (Vec::new(), Vec::new());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use datafusion::arrow::array::RecordBatch;
@@ -19,6 +19,7 @@ use crate::activity::{Record, Stage};
 use crate::catalog::{Catalog, Entry};
 use crate::client::Session;
 use crate::engine::Engine;
+use crate::settings::MAIN;
 
 /// What is noted of one query.
 #[derive(Debug, Default)]
@@ -28,6 +29,8 @@ pub(crate) struct Noted {
     datasets: Mutex<BTreeMap<String, Dataset>>,
     schema: OnceLock<SchemaRef>,
     digest: Mutex<Digest>,
+    /// Whether a value could not be hashed.
+    has_no_hash: AtomicBool,
 }
 
 /// The statement, as it was asked.
@@ -37,15 +40,36 @@ struct Statement {
     canonical: String,
     parameters: Vec<Parameter>,
     settings: BTreeMap<String, String>,
+    search_path: Option<String>,
+    /// Why it can't be asked again.
+    lacks: Vec<String>,
 }
 
 impl Noted {
     /// Notes the statement.
-    pub(crate) fn statement(&self, canonical: &str, parameters: &[ScalarValue], session: &Session) {
-        self.statement.get_or_init(|| Statement {
-            canonical: masked(canonical),
-            parameters: parameters.iter().map(parameter).collect(),
-            settings: session.settings(),
+    pub(crate) fn statement(&self, canonical: &str, rows: &[Vec<ScalarValue>], session: &Session) {
+        self.statement.get_or_init(|| {
+            let (mut parameters, mut lacks, mut room) = (Vec::new(), Vec::new(), LONGEST);
+            for (place, value) in rows.first().into_iter().flatten().enumerate() {
+                match recorded(value, &mut room) {
+                    Ok(parameter) => parameters.push(parameter),
+                    Err(why) => {
+                        lacks.push(format!("the parameter {} {why}", place + 1));
+                        parameters.push(Parameter { data_type: value.data_type().to_string(), value: None });
+                    }
+                }
+            }
+            if rows.len() > 1 {
+                lacks.push("it was asked with several rows of parameters, and this is the first".to_owned());
+            }
+            let schema = session.schema();
+            Statement {
+                canonical: cut(&masked(canonical)),
+                parameters,
+                settings: session.settings(),
+                search_path: (schema != MAIN).then_some(schema),
+                lacks,
+            }
         });
     }
 
@@ -93,17 +117,22 @@ impl Noted {
         self.schema.get_or_init(|| Arc::clone(schema));
     }
 
-    /// Notes a batch of the answer.
-    ///
-    /// # Errors
-    /// For a value in an encoding that Arrow can't read.
-    pub(crate) fn batch(&self, batch: &RecordBatch) -> Result<()> {
+    /// Notes a batch of the answer. One that can't be hashed is an answer all the same, without a record.
+    pub(crate) fn batch(&self, batch: &RecordBatch) {
         // Batches of several parts are hashed at once.
-        let digest = Digest::of(batch)?;
-        held(&self.digest).add(&digest);
-        Ok(())
+        match Digest::of(batch) {
+            Ok(digest) => held(&self.digest).add(&digest),
+            Err(error) => {
+                tracing::warn!(%error, "an answer can't be hashed, and has no record");
+                self.has_no_hash.store(true, Ordering::Relaxed);
+            }
+        }
     }
 }
+
+/// How many bytes of a text are kept, and how many statements of sites.
+const LONGEST: usize = 64 * 1024;
+const MOST_ASKED: usize = 100;
 
 /// Functions that tell the time: the same for one query, and another for the next.
 const CLOCKS: [&str; 3] = ["now", "current_date", "current_time"];
@@ -121,13 +150,20 @@ impl Provenance {
 
 /// The record of the answer of a query, if all of it was read.
 pub(crate) fn told(record: &Record) -> Option<Told> {
-    if record.stage() != Stage::Finished {
+    if record.stage() != Stage::Finished || record.scope.noted.has_no_hash.load(Ordering::Relaxed) {
         return None;
     }
     let noted = &record.scope.noted;
     let (statement, schema) = (noted.statement.get()?, noted.schema.get()?);
     let read = record.read();
-    // How much was read of a table that is seen in part tells of the rest.
+    let (sql, mut lacks) = (masked(&record.text), statement.lacks.clone());
+    if sql != record.text {
+        lacks.push("its text held a secret".to_owned());
+    }
+    if record.is_cut {
+        lacks.push("its text is too long".to_owned());
+    }
+    // What was read for a table that is seen in part tells of the rest, and what sites were asked for it of the rules.
     let is_told = !record.scope.findings.is_restricted();
     let column = |field: &Arc<datafusion::arrow::datatypes::Field>| Column {
         name: field.name().clone(),
@@ -142,16 +178,18 @@ pub(crate) fn told(record: &Record) -> Option<Told> {
         user: record.principal.name().to_owned(),
         door: record.door().to_owned(),
         lacus: env!("CARGO_PKG_VERSION").to_owned(),
-        sql: masked(&record.text),
+        sql,
         canonical_sql: statement.canonical.clone(),
         parameters: statement.parameters.clone(),
         volatile: held(&noted.volatile).iter().cloned().collect(),
+        lacks,
+        search_path: statement.search_path.clone(),
         settings: statement.settings.clone(),
         datasets: held(&noted.datasets).values().cloned().collect(),
         files: if is_told { read.files } else { Vec::new() },
         files_read: if is_told { read.count } else { 0 },
         files_hash: read.hash.filter(|_| is_told),
-        sites: record.scope.remotes.asked().into_iter().map(|(site, sql)| SiteQuery { site, sql: masked(&sql) }).collect(),
+        sites: if is_told { asked(record) } else { Vec::new() },
         policy: record.scope.findings.version(),
         notices: notices_of(schema).map(str::to_owned).collect(),
         schema: schema.fields().iter().map(column).collect(),
@@ -160,17 +198,44 @@ pub(crate) fn told(record: &Record) -> Option<Told> {
     })
 }
 
-/// A parameter as a text from which it can be had again.
-fn parameter(value: &ScalarValue) -> Parameter {
-    let text = (!value.is_null()).then(|| value.to_string());
-    Parameter { data_type: value.data_type().to_string(), value: text }
+/// What sites and databases were asked.
+fn asked(record: &Record) -> Vec<SiteQuery> {
+    record.scope.remotes.asked().into_iter().take(MOST_ASKED).map(|(site, sql)| SiteQuery { site, sql: cut(&masked(&sql)) }).collect()
+}
+
+/// The beginning of a long text.
+fn cut(text: &str) -> String {
+    let end = text.char_indices().map(|(start, letter)| start + letter.len_utf8()).take_while(|end| *end <= LONGEST).last().unwrap_or(0);
+    if end < text.len() { format!("{} ...", &text[..end]) } else { text.to_owned() }
+}
+
+/// A parameter as a text from which it can be had again, or why there is none.
+fn recorded(given: &ScalarValue, room: &mut usize) -> std::result::Result<Parameter, &'static str> {
+    let data_type = given.data_type().to_string();
+    if given.is_null() {
+        return Ok(Parameter { data_type, value: None });
+    }
+    if given.size() > *room {
+        return Err("is too long");
+    }
+    *room -= given.size();
+    let parameter = Parameter { data_type, value: Some(given.to_string()) };
+    match value(&parameter) {
+        Ok(again) if again == *given && parameter.value.as_deref().is_some_and(|text| masked(text) == text) => Ok(parameter),
+        Ok(again) if again == *given => Err("held a secret"),
+        _ => Err("has no text from which it could be had again"),
+    }
 }
 
 /// The values of the parameters of a record, by position.
 ///
 /// # Errors
-/// `InvalidQuery` for one that can't be had again.
+/// `InvalidQuery` for one that can't be had again, and where the record says that it lacks something.
 pub fn parameters_of(record: &Told) -> Result<Vec<ScalarValue>> {
+    if !record.lacks.is_empty() {
+        let error = Error::new(Kind::InvalidQuery, format!("the record is not all that was asked: {}", record.lacks.join("; ")));
+        return Err(error.hint("ask the query itself again, with `lacus sql --provenance`"));
+    }
     record.parameters.iter().map(value).collect()
 }
 
@@ -196,11 +261,17 @@ impl Engine {
     /// that can't be had again. That it fails now in another way is a verdict.
     pub async fn verify(&self, before: &Told, session: &Session) -> Result<Comparison> {
         let parameters = parameters_of(before)?;
-        for (name, value) in &before.settings {
-            session.set(name, Some(value))?;
+        // A record may come from anywhere: it may set what its reader may set, for itself alone, and nothing else.
+        let own = Session::through(session.door(), session.principal(), true).until(session.expires());
+        if let Some(schema) = &before.search_path {
+            own.set_schema(schema)?;
         }
-        // A record may come from anywhere.
-        let now = self.asked_again(&before.sql, &parameters, &session.clone().reading_only()).await;
+        let access = self.asking(&own);
+        for (name, value) in &before.settings {
+            access.require_setting(name)?;
+            own.set(name, Some(value))?;
+        }
+        let now = self.asked_again(&before.sql, &parameters, &own.reading_only()).await;
         match now {
             Err(error) if error.kind() == Kind::PermissionDenied => Err(error),
             now => Ok(Comparison::of(before, now.as_ref())),

@@ -462,10 +462,10 @@ impl Stream for ResultStream {
                     Some(Ok(batch)) => {
                         running.fallback = None;
                         this.recorded.record.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-                        let is_answer = !this.recorded.is_within();
-                        let noted = &this.recorded.record.scope.noted;
                         let conformed = conform(batch, &this.schema);
-                        let conformed = conformed.and_then(|batch| if is_answer { noted.batch(&batch).map(|()| batch) } else { Ok(batch) });
+                        if let (false, Ok(batch)) = (this.recorded.is_within(), &conformed) {
+                            this.recorded.record.scope.noted.batch(batch);
+                        }
                         let counted = conformed.and_then(|batch| match &mut this.meter {
                             Some(meter) => meter.count(&this.recorded.record, &batch).map(|()| batch),
                             None => Ok(batch),

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use datafusion::common::ScalarValue;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{Expr, Ident, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{self, Expr, Ident, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
@@ -91,6 +91,39 @@ pub(crate) enum Own {
     Refresh(String),
     /// `SUMMARIZE table` or `SUMMARIZE SELECT ...`: what can stand after FROM.
     Summarize(String),
+}
+
+/// Refuses a text that is no query: one SELECT, VALUES, or several of them put together.
+///
+/// # Errors
+/// `PermissionDenied` for a statement that may do more than read; `InvalidQuery` for what can't be read.
+pub fn check_query(sql: &str) -> Result<()> {
+    /// Stops at a query, however deep, that is none.
+    struct OnlyReads;
+    impl VisitorMut for OnlyReads {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<()> {
+            if body_reads(&query.body) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        }
+    }
+    fn body_reads(body: &ast::SetExpr) -> bool {
+        match body {
+            ast::SetExpr::Select(select) => select.into.is_none(),
+            ast::SetExpr::SetOperation { left, right, .. } => body_reads(left) && body_reads(right),
+            ast::SetExpr::Query(_) | ast::SetExpr::Values(_) => true,
+            _ => false,
+        }
+    }
+    let is_query = own(sql)?.is_none() && {
+        let mut statement = parse(sql)?.statement;
+        let is_query = matches!(&statement, Statement::Statement(statement) if matches!(statement.as_ref(), ast::Statement::Query(_)));
+        is_query && visit(&mut statement, &mut OnlyReads).is_continue()
+    };
+    match is_query {
+        true => Ok(()),
+        false => Err(Error::new(Kind::PermissionDenied, "the statement may do more than read, and here is only read")
+            .hint("ask a query: SELECT ...")),
+    }
 }
 
 /// Reads a statement of our own, if `sql` is one.

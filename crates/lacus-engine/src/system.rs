@@ -21,8 +21,8 @@ use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::PartitionStream;
-use lacus_core::{Error, Kind, Principal, PrincipalKind, Result, SiteStatus};
-use lacus_provenance::{Record as Told, read};
+use lacus_core::{Error, Kind, Principal, Result, SiteStatus};
+use lacus_provenance::{Kept, Record as Told, read};
 use tokio::sync::mpsc::Sender;
 
 use crate::access::{Access, QUERIES};
@@ -40,6 +40,9 @@ pub(crate) const AUDIT: &str = "audit";
 pub(crate) const SITES: &str = "sites";
 /// The table of what answers were computed from.
 pub(crate) const PROVENANCE: &str = "provenance";
+/// About how many bytes of records make a batch, and how many a file of a record takes.
+const FULL: usize = 8 << 20;
+const FILE: usize = 256;
 /// How many records are read at once.
 const RECORDS: usize = 1024;
 
@@ -106,34 +109,23 @@ fn answers(activity: &Activity, access: &Access, catalog: &Catalog) -> Result<Ar
     ]));
     let mut remembered = activity.records();
     remembered.retain(|record| access.oversees(&catalog.lake, &record.principal));
-    // What a folder keeps was asked in times when the user of a name may have been another kind of one.
-    let of = (!access.oversees(&catalog.lake, &Principal::anonymous())).then(|| access.principal.clone());
-    let files = activity.provenance().map(|kept| kept.files()).transpose();
+    // Of what a folder keeps only names tell whose it is, and somebody else may have had a name.
+    let kept = activity.provenance().filter(|_| access.oversees(&catalog.lake, &Principal::anonymous()));
+    let files = kept.map(Kept::files).transpose();
     let files = files.map_err(|error| Error::new(Kind::Unavailable, format!("the records of answers can't be read: {error}")))?;
-    let answers = Answers {
-        remembered: Arc::new(remembered.iter().filter_map(|record| provenance::told(record)).collect()),
-        files: files.unwrap_or_default(),
-        of,
-        schema: Arc::clone(&schema),
-    };
+    let answers = Answers { remembered: Arc::new(remembered), files: files.unwrap_or_default(), schema: Arc::clone(&schema) };
     Ok(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(answers)])?))
 }
 
 /// Records of answers.
 #[derive(Debug, Clone)]
 struct Answers {
-    remembered: Arc<Vec<Told>>,
+    remembered: Arc<Vec<Arc<Record>>>,
     files: Vec<PathBuf>,
-    /// Whose are told alone.
-    of: Option<Principal>,
     schema: SchemaRef,
 }
 
 impl Answers {
-    fn is_told(&self, record: &Told) -> bool {
-        self.of.as_ref().is_none_or(|of| of.kind() != PrincipalKind::Anonymous && of.name() == record.user)
-    }
-
     /// Records as rows.
     fn batch(&self, records: &[Told]) -> std::result::Result<RecordBatch, DataFusionError> {
         let texts = |text: &dyn Fn(&Told) -> String| -> ArrayRef {
@@ -164,31 +156,27 @@ impl Answers {
 
     fn send(&self, sender: &Sender<DataFusionResult<RecordBatch>>) -> DataFusionResult<()> {
         let known: HashSet<&str> = self.remembered.iter().map(|record| record.id.as_str()).collect();
-        let mut records = Vec::new();
-        let flush = |records: &mut Vec<Told>| {
-            let batch = self.batch(records);
-            records.clear();
-            sender.blocking_send(batch).is_ok()
-        };
-        if !self.remembered.is_empty() && !flush(&mut self.remembered.to_vec()) {
-            return Ok(());
-        }
-        for file in &self.files {
-            for line in read(file)? {
-                // A line that its writer did not get to the end of is no record.
-                if let (_, Ok(record)) = line?
-                    && self.is_told(&record)
-                    && !known.contains(record.id.as_str())
-                {
-                    records.push(record);
-                }
-                if records.len() >= RECORDS && !flush(&mut records) {
+        let remembered = self.remembered.iter().filter_map(|record| provenance::told(record)).map(Ok);
+        let kept = self.files.iter().flat_map(|file| match read(file) {
+            Ok(records) => Box::new(records) as Box<dyn Iterator<Item = std::io::Result<Told>>>,
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        });
+        let kept = kept.filter(|record| record.as_ref().map_or(true, |record| !known.contains(record.id.as_str())));
+        let (mut records, mut size) = (Vec::new(), 0);
+        for record in remembered.chain(kept) {
+            let record = record?;
+            size += record.sql.len() + record.canonical_sql.len() + record.files.len() * FILE + record.sites.len() * FILE;
+            records.push(record);
+            if records.len() >= RECORDS || size > FULL {
+                if sender.blocking_send(self.batch(&records)).is_err() {
                     return Ok(());
                 }
+                (size, records) = (0, Vec::new());
             }
         }
         if !records.is_empty() {
-            flush(&mut records);
+            // Nobody has to be there any more.
+            drop(sender.blocking_send(self.batch(&records)));
         }
         Ok(())
     }

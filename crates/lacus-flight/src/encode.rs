@@ -48,6 +48,9 @@ pub(crate) fn options(headers: &MetadataMap) -> Result<IpcWriteOptions> {
 /// The header by which a client says that it wants no record of what the result was computed from.
 const RECORD_HEADER: &str = "x-lacus-provenance";
 
+/// The longest record that is sent.
+const LONGEST_RECORD: usize = 1 << 20;
+
 /// The records of what results were computed from, where a client wants them.
 pub(crate) fn records(headers: &MetadataMap, of: Vec<Provenance>) -> Vec<Provenance> {
     if headers.get(RECORD_HEADER).is_some_and(|value| value == "none") { Vec::new() } else { of }
@@ -75,7 +78,8 @@ pub(crate) fn messages(
     let carrier = sign.clone();
     // What they are is known when all of the result was sent.
     let told = stream::iter(records).filter_map(move |provenance| {
-        let text = provenance.record().and_then(|record| record.to_json().ok());
+        // Clients refuse messages that are much larger than they expect; a long one is had by its id.
+        let text = provenance.record().and_then(|record| record.to_json().ok()).filter(|text| text.len() <= LONGEST_RECORD);
         std::future::ready(text.map(|text| Ok(carrier.clone().with_app_metadata(text))))
     });
     let answered = encoded.chain(told).boxed();

@@ -92,7 +92,11 @@ fn different(before: &Record, now: &Record) -> String {
     }
     let pairs = before.hash.floats.iter().zip(&now.hash.floats);
     let other: Vec<&str> = pairs.filter(|(before, now)| !before.is_near(now)).map(|(before, _)| before.column.as_str()).collect();
-    format!("its rows have other values in {}", other.join(", "))
+    // The last sums are of all columns together.
+    match other.iter().filter(|column| !column.is_empty()).copied().collect::<Vec<_>>().as_slice() {
+        [] => "its rows have other values: numbers stand in other rows".to_owned(),
+        columns => format!("its rows have other values in {}", columns.join(", ")),
+    }
 }
 
 /// What it was computed from, where that is not as it was.
@@ -101,15 +105,17 @@ fn remarks(before: &Record, now: &Record) -> Vec<String> {
     if before.files_hash != now.files_hash {
         let by_path =
             |record: &Record| record.files.iter().map(|file| (file.path.clone(), file.clone())).collect::<BTreeMap<_, FileRead>>();
+        // Of more files than a record names, one that is not among them may be there all the same.
+        let is_whole = |record: &Record| record.files.len() as u64 == record.files_read;
         let (had, has) = (by_path(before), by_path(now));
         for (path, file) in &had {
             match has.get(path) {
-                None => remarks.push(format!("the file {path} is not read any more")),
+                None if is_whole(now) => remarks.push(format!("the file {path} is not read any more")),
                 Some(now) if now != file => remarks.push(format!("the file {path} changed: {}", versions(file, now))),
-                Some(_) => {}
+                _ => {}
             }
         }
-        let new = has.keys().filter(|path| !had.contains_key(*path));
+        let new = has.keys().filter(|path| is_whole(before) && !had.contains_key(*path));
         remarks.extend(new.map(|path| format!("the file {path} was not read before")));
         if remarks.is_empty() {
             remarks.push(format!(

@@ -16,13 +16,15 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use twox_hash::XxHash3_64;
 
-use crate::record::{FloatSums, ResultHash};
+use crate::record::{FloatSums, ResultHash, SINGLE_TOLERANCE, TOLERANCE};
 
 /// What stands for a value that is not there.
 const NULL: u64 = 0x6e75_6c6c_9e37_79b9;
 /// What stands for each NaN, and for each infinity; a finite number has a hash of its own.
 const NAN: u64 = 0x7ff8_0000_0000_0000;
 const FINITE: u64 = 0xf1a1_7e00_0000_0001;
+/// 2^-100.
+const UNIT: f64 = 1.0 / ((1_u128 << 100) as f64);
 /// Where the two halves of the hash of a row begin.
 const SEEDS: [u64; 2] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344];
 /// By which one half takes a value differently from the other.
@@ -99,23 +101,28 @@ impl Digest {
             let numbers: Vec<Option<f64>> = numbers.as_primitive::<Float64Type>().iter().collect();
             all.add(&numbers.iter().map(|number| number.map_or(NULL, float)).collect::<Vec<_>>());
             exact.add(&numbers.iter().map(|number| number.map_or(NULL, class)).collect::<Vec<_>>());
-            floats.push((field.name(), numbers));
+            let tolerance = if *column.data_type() == DataType::Float64 { TOLERANCE } else { SINGLE_TOLERANCE };
+            floats.push((field.name().clone(), tolerance, numbers));
         }
         // Which number stands in which row counts: each has the weight of what else is in its row.
         let weights: Vec<f64> = exact.0[0].iter().map(|hash| 0.5 + (hash >> 11) as f64 / (1_u64 << 53) as f64).collect();
-        let sums = |(name, numbers): (&String, Vec<Option<f64>>)| {
-            let mut sums = FloatSums { column: name.clone(), ..FloatSums::default() };
-            for (number, weight) in numbers.iter().zip(&weights) {
-                let Some(number) = number.filter(|number| number.is_finite()) else { continue };
-                let root = number.abs().sqrt() * weight;
-                sums.sum += number * weight;
-                sums.absolute += number.abs() * weight;
-                sums.root_sum += if number < 0.0 { -root } else { root };
-                sums.root_absolute += root;
+        let mut sums: Vec<FloatSums> =
+            floats.iter().map(|(name, tolerance, numbers)| float_sums(name, *tolerance, numbers, &weights)).collect();
+        if floats.len() > 1 {
+            // Squares of sums over a row tell which numbers stand together.
+            let mut together = vec![Some(0.0); count];
+            for (place, (_, _, numbers)) in floats.iter().enumerate() {
+                let part = 1.0 / (place as f64 + 2.0).sqrt();
+                for (sum, number) in together.iter_mut().zip(numbers) {
+                    let number = number.filter(|number| number.is_finite()).unwrap_or_default();
+                    *sum = sum.map(|sum: f64| sum + part * (number.signum() * (number.abs() * UNIT).sqrt()));
+                }
             }
-            sums
-        };
-        Ok(Self { rows: count as u64, all: all.sum(), exact: exact.sum(), floats: floats.into_iter().map(sums).collect() })
+            let squares: Vec<Option<f64>> = together.iter().map(|sum| sum.map(|sum| sum * sum / UNIT)).collect();
+            let tolerance = floats.iter().map(|(_, tolerance, _)| *tolerance).fold(TOLERANCE, f64::max);
+            sums.push(float_sums("", tolerance, &squares, &weights));
+        }
+        Ok(Self { rows: count as u64, all: all.sum(), exact: exact.sum(), floats: sums })
     }
 
     /// Adds the hash of another part of the same result.
@@ -134,6 +141,21 @@ impl Digest {
     pub fn finish(&self) -> ResultHash {
         ResultHash { all: format!("{:032x}", self.all), exact: format!("{:032x}", self.exact), floats: self.floats.clone() }
     }
+}
+
+/// Sums over numbers, each with its weight. In a unit that is so large, no sum of doubles is an infinity.
+fn float_sums(column: &str, tolerance: f64, numbers: &[Option<f64>], weights: &[f64]) -> FloatSums {
+    let mut sums = FloatSums { column: column.to_owned(), tolerance, ..FloatSums::default() };
+    for (number, weight) in numbers.iter().zip(weights) {
+        let Some(number) = number.filter(|number| number.is_finite()) else { continue };
+        let number = number * UNIT;
+        let root = number.abs().sqrt() * weight;
+        sums.sum += number * weight;
+        sums.absolute += number.abs() * weight;
+        sums.root_sum += if number < 0.0 { -root } else { root };
+        sums.root_absolute += root;
+    }
+    sums
 }
 
 /// The bits of a number. NaN has many of them, and is one value; so are the two zeros, which are equal in SQL.
@@ -227,6 +249,13 @@ fn nested(array: &ArrayRef) -> Result<Vec<u64>> {
     Ok(match array.data_type() {
         DataType::Dictionary(..) => {
             let dictionary = array.as_any_dictionary();
+            if dictionary.values().len() > array.len() {
+                // Most of its values are for other rows.
+                return hashes(&cast(array, dictionary.values().data_type())?);
+            }
+            if dictionary.values().is_empty() {
+                return Ok(vec![NULL; array.len()]);
+            }
             let known = hashes(dictionary.values())?;
             // A place without a value may have any key.
             dictionary.normalized_keys().into_iter().map(|key| known.get(key).copied().unwrap_or(NULL)).collect()
@@ -270,9 +299,12 @@ fn nested(array: &ArrayRef) -> Result<Vec<u64>> {
 
 /// A hash for each list: of how many values it has, and of each of them.
 fn listed(values: &ArrayRef, ends: impl Iterator<Item = usize>) -> Result<Vec<u64>> {
-    let (known, ends) = (hashes(values)?, ends.collect::<Vec<_>>());
+    let ends: Vec<usize> = ends.collect();
+    // What lies before and behind is of other rows.
+    let (Some(start), Some(end)) = (ends.first().copied(), ends.last().copied()) else { return Ok(Vec::new()) };
+    let known = hashes(&values.slice(start, end - start))?;
     let one = |pair: &[usize]| {
-        let list = known.get(pair[0]..pair[1]).unwrap_or_default();
+        let list = known.get(pair[0] - start..pair[1] - start).unwrap_or_default();
         list.iter().fold(list.len() as u64, |hash, value| mix(hash, *value))
     };
     Ok(ends.windows(2).map(one).collect())

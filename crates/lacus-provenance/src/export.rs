@@ -1,5 +1,6 @@
 //! A record in the forms of others, and as a citation.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta};
@@ -111,10 +112,12 @@ fn ro_crate(record: &Record, ended: &str) -> Value {
         .schema
         .iter()
         .map(|column| json!({"@type": "PropertyValue", "name": column.name, "value": column.data_type, "unitText": column.unit}));
+    let parts: Vec<Value> =
+        record.files.iter().map(|file| urn("file", &file.path)).chain([result.clone()]).map(|id| json!({"@id": id})).collect();
     let mut graph = vec![
         json!({"@id": "ro-crate-metadata.json", "@type": "CreativeWork", "conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"}, "about": {"@id": "./"}}),
         json!({"@id": "./", "@type": "Dataset", "name": format!("The answer to query {}", record.id), "description": citation(record), "datePublished": ended,
-               "license": licenses(record), "mentions": [{"@id": query}], "hasPart": [{"@id": result}]}),
+               "license": licenses(record), "mentions": [{"@id": query}], "hasPart": parts}),
         json!({"@id": query, "@type": "CreateAction", "name": "A query of Lacus", "startTime": record.began, "endTime": ended, "agent": {"@id": user},
                "instrument": [{"@id": "#lacus"}, {"@id": text}], "object": used, "result": {"@id": result}}),
         json!({"@id": "#lacus", "@type": "SoftwareApplication", "name": "Lacus", "version": record.lacus, "url": PRODUCER}),
@@ -125,6 +128,9 @@ fn ro_crate(record: &Record, ended: &str) -> Value {
     ];
     graph.extend(record.datasets.iter().map(dataset));
     graph.extend(record.files.iter().map(file));
+    // Several tables of one dataset have one address.
+    let mut named = HashSet::new();
+    graph.retain(|entity| named.insert(entity["@id"].clone()));
     for entity in &mut graph {
         let entity = entity.as_object_mut();
         entity.into_iter().for_each(|entity| entity.retain(|_, value| !value.is_null()));
@@ -167,8 +173,11 @@ fn prov(record: &Record, ended: &str) -> Value {
         let about = json!({"prov:type": "lacus:File", "prov:label": file.path, "lacus:bytes": file.size, "lacus:modified": file.modified, "lacus:version": file.e_tag.as_deref().unwrap_or("")});
         take(format!("lacus:file/{}", file.path), about);
     }
-    for site in &record.sites {
-        take(format!("lacus:site/{}", site.site), json!({"prov:type": "lacus:Site", "prov:label": site.site, "lacus:asked": site.sql}));
+    for (place, site) in record.sites.iter().enumerate() {
+        take(
+            format!("lacus:site/{}/{place}", site.site),
+            json!({"prov:type": "lacus:Site", "prov:label": site.site, "lacus:asked": site.sql}),
+        );
     }
     entities.insert(result.clone(), json!({"prov:type": "lacus:Result", "lacus:rows": record.rows, "lacus:hash": record.hash.all}));
     json!({
@@ -200,7 +209,8 @@ fn open_lineage(record: &Record, ended: &str) -> Value {
             facets["documentation"] =
                 facet("DocumentationDatasetFacet", "1-0-1/DocumentationDatasetFacet", json!({"description": description}));
         }
-        if let Some(hash) = &record.files_hash {
+        // Of several datasets the hash is one of all.
+        if let (Some(hash), [_]) = (&record.files_hash, record.datasets.as_slice()) {
             facets["version"] = facet("DatasetVersionDatasetFacet", "1-0-1/DatasetVersionDatasetFacet", json!({"datasetVersion": hash}));
         }
         json!({"namespace": "lacus", "name": dataset.name, "facets": facets})

@@ -38,10 +38,12 @@ impl Kept {
     pub fn write(&self, record: &Record) -> io::Result<()> {
         let today = day(SystemTime::now());
         std::fs::create_dir_all(&self.folder)?;
-        let mut line = record.to_json().map_err(io::Error::other)?;
-        line.push('\n');
-        // What is appended by one call stands together, whoever else appends.
-        OpenOptions::new().append(true).create(true).open(self.folder.join(format!("{today}{ENDING}")))?.write_all(line.as_bytes())?;
+        // What is appended by one call stands together, whoever else appends; behind the rest of a line that nobody ended it begins a new one.
+        let line = format!("\n{}\n", record.to_json().map_err(io::Error::other)?);
+        let mut options = OpenOptions::new();
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.append(true).create(true).open(self.folder.join(format!("{today}{ENDING}")))?.write_all(line.as_bytes())?;
         // A poisoned lock only means that another thread panicked; the day is valid at every instant.
         let mut cleaned = self.cleaned.lock().unwrap_or_else(PoisonError::into_inner);
         if *cleaned != today {
@@ -77,24 +79,27 @@ impl Kept {
         let oldest = day(oldest);
         for path in self.files()? {
             let is_over = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name < oldest.as_str());
-            if is_over {
-                std::fs::remove_file(path)?;
-            }
+            let removed = if is_over { std::fs::remove_file(&path) } else { Ok(()) };
+            // Another process may have been faster.
+            removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
         }
         Ok(())
     }
 }
 
-/// The records of a file, each with its line. One that can't be read, because its writer was stopped, is an error of its line alone.
+/// The records of a file; none of one that is gone. A line that is none, because its writer was stopped, is left out.
 ///
 /// # Errors
 /// When the file can't be read.
-pub fn read(file: &Path) -> io::Result<impl Iterator<Item = io::Result<(String, Result<Record, lacus_core::Error>)>>> {
-    let lines = BufReader::new(std::fs::File::open(file)?).lines();
-    Ok(lines.map(|line| {
-        let line = line?;
-        let record = Record::parse(&line);
-        Ok((line, record))
+pub fn read(file: &Path) -> io::Result<impl Iterator<Item = io::Result<Record>>> {
+    let opened = match std::fs::File::open(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        opened => Some(opened?),
+    };
+    let lines = opened.into_iter().flat_map(|opened| BufReader::new(opened).split(b'\n'));
+    Ok(lines.filter_map(|line| match line {
+        Ok(line) => Record::parse(&String::from_utf8_lossy(&line)).ok().map(Ok),
+        Err(error) => Some(Err(error)),
     }))
 }
 

@@ -15,4 +15,4 @@ pub use compare::{Comparison, Verdict};
 pub use digest::Digest;
 pub use export::{Form, citation};
 pub use kept::{Kept, read};
-pub use record::{Column, Dataset, FORM, FileRead, FloatSums, Parameter, Record, ResultHash, SiteQuery, TOLERANCE, time};
+pub use record::{Column, Dataset, FORM, FileRead, FloatSums, Parameter, Record, ResultHash, SINGLE_TOLERANCE, SiteQuery, TOLERANCE, time};

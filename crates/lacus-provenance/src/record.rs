@@ -94,11 +94,14 @@ pub struct ResultHash {
     pub floats: Vec<FloatSums>,
 }
 
-/// Sums over a column of floating point, each number with a weight between 0.5 and 1.5 that the other values of its row give it.
+/// Sums over a column of floating point, in units of 2^100, each number with a weight between 0.5 and 1.5 that the values of its row give it which
+/// can be compared exactly. The last of several columns stands for all of them together, so that their numbers can't change places.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FloatSums {
     /// The column.
     pub column: String,
+    /// How far sums may be apart, as a part of the sum of the magnitudes.
+    pub tolerance: f64,
     /// Of the numbers.
     pub sum: f64,
     /// Of their magnitudes.
@@ -109,8 +112,10 @@ pub struct FloatSums {
     pub root_absolute: f64,
 }
 
-/// How far sums may be apart, as a part of the sum of the magnitudes.
+/// How far sums of double precision may be apart, as a part of the sum of the magnitudes.
 pub const TOLERANCE: f64 = 1e-9;
+/// And those of single precision, whose own rounding is at 1e-7.
+pub const SINGLE_TOLERANCE: f64 = 1e-6;
 
 impl FloatSums {
     pub(crate) fn add(&mut self, other: &Self) {
@@ -122,7 +127,7 @@ impl FloatSums {
 
     /// Whether these are sums of the same numbers, but for rounding.
     pub(crate) fn is_near(&self, other: &Self) -> bool {
-        let near = |one: f64, other: f64, scale: f64| one == other || (one - other).abs() <= TOLERANCE * scale;
+        let near = |one: f64, other: f64, scale: f64| one == other || (one - other).abs() <= self.tolerance * scale;
         self.column == other.column
             && near(self.sum, other.sum, self.absolute.max(other.absolute))
             && near(self.absolute, other.absolute, self.absolute.max(other.absolute))
@@ -157,6 +162,12 @@ pub struct Record {
     /// What it calls that gives another value each time: `random`, `now`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volatile: Vec<String>,
+    /// Why it can't be asked again in the same words: what of them was too long to be kept, or held secrets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<String>,
+    /// The schema in which names without one were looked for, if it was not `main`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search_path: Option<String>,
     /// The settings of its session that are not those of the lake.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,

@@ -2,7 +2,7 @@ use std::io::Read;
 use std::path::Path;
 
 use lacus::arrow::array::AsArray;
-use lacus::{Comparison, Error, Form, Kind, ProvenanceRecord, Result, TryStreamExt, Verdict, citation, parameters_of};
+use lacus::{Comparison, Error, Form, Kind, ProvenanceRecord, Result, TryStreamExt, Verdict, check_query, citation, parameters_of};
 
 use crate::door::Door;
 use crate::terminal;
@@ -13,7 +13,18 @@ pub(crate) async fn verify(lake: Option<&Path>, connect: Option<&str>, named: &s
     let before = record(&door, named).await?;
     let comparison = match &door {
         Door::Here(engine, session) => engine.verify(&before, session).await?,
-        Door::There(_) => Comparison::of(&before, again(&door, &before).await.as_ref()),
+        Door::There(_) => {
+            // A record may come from anywhere, and the server would do what it says.
+            check_query(&before.sql)?;
+            if !before.settings.is_empty() || before.search_path.is_some() {
+                let error = Error::new(
+                    Kind::Unsupported,
+                    "the query was asked in a session with settings of its own, which the server would not have",
+                );
+                return Err(error.hint("verify the record where the lake is, without --connect"));
+            }
+            Comparison::of(&before, again(&door, &before).await.as_ref())
+        }
     };
     terminal::print(&comparison.to_string())?;
     match comparison.verdict {
@@ -23,7 +34,7 @@ pub(crate) async fn verify(lake: Option<&Path>, connect: Option<&str>, named: &s
     }
 }
 
-/// The record of an answer that a server gives again. It is the server that says whether a statement may do more than read.
+/// The record of an answer that a server gives again.
 async fn again(door: &Door, before: &ProvenanceRecord) -> Result<ProvenanceRecord> {
     let no_record = || Error::new(Kind::Unsupported, "the server tells no record of the answer");
     let answer = door.ask(&before.sql, &parameters_of(before)?).await?.ok_or_else(no_record)?;

@@ -204,10 +204,13 @@ impl Engine {
         let (record, schema) = (Arc::clone(record), Arc::clone(schema));
         Box::new(move || {
             let planned = async move {
+                record.scope.remotes.again();
                 let planned = engine.outcome(&sql, &rows, &session, &record).await?;
                 match planned {
-                    Outcome::Ready(Ready { schema: found, work: Work::Rows(rows) }) if found.fields() == schema.fields() => Ok(*rows),
-                    _ => Err(Error::new(Kind::ObjectChanged, "the site that stands in for a lost one has other columns").hint("ask again")),
+                    Outcome::Ready(Ready { schema: found, work: Work::Rows(rows) }) if found == schema => Ok(*rows),
+                    _ => Err(Error::new(Kind::ObjectChanged, "a site was lost, and the others answer in another way")
+                        .hint("ask again")
+                        .retryable(true)),
                 }
             };
             planned.boxed()
@@ -258,7 +261,7 @@ impl Engine {
         };
         rows.iter().try_for_each(|row| statement::check_parameters(parsed.parameters, row))?;
         let Planned { mut plans, state, text, is_command, keeping } = self.plan(parsed, session, scope, &record.memory, &access).await?;
-        scope.noted.statement(&text, first, session);
+        scope.noted.statement(&text, rows, session);
         if is_command {
             let planner = self.planner(&state, session);
             for part in plans {
