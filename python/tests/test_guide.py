@@ -16,7 +16,7 @@ from conftest import BIN, ROOT, TESTBED, TESTDATA, free_port
 import lacus
 
 DOCS = ROOT / "docs"
-PAGES = ["arrays", "clients", "embed", "guide", "install", "provenance", "serve", "sqlalchemy", "stores", "tables"]
+PAGES = ["arrays", "clients", "embed", "guide", "install", "provenance", "serve", "sqlalchemy", "statistics", "stores", "tables"]
 KINDS = {"sh", "python", "sql", "toml", "rust", "output", "text"}
 EXAMPLE = (ROOT / "crates" / "lacus" / "examples" / "embed.rs").read_text()
 

@@ -5,6 +5,10 @@ use std::time::Instant;
 
 use crate::Error;
 
+/// How much is remembered of what was asked: so many statements, and so many letters of each.
+const MOST_ASKED: usize = 100;
+const LONGEST: usize = 64 * 1024;
+
 /// The sites and databases of a query: what they were asked, which of them have not answered yet, and until when they are waited for.
 ///
 /// A query's session carries one as an extension.
@@ -51,7 +55,10 @@ impl Remotes {
 
     /// Notes that one of them is asked something.
     pub fn ask(&self, name: &str, text: &str) {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert((name.to_owned(), text.to_owned()));
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.len() < MOST_ASKED {
+            asked.insert((name.to_owned(), text.chars().take(LONGEST).collect()));
+        }
     }
 
     /// Who was asked what.

@@ -130,9 +130,8 @@ impl Noted {
     }
 }
 
-/// How many bytes of a text are kept, and how many statements of sites.
+/// How many bytes of a text are kept.
 const LONGEST: usize = 64 * 1024;
-const MOST_ASKED: usize = 100;
 
 /// Functions that tell the time: the same for one query, and another for the next.
 const CLOCKS: [&str; 3] = ["now", "current_date", "current_time"];
@@ -200,7 +199,7 @@ pub(crate) fn told(record: &Record) -> Option<Told> {
 
 /// What sites and databases were asked.
 fn asked(record: &Record) -> Vec<SiteQuery> {
-    record.scope.remotes.asked().into_iter().take(MOST_ASKED).map(|(site, sql)| SiteQuery { site, sql: cut(&masked(&sql)) }).collect()
+    record.scope.remotes.asked().into_iter().map(|(site, sql)| SiteQuery { site, sql: masked(&sql) }).collect()
 }
 
 /// The beginning of a long text.
