@@ -195,12 +195,54 @@ def test_too_few_rows_and_nan() -> None:
     assert found is not None and math.isnan(found["df"])
 
 
+def test_ranks_are_counted_far_out_and_among_many() -> None:
+    for many in [1000, 5000, 100_000]:
+        a, b = np.arange(8) + 10.0 * many, np.arange(many) / 3.0
+        found = ask("mann_whitney_test(v, g)", grouped(a, b))
+        assert found is not None and found["exact"] and found["superiority"] == 1.0
+        near(found["p_value"], 2.0 / math.comb(many + 8, 8), many)
+    random = np.random.default_rng(11)
+    for shift in [0.5, 2.0, 3.0]:
+        a, b = random.normal(shift, 1, 8), random.normal(0, 1, 1000)
+        found = ask("mann_whitney_test(v, g)", grouped(a, b))
+        wanted = stats.mannwhitneyu(a, b)
+        assert found is not None
+        near(found["p_value"], wanted.pvalue, shift)
+    # Beyond a million pairs it is normal, and what is all the same says nothing.
+    found = ask("mann_whitney_test(v, g)", grouped(np.arange(8) + 0.5, np.arange(200_000) * 1.0))
+    assert found is not None and not found["exact"]
+    found = ask("mann_whitney_test(v, g)", grouped(np.ones(165_146), np.ones(165_146)))
+    assert found is not None and found["p_value"] == 1.0
+
+
+def test_many_labels_and_numbers_of_any_size() -> None:
+    table = pa.table({"a": np.arange(4000) % 2000, "b": np.arange(4000) // 2})
+    found = ask("chi_square_test(a, b)", table)
+    counts = np.zeros((2000, 2000))
+    np.add.at(counts, (np.arange(4000) % 2000, np.arange(4000) // 2), 1)
+    assert found is not None
+    near(found["statistic"], stats.chi2_contingency(counts).statistic)
+    a, b = np.random.default_rng(3).normal(1, 1, (2, 50))
+    for scale in [1e-90, 1e-30, 1e30, 1e80]:
+        found, wanted = ask("welch_t_test(v, g)", grouped(a * scale, b * scale)), stats.ttest_ind(a, b, equal_var=False)
+        assert found is not None
+        near(found["p_value"], wanted.pvalue, scale)
+        near(found["df"], wanted.df, scale)
+    # Of numbers whose squares are out of range there is no answer, rather than a wrong one.
+    for sql in ["pearson_test(v * 1e-170, v * 1e-170)", "pearson_test(v * 1e170, v * 1e170)", "pearson_test(1.0, v)"]:
+        found = ask(sql + " FILTER (WHERE g IS NOT NULL)", grouped(a, b))
+        assert found is not None and math.isnan(found["correlation"]) and math.isnan(found["p_value"]) and math.isnan(found["low"]), (sql, found)
+    found = ask("welch_t_test(v, g)", grouped(np.array([1.0, math.inf]), np.array([1.0, 2.0])))
+    assert found is not None and found["mean_a"] == math.inf and math.isnan(found["p_value"])
+
+
 def test_what_can_not_be_tested_is_told() -> None:
     table = pa.table({"v": [1.0, 2.0, 3.0], "g": ["a", "b", "c"], "l": [[1], [2], [3]]})
     for sql, why in [
         ("welch_t_test(v, g)", "compares two groups, and there are 3: `a`, `b`, `c`"),
         ("welch_t_test(g, v)", "takes numbers, but its argument 1"),
         ("chi_square_test(l, g)", "simple values as labels"),
+        ("chi_square_test(CAST(g AS BYTEA), g)", "simple values as labels"),
         ("welch_t_test(DISTINCT v, g)", "takes no DISTINCT"),
         ("welch_t_test(v)", "welch_t_test"),
     ]:

@@ -288,15 +288,21 @@ impl Driver for Postgres {
         let reading = Reading { rows: Rows::new(Arc::clone(wanted))?, traffic: Arc::clone(traffic) };
         let task = async move |sender| {
             let ended = reading.read(&client, &prepared, sender).await;
-            drop((prepared, permit));
+            drop(prepared);
             match ended {
-                // What follows on the connection has another end.
-                Ok(End::Read) if limit.is_none() || client.batch_execute("RESET statement_timeout").await.is_ok() => {
-                    held(&idle).push(client);
-                }
-                Ok(End::Read) => {}
+                Ok(End::Read) if limit.is_none() => held(&idle).push(client),
+                // What follows on the connection has another end. Nobody who has all rows waits for that.
+                Ok(End::Read) => drop(tokio::spawn(async move {
+                    if client.batch_execute("RESET statement_timeout").await.is_ok() {
+                        held(&idle).push(client);
+                    }
+                    drop(permit);
+                })),
                 // The server would go on: it is told to stop, and the connection is given up.
-                _ => cancelled(&client, tls).await,
+                _ => {
+                    drop(permit);
+                    cancelled(&client, tls).await;
+                }
             }
             ended.map(|_| ())
         };

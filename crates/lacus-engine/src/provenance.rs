@@ -11,7 +11,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ResolvedTableReference, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use futures::{TryStreamExt, future};
-use lacus_core::{Error, Kind, Result, notices_of, unit_of};
+use lacus_core::{Error, Kind, Result, hex, notices_of, unit_of};
 use lacus_provenance::{Column, Comparison, Dataset, Digest, FORM, Parameter, Record as Told, SiteQuery, time};
 use lacus_storage::masked;
 
@@ -214,11 +214,16 @@ fn recorded(given: &ScalarValue, room: &mut usize) -> std::result::Result<Parame
     if given.is_null() {
         return Ok(Parameter { data_type, value: None });
     }
-    if given.size() > *room {
+    let length = given.size() - size_of::<ScalarValue>();
+    if length > *room {
         return Err("is too long");
     }
-    *room -= given.size();
-    let parameter = Parameter { data_type, value: Some(given.to_string()) };
+    *room -= length;
+    let text = match given {
+        ScalarValue::Binary(Some(bytes)) | ScalarValue::LargeBinary(Some(bytes)) | ScalarValue::BinaryView(Some(bytes)) => Some(hex(bytes)),
+        other => other.cast_to(&DataType::Utf8).ok().and_then(|text| text.try_as_str().flatten().map(str::to_owned)),
+    };
+    let parameter = Parameter { data_type, value: Some(text.unwrap_or_default()) };
     match value(&parameter) {
         Ok(again) if again == *given && parameter.value.as_deref().is_some_and(|text| masked(text) == text) => Ok(parameter),
         Ok(again) if again == *given => Err("held a secret"),
@@ -246,10 +251,21 @@ fn value(parameter: &Parameter) -> Result<ScalarValue> {
     };
     let data_type = DataType::from_str(&parameter.data_type).map_err(|error| wrong(error.to_string()))?;
     let value = match &parameter.value {
-        Some(text) => ScalarValue::try_from_string(text.clone(), &data_type),
+        Some(text) if data_type.is_binary() => {
+            let bytes = bytes_of(text).ok_or_else(|| wrong("bytes are written in hexadecimal digits".to_owned()))?;
+            ScalarValue::Binary(Some(bytes)).cast_to(&data_type)
+        }
+        Some(text) => ScalarValue::from(text.as_str()).cast_to(&data_type),
         None => ScalarValue::try_from(&data_type),
     };
     value.map_err(|error| wrong(Error::from(error).message().to_owned()))
+}
+
+/// The bytes that hexadecimal digits stand for.
+fn bytes_of(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    if digits.len().is_multiple_of(2) { digits.chunks_exact(2).map(byte).collect() } else { None }
 }
 
 impl Engine {

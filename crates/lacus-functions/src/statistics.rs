@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, StringArray, StructArray};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type};
 use datafusion_common::{Result, ScalarValue};
 use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -183,11 +183,13 @@ impl Test {
         let numbers: Vec<DataType> =
             types.iter().enumerate().filter(|(place, _)| self.is_number(*place)).map(|(_, of)| of.clone()).collect();
         require_numbers(self.name(), &numbers)?;
-        match types.iter().enumerate().find(|(place, of)| !self.is_number(*place) && of.is_nested()) {
+        // Bytes are no texts, and their texts would be those of other bytes.
+        let is_no_label = |of: &DataType| of.is_nested() || of.is_binary() || matches!(of, DataType::FixedSizeBinary(_));
+        match types.iter().enumerate().find(|(place, of)| !self.is_number(*place) && is_no_label(of)) {
             None => Ok(()),
             Some((_, of)) => {
                 let error = Error::new(Kind::InvalidQuery, format!("`{}` takes simple values as labels, and a {of} is none", self.name()));
-                Err(error.hint("name one of its parts").into())
+                Err(error.hint("name one of its parts, or write encode(..., 'hex') for bytes").into())
             }
         }
     }
@@ -284,7 +286,8 @@ fn numbers(column: &ArrayRef) -> Result<ArrayRef> {
 
 /// The values of a column as labels.
 fn labels(column: &ArrayRef) -> Result<ArrayRef> {
-    Ok(cast(column, &DataType::Utf8)?)
+    // What has no text is an error, not a row that is left out.
+    Ok(cast_with_options(column, &DataType::Utf8, &CastOptions { safe: false, ..CastOptions::default() })?)
 }
 
 /// The numbers of a batch by their labels, each of which is looked for once then.

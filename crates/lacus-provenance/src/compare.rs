@@ -70,7 +70,7 @@ impl fmt::Display for Comparison {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.verdict {
             Verdict::Same => write!(formatter, "same")?,
-            Verdict::WithinTolerance => write!(formatter, "same within tolerance (1e-9)")?,
+            Verdict::WithinTolerance => write!(formatter, "same within tolerance")?,
             Verdict::Changed(how) => write!(formatter, "changed: {}", how.join("; "))?,
             Verdict::Gone(why) => write!(formatter, "gone: {why}")?,
         }
@@ -92,7 +92,7 @@ fn different(before: &Record, now: &Record) -> String {
     }
     let pairs = before.hash.floats.iter().zip(&now.hash.floats);
     let other: Vec<&str> = pairs.filter(|(before, now)| !before.is_near(now)).map(|(before, _)| before.column.as_str()).collect();
-    // The last sums are of all columns together.
+    // Sums without a column are of two together.
     match other.iter().filter(|column| !column.is_empty()).copied().collect::<Vec<_>>().as_slice() {
         [] => "its rows have other values: numbers stand in other rows".to_owned(),
         columns => format!("its rows have other values in {}", columns.join(", ")),

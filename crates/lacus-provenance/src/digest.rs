@@ -23,8 +23,9 @@ const NULL: u64 = 0x6e75_6c6c_9e37_79b9;
 /// What stands for each NaN, and for each infinity; a finite number has a hash of its own.
 const NAN: u64 = 0x7ff8_0000_0000_0000;
 const FINITE: u64 = 0xf1a1_7e00_0000_0001;
-/// 2^-100.
-const UNIT: f64 = 1.0 / ((1_u128 << 100) as f64);
+/// 2^-100, and its root.
+const UNIT: f64 = UNIT_ROOT * UNIT_ROOT;
+const UNIT_ROOT: f64 = 1.0 / ((1_u64 << 50) as f64);
 /// Where the two halves of the hash of a row begin.
 const SEEDS: [u64; 2] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344];
 /// By which one half takes a value differently from the other.
@@ -108,19 +109,15 @@ impl Digest {
         let weights: Vec<f64> = exact.0[0].iter().map(|hash| 0.5 + (hash >> 11) as f64 / (1_u64 << 53) as f64).collect();
         let mut sums: Vec<FloatSums> =
             floats.iter().map(|(name, tolerance, numbers)| float_sums(name, *tolerance, numbers, &weights)).collect();
-        if floats.len() > 1 {
-            // Squares of sums over a row tell which numbers stand together.
-            let mut together = vec![Some(0.0); count];
-            for (place, (_, _, numbers)) in floats.iter().enumerate() {
-                let part = 1.0 / (place as f64 + 2.0).sqrt();
-                for (sum, number) in together.iter_mut().zip(numbers) {
-                    let number = number.filter(|number| number.is_finite()).unwrap_or_default();
-                    *sum = sum.map(|sum: f64| sum + part * (number.signum() * (number.abs() * UNIT).sqrt()));
-                }
-            }
-            let squares: Vec<Option<f64>> = together.iter().map(|sum| sum.map(|sum| sum * sum / UNIT)).collect();
-            let tolerance = floats.iter().map(|(_, tolerance, _)| *tolerance).fold(TOLERANCE, f64::max);
-            sums.push(float_sums("", tolerance, &squares, &weights));
+        // Products of neighbours tell which numbers stand together, whatever the unit of each.
+        for [(_, tolerance, ones), (_, other, others)] in floats.array_windows() {
+            let finite = |number: &Option<f64>| number.filter(|number| number.is_finite());
+            let product = |(one, other): (&Option<f64>, &Option<f64>)| {
+                let (one, other) = (finite(one)?, finite(other)?);
+                Some(one.signum() * other.signum() * one.abs().sqrt() * other.abs().sqrt())
+            };
+            let products: Vec<Option<f64>> = ones.iter().zip(others).map(product).collect();
+            sums.push(float_sums("", tolerance.max(*other), &products, &weights));
         }
         Ok(Self { rows: count as u64, all: all.sum(), exact: exact.sum(), floats: sums })
     }
@@ -148,8 +145,8 @@ fn float_sums(column: &str, tolerance: f64, numbers: &[Option<f64>], weights: &[
     let mut sums = FloatSums { column: column.to_owned(), tolerance, ..FloatSums::default() };
     for (number, weight) in numbers.iter().zip(weights) {
         let Some(number) = number.filter(|number| number.is_finite()) else { continue };
+        let root = number.abs().sqrt() * UNIT_ROOT * weight;
         let number = number * UNIT;
-        let root = number.abs().sqrt() * weight;
         sums.sum += number * weight;
         sums.absolute += number.abs() * weight;
         sums.root_sum += if number < 0.0 { -root } else { root };

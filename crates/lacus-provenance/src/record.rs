@@ -95,7 +95,8 @@ pub struct ResultHash {
 }
 
 /// Sums over a column of floating point, in units of 2^100, each number with a weight between 0.5 and 1.5 that the values of its row give it which
-/// can be compared exactly. The last of several columns stands for all of them together, so that their numbers can't change places.
+/// can be compared exactly. Those without a column are of the products of two neighbouring columns,
+/// so that their numbers can't change places.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FloatSums {
     /// The column.

@@ -207,7 +207,7 @@ impl Engine {
                 record.scope.remotes.again();
                 let planned = engine.outcome(&sql, &rows, &session, &record).await?;
                 match planned {
-                    Outcome::Ready(Ready { schema: found, work: Work::Rows(rows) }) if found == schema => Ok(*rows),
+                    Outcome::Ready(Ready { schema: found, work: Work::Rows(rows) }) if found.fields() == schema.fields() => Ok(*rows),
                     _ => Err(Error::new(Kind::ObjectChanged, "a site was lost, and the others answer in another way")
                         .hint("ask again")
                         .retryable(true)),

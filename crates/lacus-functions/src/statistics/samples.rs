@@ -20,13 +20,18 @@ pub(super) enum Samples {
 impl Samples {
     /// The bytes that it takes.
     pub(super) fn size(&self) -> usize {
-        const ENTRY: usize = 64;
+        // A node of a tree has room for eleven entries, and at least six in it but for the first.
+        let nodes = |entries: usize, entry: usize| entries.div_ceil(6) * 11 * entry;
         match self {
-            Self::Moments(labels) => labels.keys().map(|label| ENTRY + label.len() + size_of::<Moments>()).sum(),
+            Self::Moments(labels) => nodes(labels.len(), size_of::<(String, Moments)>()) + labels.keys().map(String::len).sum::<usize>(),
             Self::Numbers(labels) => {
-                labels.iter().map(|(label, numbers)| ENTRY + label.len() + numbers.capacity() * size_of::<f64>()).sum()
+                // Ranks are those of all values, in their order.
+                let kept = labels.iter().map(|(label, numbers)| label.len() + (numbers.capacity() + 3 * numbers.len()) * size_of::<f64>());
+                nodes(labels.len(), size_of::<(String, Vec<f64>)>()) + kept.sum::<usize>()
             }
-            Self::Counts(pairs) => pairs.keys().map(|(a, b)| ENTRY + a.len() + b.len()).sum(),
+            Self::Counts(pairs) => {
+                nodes(pairs.len(), size_of::<((String, String), u64)>()) + pairs.keys().map(|(a, b)| a.len() + b.len()).sum::<usize>()
+            }
         }
     }
 

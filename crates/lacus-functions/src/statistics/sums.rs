@@ -32,6 +32,9 @@ impl Wide {
 
     pub(super) fn plus(self, other: Self) -> Self {
         let sum = two_sum(self.high, other.high);
+        if !sum.high.is_finite() {
+            return Self::of(sum.high);
+        }
         let rest = two_sum(self.low, other.low);
         let first = two_sum(sum.high, sum.low + rest.high);
         two_sum(first.high, first.low + rest.low).or_plain()
@@ -43,11 +46,17 @@ impl Wide {
 
     pub(super) fn times(self, other: Self) -> Self {
         let product = Self::product(self.high, other.high);
+        if !product.high.is_finite() {
+            return product;
+        }
         two_sum(product.high, product.low + (self.high * other.low + self.low * other.high)).or_plain()
     }
 
     pub(super) fn divided(self, by: f64) -> Self {
         let first = self.high / by;
+        if !first.is_finite() {
+            return Self::of(first);
+        }
         let rest = self.minus(Self::product(first, by));
         two_sum(first, rest.value() / by).or_plain()
     }
@@ -156,7 +165,8 @@ impl Moments {
         let (x, y) = (self.squares_x(), self.squares_y());
         // One root rounds less than two, unless the product is none.
         let scale = if (x * y).is_normal() { (x * y).sqrt() } else { x.sqrt() * y.sqrt() };
-        (self.products() / scale).clamp(-1.0, 1.0)
+        // Of a constant, and of numbers whose squares are out of range, there is none.
+        if scale > 0.0 && scale.is_finite() { (self.products() / scale).clamp(-1.0, 1.0) } else { f64::NAN }
     }
 
     pub(super) fn numbers(&self) -> impl Iterator<Item = f64> {

@@ -98,10 +98,13 @@ fn beta_fraction(a: f64, b: f64, x: f64, y: f64) -> f64 {
 
 /// How likely |t| or more is.
 pub(super) fn student(t: f64, df: f64) -> f64 {
-    if t.is_infinite() {
-        return 0.0;
+    if t.is_nan() || df.is_nan() {
+        return f64::NAN;
     }
     let square = t * t;
+    if square.is_infinite() {
+        return 0.0;
+    }
     beta(df / 2.0, 0.5, df / (df + square), square / (df + square))
 }
 
@@ -166,6 +169,9 @@ pub(super) fn normal(z: f64) -> f64 {
 
 /// The t above which and below whose negative lies the part `p` of the distribution, or of the normal one for an infinite `df`.
 pub(super) fn quantile(p: f64, df: f64) -> f64 {
+    if df.is_nan() {
+        return f64::NAN;
+    }
     let tail = |t: f64| if df.is_infinite() { normal(t) } else { student(t, df) };
     let (mut low, mut high) = (0.0, 1.0);
     while tail(high) > p {

@@ -10,8 +10,10 @@ use super::tails;
 
 /// The part of intervals that holds the value that is looked for.
 const OUTSIDE: f64 = 0.05;
-/// Up to so many values in the smaller group, and without equal ones, ranks are counted rather than taken for normal: as scipy does.
+/// Up to so many values in the smaller group, and without equal ones, ranks are counted rather than taken for normal: as scipy does. So they are
+/// up to so many pairs of values of the two groups, as counting takes memory and time by them.
 const COUNTED: usize = 8;
+const MOST_PAIRS: usize = 1_000_000;
 
 /// The values of a result, by the order of its fields; `None` where nothing can be said.
 pub(super) type Tested = Option<Vec<ScalarValue>>;
@@ -54,7 +56,9 @@ pub(super) fn welch(name: &str, labels: &BTreeMap<String, Moments>) -> Result<Te
     }
     let [part_a, part_b] = [a, b].map(|group| group.variance_x() / group.count as f64);
     let error = (part_a + part_b).sqrt();
-    let df = (part_a + part_b).powi(2) / (part_a.powi(2) / (a.count as f64 - 1.0) + part_b.powi(2) / (b.count as f64 - 1.0));
+    // By the parts of the whole, whose squares are in range whatever the unit of the values.
+    let part = part_a / (part_a + part_b);
+    let df = 1.0 / (part.powi(2) / (a.count as f64 - 1.0) + (1.0 - part).powi(2) / (b.count as f64 - 1.0));
     let difference = a.mean_x() - b.mean_x();
     let mut tested =
         vec![text(label_a), text(label_b), count(a.count), count(b.count), float(a.mean_x()), float(b.mean_x()), float(difference)];
@@ -111,7 +115,7 @@ pub(super) fn pearson(pairs: &Moments) -> Tested {
     let p = tails::beta(n / 2.0 - 1.0, 0.5, (1.0 - r) * (1.0 + r), r * r);
     // The interval of Fisher.
     let reach = tails::quantile(OUTSIDE, f64::INFINITY) / (n - 3.0).sqrt();
-    let [low, high] = if pairs.count == 3 { [-1.0, 1.0] } else { [-reach, reach].map(|reach| (r.atanh() + reach).tanh()) };
+    let [low, high] = if pairs.count == 3 && !r.is_nan() { [-1.0, 1.0] } else { [-reach, reach].map(|reach| (r.atanh() + reach).tanh()) };
     Some(vec![count(pairs.count), float(r), float(p), float(low), float(high)])
 }
 
@@ -160,37 +164,35 @@ pub(super) fn mann_whitney(name: &str, labels: &BTreeMap<String, Vec<f64>>) -> R
     let (ranks, ties) = ranks(&all);
     let u = ranks[..a.len()].iter().sum::<f64>() - n_a * (n_a + 1.0) / 2.0;
     let far = u.max(n_a * n_b - u);
-    if ties == 0.0 && a.len().min(b.len()) <= COUNTED {
-        return tested(u, (2.0 * counted_tail(a.len(), b.len(), far as usize)).min(1.0), true);
+    let (few, many) = (a.len().min(b.len()), a.len().max(b.len()));
+    if ties == 0.0 && few <= COUNTED && few.saturating_mul(many) <= MOST_PAIRS {
+        return tested(u, (2.0 * counted_tail(few, many, far as usize)).min(1.0), true);
     }
     let n = n_a + n_b;
-    let spread = (n_a * n_b / 12.0 * ((n + 1.0) - ties / (n * (n - 1.0)))).sqrt();
+    // Rounding may bring it below 0 where all values are equal.
+    let spread = (n_a * n_b / 12.0 * ((n + 1.0) - ties / (n * (n - 1.0)))).max(0.0).sqrt();
     let z = (far - n_a * n_b / 2.0 - 0.5) / spread;
     tested(u, if z <= 0.0 { 1.0 } else { tails::normal(z) }, false)
 }
 
-/// How likely U is to be at least `u`, counted: each order of the values is as likely.
-fn counted_tail(a: usize, b: usize, u: usize) -> f64 {
-    let (few, many) = (a.min(b), a.max(b));
-    let most = few * many;
-    // ways[k][s]: how many ways k of the ranks seen so far have the sum s above its least, as parts of all that there are.
-    let mut ways = vec![vec![0.0; most + 1]; few + 1];
-    ways[0][0] = 1.0;
+/// How likely U is to be at least `u`, counted: each order of the values is as likely. By symmetry it is as likely to be as far below its most
+/// as `u` is: there are few ways for that, and sums of few lose nothing.
+fn counted_tail(few: usize, many: usize, u: usize) -> f64 {
+    let far = (few * many).saturating_sub(u);
+    // The ways for each sum of ranks above the least: the coefficients of a Gaussian binomial, by its factors.
+    let mut ways = vec![0.0; far + 1];
+    ways[0] = 1.0;
+    let mut all = 1.0;
     for size in 1..=few {
-        // The number of partitions into at most `size` parts of at most `many`: Gaussian binomials, by their factors.
-        let (head, tail) = ways.split_at_mut(size);
-        let (before, now) = (&head[size - 1], &mut tail[0]);
-        now.copy_from_slice(before);
-        // times (1 - q^(many + size)) / (1 - q^size)
-        for sum in (many + size..=most).rev() {
-            now[sum] -= now[sum - many - size];
+        for sum in (many + size..=far).rev() {
+            ways[sum] -= ways[sum - many - size];
         }
-        for sum in size..=most {
-            now[sum] += now[sum - size];
+        for sum in size..=far {
+            ways[sum] += ways[sum - size];
         }
+        all *= (many + size) as f64 / size as f64;
     }
-    let all: f64 = ways[few].iter().sum();
-    ways[few][u.min(most)..].iter().sum::<f64>() / all
+    ways.iter().sum::<f64>() / all
 }
 
 pub(super) fn chi_square(pairs: &BTreeMap<(String, String), u64>) -> Tested {
@@ -204,17 +206,29 @@ pub(super) fn chi_square(pairs: &BTreeMap<(String, String), u64>) -> Tested {
     if !several {
         return None;
     }
-    let (mut statistic, mut least) = (0.0, f64::INFINITY);
-    for (a, of_row) in &rows {
-        for (b, of_column) in &columns {
-            let expected = *of_row as f64 * *of_column as f64 / all as f64;
-            let found = pairs.get(&((*a).to_owned(), (*b).to_owned())).copied().unwrap_or_default() as f64;
-            // The correction of Yates, no larger than what is to be corrected.
-            let apart = (found - expected).abs();
-            let apart = if df == 1.0 { apart - apart.min(0.5) } else { apart };
-            statistic += apart * apart / expected;
-            least = least.min(expected);
+    let expected = |a: &str, b: &str| rows[a] as f64 * columns[b] as f64 / all as f64;
+    let (mut statistic, mut covered) = (0.0, 0.0);
+    if df == 1.0 {
+        for a in rows.keys() {
+            for b in columns.keys() {
+                let found = pairs.get(&((*a).to_owned(), (*b).to_owned())).copied().unwrap_or_default() as f64;
+                // The correction of Yates, no larger than what is to be corrected.
+                let apart = (found - expected(a, b)).abs();
+                statistic += (apart - apart.min(0.5)).powi(2) / expected(a, b);
+            }
+        }
+    } else {
+        for ((a, b), found) in pairs {
+            let expected = expected(a, b);
+            statistic += (*found as f64 - expected).powi(2) / expected;
+            covered += expected;
+        }
+        // Pairs that are nowhere add what was expected of them; there may be very many.
+        if pairs.len() < rows.len().saturating_mul(columns.len()) {
+            statistic += all as f64 - covered;
         }
     }
+    let least =
+        [rows.values().min(), columns.values().min()].into_iter().flatten().map(|count| *count as f64).product::<f64>() / all as f64;
     Some(vec![count(all), float(statistic), float(df), float(tails::chi_square(statistic, df)), float(least)])
 }
