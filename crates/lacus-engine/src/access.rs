@@ -108,7 +108,7 @@ impl Findings {
 /// What the principal of one query may do.
 #[derive(Debug)]
 pub(crate) struct Access {
-    pub(crate) principal: Principal,
+    principal: Principal,
     /// What the policy grants; without a policy, and to the owner, everything is.
     granted: Option<Granted>,
     /// Where the rules stand by which it was granted.

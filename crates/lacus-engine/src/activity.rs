@@ -518,6 +518,6 @@ impl Drop for Recorded {
 }
 
 /// A poisoned lock only means that another thread panicked; what lies behind these locks is valid at every instant.
-fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }

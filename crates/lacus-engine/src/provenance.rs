@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -15,7 +15,7 @@ use lacus_core::{Error, Kind, Result, hex, notices_of, unit_of};
 use lacus_provenance::{Column, Comparison, Dataset, Digest, FORM, Parameter, Record as Told, SiteQuery, time};
 use lacus_storage::masked;
 
-use crate::activity::{Record, Stage};
+use crate::activity::{Record, Stage, held};
 use crate::catalog::{Catalog, Entry};
 use crate::client::Session;
 use crate::engine::Engine;
@@ -299,9 +299,4 @@ impl Engine {
         query.stream()?.try_for_each(|_| future::ok(())).await?;
         provenance.record().ok_or_else(|| Error::new(Kind::Internal, "a query that was read has no record"))
     }
-}
-
-/// A poisoned lock only means that another thread panicked; what lies behind these locks is valid at every instant.
-fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
-    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -194,7 +194,7 @@ impl Test {
         }
     }
 
-    fn tested(self, samples: &mut Samples) -> Result<Tested> {
+    fn tested(self, samples: &Samples) -> Result<Tested> {
         let nothing = Default::default();
         Ok(match (self, samples) {
             (Self::Welch, Samples::Moments(labels)) => tested::welch(self.name(), labels)?,
@@ -346,7 +346,7 @@ impl Accumulator for Collecting {
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
         let fields = self.test.fields();
-        match self.test.tested(&mut self.samples)? {
+        match self.test.tested(&self.samples)? {
             None => ScalarValue::try_from(&DataType::Struct(fields)),
             Some(values) => {
                 let columns = values.iter().map(ScalarValue::to_array).collect::<Result<Vec<_>>>()?;

@@ -59,11 +59,6 @@ impl Comparison {
         };
         Self { verdict, remarks: remarks(before, now) }
     }
-
-    /// Whether the rows are the same, be it but for rounding.
-    pub fn is_same(&self) -> bool {
-        matches!(self.verdict, Verdict::Same | Verdict::WithinTolerance)
-    }
 }
 
 impl fmt::Display for Comparison {
@@ -103,8 +98,6 @@ fn different(before: &Record, now: &Record) -> String {
 fn remarks(before: &Record, now: &Record) -> Vec<String> {
     let mut remarks = Vec::new();
     if before.files_hash != now.files_hash {
-        let by_path =
-            |record: &Record| record.files.iter().map(|file| (file.path.clone(), file.clone())).collect::<BTreeMap<_, FileRead>>();
         // Of more files than a record names, one that is not among them may be there all the same.
         let is_whole = |record: &Record| record.files.len() as u64 == record.files_read;
         let (had, has) = (by_path(before), by_path(now));
@@ -124,12 +117,10 @@ fn remarks(before: &Record, now: &Record) -> Vec<String> {
             ));
         }
     }
-    let (mut calls, is_new) = (before.volatile.clone(), before.lacus != now.lacus);
-    calls.dedup();
-    if !calls.is_empty() {
-        remarks.push(format!("it calls {}, which gives something else each time", calls.join(", ")));
+    if !before.volatile.is_empty() {
+        remarks.push(format!("it calls {}, which gives something else each time", before.volatile.join(", ")));
     }
-    if is_new {
+    if before.lacus != now.lacus {
         remarks.push(format!("this is Lacus {}, and it was {}", now.lacus, before.lacus));
     }
     if before.policy != now.policy {
@@ -140,6 +131,11 @@ fn remarks(before: &Record, now: &Record) -> Vec<String> {
     }
     remarks.extend(now.notices.iter().filter(|notice| !before.notices.contains(notice)).cloned());
     remarks
+}
+
+/// The files that a record names, by their paths.
+fn by_path(record: &Record) -> BTreeMap<&str, &FileRead> {
+    record.files.iter().map(|file| (file.path.as_str(), file)).collect()
 }
 
 /// How two versions of a file differ.
