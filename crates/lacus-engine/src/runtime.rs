@@ -7,6 +7,9 @@ use tokio::runtime::{Builder, Runtime};
 /// let a deadline, a Ctrl-C or another connection wait for seconds.
 const TASKS_BETWEEN_EVENTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
+/// The stack of a thread: room for the deepest statements that are taken, also in a build without optimisation. It is address space until it is used.
+const STACK: usize = 16 << 20;
+
 /// A tokio runtime for engines: a thread a core and one more, which looks at timers and sockets between any few batches. An engine runs on any other,
 /// too.
 ///
@@ -18,6 +21,7 @@ pub fn runtime() -> Result<Runtime> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name("lacus")
+        .thread_stack_size(STACK)
         .event_interval(TASKS_BETWEEN_EVENTS.get())
         .enable_all()
         .build();

@@ -1,5 +1,7 @@
 //! Text to one statement.
 
+mod depth;
+
 use std::ops::ControlFlow;
 
 use datafusion::common::ScalarValue;
@@ -31,10 +33,11 @@ pub(crate) fn parse(sql: &str) -> Result<Parsed> {
 pub(crate) fn parse_as(sql: &str, dialect: &dyn Dialect) -> Result<Parsed> {
     let mut tokens = without_empty_calls(tokenize_as(sql, dialect)?);
     let parameters = number(&mut tokens)?;
+    depth::check_text(&tokens)?;
     let mut parser = DFParserBuilder::new(tokens).with_dialect(dialect).with_recursion_limit(NESTING).build()?;
     let mut statements = parser.parse_statements()?;
     match (statements.pop_front(), statements.len()) {
-        (Some(statement), 0) => Ok(Parsed { statement, parameters }),
+        (Some(mut statement), 0) => depth::check(&mut statement).map(|()| Parsed { statement, parameters }),
         (None, _) => Err(Error::new(Kind::InvalidQuery, "there is no SQL in the text")),
         (Some(_), more) => {
             Err(Error::new(Kind::InvalidQuery, format!("{} statements where one is expected", more + 1)).hint("send them one by one"))
@@ -60,6 +63,7 @@ fn without_empty_calls(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 pub(crate) fn expression(text: &str) -> Result<Expr> {
     let unreadable = |error| Error::new(Kind::InvalidConfiguration, format!("`{text}` is no expression: {error}"));
     let tokens = without_empty_calls(tokenize(text)?);
+    depth::check_text(&tokens)?;
     let mut parser = Parser::new(&GenericDialect {}).with_recursion_limit(NESTING).with_tokens_with_locations(tokens);
     let expression = parser.parse_expr().map_err(unreadable)?;
     match parser.peek_token().token {
