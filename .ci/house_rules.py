@@ -12,7 +12,7 @@ TOP_LEVEL = {"crates", "python", "sql", "testdata", "benches", "docs", ".ci", ".
 LEVELS = [
     ["lacus-core"],
     ["lacus-provenance", "lacus-audit", "lacus-policy", "lacus-identity", "lacus-storage", "lacus-files", "lacus-array", "lacus-engine", "lacus-remote"],
-    ["lacus-formats", "lacus-functions", "lacus-tables", "lacus-databases", "lacus-flight"],
+    ["lacus-formats", "lacus-functions", "lacus-tables", "lacus-databases", "lacus-flight", "lacus-mcp"],
     ["lacus", "lacus-server"],
     ["lacus-cli", "lacus-python", "lacus-benches", "lacus-fuzz"],
 ]

@@ -461,6 +461,7 @@ impl TableProvider for ArrayTable {
         let metrics = ExecutionPlanMetricsSet::new();
         let rows: u64 = files.iter().map(|file| file.selection.rows()).sum();
         MetricBuilder::new(&metrics).global_counter("rows_selected").add(usize::try_from(rows).unwrap_or(usize::MAX));
+        MetricBuilder::new(&metrics).global_counter("files_planned").add(files.len());
         let table = format!("{}.{}", self.dataset, self.united.name);
         Ok(DataSourceExec::from_data_source(GridScan {
             bytes,

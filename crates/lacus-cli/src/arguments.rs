@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Sql(SqlArguments),
     /// Serve the lake over Arrow Flight SQL
     Serve(ServeArguments),
+    /// Answer an agent by standard input and output, in the Model Context Protocol: it reads what the lake names, and nothing else
+    Mcp(McpArguments),
     /// Explain what is wrong with the lake file, and print it resolved with secrets masked
     Check(CheckArguments),
     /// Add a dataset to the lake file
@@ -299,12 +301,28 @@ pub(crate) struct ServeArguments {
     /// An address that tells of the server over HTTP: /metrics, /health, /ready; loopback only [default: of the lake file, else none]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) http: Option<String>,
+    /// An address on which agents are answered over HTTP, in the Model Context Protocol, at /mcp [default: of the lake file, else none]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) mcp: Option<String>,
     /// What is logged on standard error: off, error, warn, info, debug or trace, also as in `info,lacus_storage=debug` [default: LACUS_LOG, else info]
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,
     /// The form of log lines
     #[arg(long, value_enum, default_value_t = LogForm::Text)]
     pub(crate) log_format: LogForm,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct McpArguments {
+    /// On whose behalf the agent asks: what the rules of the lake let this user see [default: you, who own the lake]
+    #[arg(long = "as", value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// A group that this user is in; may be given more than once
+    #[arg(long = "group", value_name = "GROUP", requires = "user")]
+    pub(crate) groups: Vec<String>,
+    /// What is logged on standard error, as for `lacus serve`
+    #[arg(long, value_name = "FILTER", default_value = "warn")]
+    pub(crate) log: String,
 }
 
 /// The form of log lines.

@@ -13,6 +13,7 @@ pub(crate) mod index;
 pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod man;
+pub(crate) mod mcp;
 pub(crate) mod policy;
 pub(crate) mod provenance;
 pub(crate) mod serve;

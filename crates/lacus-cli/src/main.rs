@@ -68,6 +68,7 @@ async fn run(arguments: Arguments) -> lacus::Result<()> {
         Command::Login(login) => commands::login::log_in(login).await,
         Command::Logout { server } => commands::login::log_out(&server),
         Command::Token { server } => commands::login::token(&server).await,
+        Command::Mcp(mcp) => commands::mcp::run(lake, &mcp).await,
         Command::Policy(policy) => commands::policy::run(lake, policy).await,
         Command::Doctor(doctor) => commands::doctor::run(lake, &doctor).await,
         Command::HashPassword => commands::hash_password::run(),

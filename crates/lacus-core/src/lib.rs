@@ -13,10 +13,12 @@
 //! * [`fit_columns`], [`fit_batch`]: rows in the columns of the table that takes them;
 //! * [`Principal`]: on whose behalf a query runs; [`Tokens`]: who says whom a token stands for;
 //!   [`Classification`]: how far data may be given to others; [`Secret`]: what never shows itself;
+//! * [`AgentLimits`]: what an agent may ask for at most;
 //! * [`Notices`]: what a query wants its reader to know beside the rows; [`Remotes`]: for whom it waits.
 //!
 //! An extension needs only this crate and DataFusion's table traits.
 
+mod agents;
 pub mod amount;
 mod bearer;
 mod classification;
@@ -41,6 +43,7 @@ mod stamp;
 mod tables;
 mod types;
 
+pub use agents::AgentLimits;
 pub use bearer::{Bearer, Tokens};
 pub use classification::Classification;
 pub use error::{Error, Kind, Result};

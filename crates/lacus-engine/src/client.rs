@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::common::config::ConfigOptions;
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, dialect_from_str};
-use lacus_core::{Error, IfExists, Kind, Principal, Result, nearest};
+use lacus_core::{Error, IfExists, Kind, Location, Principal, Result, nearest};
 
 use crate::settings::MAIN;
 
@@ -38,6 +38,8 @@ pub struct Session {
     expires: Option<SystemTime>,
     /// Whether nothing may be written, made or set through it.
     reads_only: bool,
+    /// Whether files are read by the names that the lake gives them alone.
+    within_lake: bool,
 }
 
 #[derive(Debug)]
@@ -155,6 +157,7 @@ impl Session {
             inner: Arc::new(Inner { principal: principal.clone(), door, lasts, kept: Mutex::default() }),
             expires: None,
             reads_only: false,
+            within_lake: false,
         }
     }
 
@@ -170,9 +173,19 @@ impl Session {
         Self { reads_only: true, ..self }
     }
 
-    /// Whether nothing may be written, made or set through it.
-    pub fn reads_only(&self) -> bool {
-        self.reads_only
+    /// The same session for calls that read what has a name in the lake, and no files by their place, whatever the principal may do.
+    #[must_use]
+    pub fn within_lake(self) -> Self {
+        Self { within_lake: true, ..self }
+    }
+
+    /// Refuses files that a statement names by their place.
+    pub(crate) fn check_place(&self, location: &Location) -> Result<()> {
+        if self.within_lake {
+            let error = Error::new(Kind::PermissionDenied, format!("`{location}` is no dataset of the lake, and here only those are read"));
+            return Err(error.hint("SHOW TABLES lists them; whoever keeps the lake file may add it"));
+        }
+        Ok(())
     }
 
     /// Refuses what does more than read.
@@ -198,7 +211,8 @@ impl Session {
     pub(crate) fn of_view(&self, schema: String) -> Self {
         let kept = Kept { schema: Some(schema), settings: self.settings(), tables: BTreeMap::new() };
         let inner = Inner { principal: self.principal().clone(), door: self.door(), lasts: false, kept: Mutex::new(kept) };
-        Self { inner: Arc::new(inner), ..self.clone() }
+        // Whoever made the view may have named files.
+        Self { inner: Arc::new(inner), within_lake: false, ..self.clone() }
     }
 
     /// On whose behalf its queries run.

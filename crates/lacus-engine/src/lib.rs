@@ -16,7 +16,7 @@
 //!    `activity` holds its record, of which `system` makes a table and `totals` sums.
 //!
 //! `client` is what a client keeps between its queries, of which `current` tells SQL; `settings` holds the defaults of a session, each with its reason; `information_schema` and `describe` say what there is;
-//! `explain` adds what was read to EXPLAIN; `functions` holds what SQL may call.
+//! `explain` adds what was read to EXPLAIN; `estimate` tells what a plan will read; `functions` holds what SQL may call.
 
 mod access;
 mod activity;
@@ -28,6 +28,7 @@ mod current;
 mod ddl;
 mod describe;
 mod engine;
+mod estimate;
 mod explain;
 mod functions;
 mod information_schema;
@@ -60,6 +61,7 @@ pub use access::Decided;
 pub use catalog::{TableEntry, TableKind};
 pub use client::Session;
 pub use engine::{AccessReport, Engine, EngineBuilder, Ingest, Prepared};
+pub use estimate::{Estimate, ScanEstimate};
 pub use functions::{Function, FunctionKind};
 pub use lake_file::{LakeContent, LakeFile};
 pub use limits::Limits;

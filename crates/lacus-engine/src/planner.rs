@@ -199,6 +199,7 @@ impl<'a> Planner<'a> {
             // Each may wait for a store, so they are opened side by side; the first that fails in the order of the statement is the error.
             let calls = calls::replace(&mut statement, &formats)?;
             let opened = calls.into_iter().map(|call| async move {
+                self.session.check_place(&call.spec.location)?;
                 self.access()?.require_path(Privilege::Select, &call.spec.location)?;
                 let provider = self.catalog.open(&call.spec, self.state).await?;
                 let provider = self.access()?.opened(provider);
@@ -279,7 +280,9 @@ impl<'a> Planner<'a> {
         if elsewhere.is_none()
             && let Some(location) = self.named_by_place(resolved)
         {
-            access.require_path(Privilege::Select, &location?)?;
+            let location = location?;
+            self.session.check_place(&location)?;
+            access.require_path(Privilege::Select, &location)?;
             return Ok(self.opened(resolved, depth).await?.map(|table| access.opened(table)));
         }
         if access.hides(&asked) {

@@ -282,6 +282,11 @@ impl Query {
         recorded.into_parts(count).into_iter().enumerate().map(part).collect()
     }
 
+    /// What is left to do.
+    pub(crate) fn work(&self) -> &Work {
+        &self.work
+    }
+
     /// Tells how far the query is, once it runs.
     pub fn progress(&self) -> QueryProgress {
         let known = self.recorded.record.watch();

@@ -132,6 +132,38 @@ impl From<Principal> for Proven {
     }
 }
 
+/// Who may call a server, for all protocols that it speaks. Clones are the same gate.
+#[derive(Clone)]
+pub struct Gate(pub(crate) Arc<Access>);
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Gate").finish_non_exhaustive()
+    }
+}
+
+impl Gate {
+    /// A gate for those who may call.
+    pub fn new(callers: Callers) -> Self {
+        Self(Arc::new(Access::new(callers)))
+    }
+
+    /// Whom the headers of a request and its connection prove.
+    ///
+    /// # Errors
+    /// `Unauthenticated` when nobody proved who it is.
+    pub async fn bearer(&self, headers: &http::HeaderMap, connection: &Connection) -> Result<Bearer> {
+        let headers = MetadataMap::from_headers(headers.clone());
+        let (bearer, _) = self.0.bearer(&headers, Some(connection)).await?;
+        Ok(bearer)
+    }
+
+    /// Who a request says it is of, whether or not it is true.
+    pub fn claimed(headers: &http::HeaderMap) -> Option<String> {
+        claimed(&MetadataMap::from_headers(headers.clone()))
+    }
+}
+
 /// The caller of one call, which stands in its extensions.
 #[derive(Clone)]
 pub(crate) struct Caller {
@@ -185,12 +217,23 @@ impl Access {
     /// `Unauthenticated` when nobody proved who it is; what [`Sessions::of`] says.
     pub(crate) async fn caller(&self, headers: &MetadataMap, connection: Option<&Connection>) -> Result<Caller> {
         let named_by_header = headers.contains_key(crate::sessions::HEADER);
-        let mut expires = None;
+        let (Bearer { principal, expires }, of_token) = self.bearer(headers, connection).await?;
+        if let Some(session) = of_token.filter(|_| !named_by_header) {
+            return Ok(Caller { session, cookie: None });
+        }
+        let found = self.sessions.of(&principal, headers, connection)?;
+        let session = found.session.until(expires);
+        Ok(Caller { session, cookie: found.cookie })
+    }
+
+    /// Whom headers and connection prove, and the session of the token if it is one of a handshake.
+    async fn bearer(&self, headers: &MetadataMap, connection: Option<&Connection>) -> Result<(Bearer, Option<Session>)> {
+        let (mut expires, mut of_token) = (None, None);
         let principal = match authorization(headers) {
             Some(Authorization::Bearer(token)) => match self.of_token(token).await? {
-                Some((_, session)) if !named_by_header => return Ok(Caller { session, cookie: None }),
                 Some((principal, session)) => {
                     expires = session.expires();
+                    of_token = Some(session);
                     principal
                 }
                 None if self.is_owners(token) => Principal::owner(),
@@ -219,9 +262,7 @@ impl Access {
         if expires.is_some_and(|expires| expires <= SystemTime::now()) {
             return Err(refused("what says who calls has ended"));
         }
-        let found = self.sessions.of(&principal, headers, connection)?;
-        let session = found.session.until(expires);
-        Ok(Caller { session, cookie: found.cookie })
+        Ok((Bearer { principal, expires }, of_token))
     }
 
     /// What a handshake gives: the caller, and the token to call by from now on. `payload` is what clients of old send instead of headers.

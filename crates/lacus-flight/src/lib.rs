@@ -32,7 +32,7 @@ mod wire;
 mod wrapper;
 mod xdbc;
 
-pub use access::{Callers, User, check_hash, hash_password};
+pub use access::{Callers, Gate, User, check_hash, hash_password};
 pub use sessions::{Certified, Connection};
 pub use status::{ERROR_CODE_HEADER, to_status};
 pub use wrapper::{LacusFlight, flight_service};

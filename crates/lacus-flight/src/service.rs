@@ -33,7 +33,7 @@ use prost_types::Timestamp;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use crate::access::{Access, Caller, Callers};
+use crate::access::{Access, Caller, Gate};
 use crate::command::{check_transaction, command, no_substrait, no_transactions, unknown_command};
 use crate::handles::Handles;
 use crate::keys::Named;
@@ -122,17 +122,17 @@ pub(crate) struct Service {
     waiting: Handles<Waiting>,
     statements: Handles<Statement>,
     spools: Handles<Arc<Spool>>,
-    pub(crate) access: Access,
+    pub(crate) access: Arc<Access>,
 }
 
 impl Service {
-    pub(crate) fn new(engine: Engine, callers: Callers) -> Result<Self> {
+    pub(crate) fn new(engine: Engine, gate: Gate) -> Result<Self> {
         let types = xdbc::types()?;
         let waiting = Handles::new("result", PLAN_LIFETIME, MOST_PLANS, MOST_PLAN_BYTES);
         let statements = Handles::new("prepared statement", PREPARED_LIFETIME, MOST_STATEMENTS, MOST_STATEMENT_BYTES);
         // They lie on disk, where each has its share.
         let spools = Handles::new("result", SPOOL_LIFETIME, MOST_SPOOLS, usize::MAX).refusing();
-        let access = Access::new(callers);
+        let Gate(access) = gate;
         Ok(Self { engine, types, running: Running::default(), waiting, statements, spools, access })
     }
 

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::access::{Callers, claimed};
+use crate::access::{Gate, claimed};
 use crate::command::{check_transaction, command};
 use crate::service::{CANCEL_FLIGHT_INFO, RENEW, Service};
 use crate::session_options;
@@ -48,8 +48,8 @@ pub struct LacusFlight {
 ///
 /// # Errors
 /// `Internal` when what the server says about itself can't be encoded.
-pub fn flight_service(engine: Engine, callers: Callers) -> Result<FlightServiceServer<LacusFlight>> {
-    let service = LacusFlight { inner: Arc::new(Service::new(engine, callers)?) };
+pub fn flight_service(engine: Engine, gate: Gate) -> Result<FlightServiceServer<LacusFlight>> {
+    let service = LacusFlight { inner: Arc::new(Service::new(engine, gate)?) };
     let served = Arc::downgrade(&service.inner);
     tokio::spawn(async move {
         loop {

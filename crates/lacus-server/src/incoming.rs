@@ -46,6 +46,8 @@ struct Files {
     key: PathBuf,
     /// Whose certificates prove who calls.
     clients: Option<CertificateSpec>,
+    /// The protocols that are spoken behind it.
+    protocols: &'static [&'static [u8]],
 }
 
 #[derive(Debug)]
@@ -103,7 +105,7 @@ impl Files {
 
     fn load(&self) -> Result<Agreed> {
         const WHAT: &str = "the certificate";
-        let Self { certificate, key, clients } = self;
+        let Self { certificate, key, clients, protocols } = self;
         let chain = read::<CertificateDer<'_>>(certificate, WHAT, "CERTIFICATE")?;
         let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, "the key of the certificate", error))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -115,7 +117,7 @@ impl Files {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_single_cert(chain, private).map_err(|error| unusable(certificate, WHAT, error))?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         if clients.is_some() {
             // Who comes back by a ticket would show the certificate of before, and nobody would look at it.
             config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
@@ -127,8 +129,13 @@ impl Files {
 
 impl Tls {
     /// The certificate chain and its key, each a PEM file, and whose certificates prove who calls.
-    pub(crate) fn new(certificate: PathBuf, key: PathBuf, clients: Option<CertificateSpec>) -> Result<Self> {
-        let files = Files { certificate, key, clients };
+    pub(crate) fn new(
+        certificate: PathBuf,
+        key: PathBuf,
+        clients: Option<CertificateSpec>,
+        protocols: &'static [&'static [u8]],
+    ) -> Result<Self> {
+        let files = Files { certificate, key, clients, protocols };
         let (of, looked) = (files.stamps(), Instant::now());
         let known = Known { agreed: files.load()?, of, looked, wrong: None };
         Ok(Self { files, known: Mutex::new(known) })

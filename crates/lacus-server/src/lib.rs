@@ -1,9 +1,11 @@
 //! One process that serves a lake.
 //!
 //! * [`Server`] listens, as [`Listen`] says, and answers over Flight SQL; `incoming` is how it is reached, `serving` the connections;
+//! * `agents` answers those who speak the Model Context Protocol;
 //! * `http` tells of it: `metrics`, health, readiness;
 //! * [`follow`] begins to write `logs`, by `lines` that keep nobody waiting, and to send `traces` to a `collector` that speaks `otlp`.
 
+mod agents;
 mod collector;
 mod follow;
 mod http;
@@ -26,7 +28,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+pub use agents::AgentsListen;
 use lacus::{CertificateSpec, Engine, Error, Kind, Result};
+use lacus_flight::Gate;
 pub use lacus_flight::{Callers, User, check_hash, hash_password};
 use tokio::net::TcpListener;
 use tonic::service::Routes;
@@ -66,7 +70,11 @@ pub struct Server {
     socket: Option<(tokio::net::UnixListener, SocketFile)>,
     tls: Option<Arc<Tls>>,
     callers: Callers,
+    safety: Safety,
+    certificate: Option<(PathBuf, PathBuf)>,
+    clients: Option<CertificateSpec>,
     http: Option<TcpListener>,
+    agents: Option<agents::Listening>,
     began: SystemTime,
 }
 
@@ -102,8 +110,8 @@ impl Server {
         }
         let mut callers = listen.callers;
         callers.certified = listen.clients.is_some();
-        let tls = match listen.certificate {
-            Some((certificate, key)) => Some(Arc::new(Tls::new(certificate, key, listen.clients)?)),
+        let tls = match listen.certificate.clone() {
+            Some((certificate, key)) => Some(Arc::new(Tls::new(certificate, key, listen.clients.clone(), &[b"h2"])?)),
             None if callers.certified => {
                 return Err(Error::new(Kind::InvalidConfiguration, "clients show certificates by TLS alone, and the server has none")
                     .hint("write `certificate` and `key` under [serve]"));
@@ -125,7 +133,11 @@ impl Server {
             socket,
             tls,
             callers,
+            safety,
+            certificate: listen.certificate,
+            clients: listen.clients,
             http: None,
+            agents: None,
             began,
         })
     }
@@ -142,6 +154,26 @@ impl Server {
     pub async fn with_http(mut self, address: &str) -> Result<Self> {
         self.http = Some(bind(address, "127.0.0.1:9090", "--http", Safety::default()).await?);
         Ok(self)
+    }
+
+    /// Listens on an address for agents, too, which speak the Model Context Protocol over HTTP: by the certificate of the server, for those
+    /// who may call it.
+    ///
+    /// # Errors
+    /// As [`Server::listen`].
+    pub async fn with_agents(mut self, listen: AgentsListen) -> Result<Self> {
+        let listener = bind(&listen.address, "127.0.0.1:50052", "--mcp", self.safety).await?;
+        let tls = self
+            .certificate
+            .clone()
+            .map(|(certificate, key)| Tls::new(certificate, key, self.clients.clone(), &[b"h2", b"http/1.1"]).map(Arc::new));
+        self.agents = Some(agents::Listening::new(listener, tls.transpose()?, listen)?);
+        Ok(self)
+    }
+
+    /// The address that agents ask, such as `http://127.0.0.1:50052/mcp`, if there is one.
+    pub fn agents_url(&self) -> Option<String> {
+        self.agents.as_ref().map(agents::Listening::url)
     }
 
     /// The address that tells of the server.
@@ -181,10 +213,13 @@ impl Server {
         let (stopping, stopped) = tokio::sync::oneshot::channel();
         let about = http::About { engine: engine.clone(), began: self.began, ready: Arc::new(AtomicBool::new(true)) };
         let ready = Arc::clone(&about.ready);
+        let gate = Gate::new(self.callers);
+        let (for_agents, no_agents) = agents::serve(self.agents, &engine, &gate);
         let shutdown = async move {
             shutdown.await;
             ready.store(false, Ordering::Relaxed);
             tracing::info!("stopping: what runs may finish");
+            no_agents.cancel();
             // The receiver is only gone when the server is.
             let _ = stopping.send(());
         };
@@ -198,7 +233,7 @@ impl Server {
                 reporter.set_service_status(service, ServingStatus::NotServing).await;
             }
         };
-        let routes = Routes::new(health).add_service(lacus_flight::flight_service(engine, self.callers)?);
+        let routes = Routes::new(health).add_service(lacus_flight::flight_service(engine, gate)?);
         let serving = serving::serve(incoming, routes, shutdown);
         let overdue = async move {
             // Without a shutdown there is no deadline for one.
@@ -216,6 +251,7 @@ impl Server {
         tracing::info!(address = self.address.map(|address| address.to_string()), "serving");
         let ended = tokio::select! {
             () = telling => Ok(()),
+            () = for_agents => Ok(()),
             () = serving => Ok(()),
             () = overdue => Ok(()),
         };

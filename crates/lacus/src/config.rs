@@ -5,6 +5,7 @@
 //! engine needs.
 
 mod add;
+mod agents;
 mod issuer;
 mod print;
 mod resolve;
@@ -27,6 +28,7 @@ use lacus_provenance::Kept;
 use lacus_remote::{FlightSite, SiteSpec};
 use lacus_storage::{CacheSpec, StoreSpec, Stores, Unnamed};
 
+pub use agents::AgentsSpec;
 pub use lacus_core::amount::duration;
 pub use written::{OptionDoc, reference};
 
@@ -86,6 +88,8 @@ pub struct Config {
     pub cache: Option<CacheSpec>,
     /// The address on which it tells of itself over HTTP.
     pub http: Option<String>,
+    /// How agents are answered.
+    pub agents: AgentsSpec,
     /// The collector that it sends traces to.
     pub otlp: Option<String>,
     /// The stores.

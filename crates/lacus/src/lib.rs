@@ -33,7 +33,7 @@ mod defaults;
 /// One option of the lake file, as the reference documents it.
 pub use config::OptionDoc;
 /// The configuration of a lake, resolved from its file and the environment.
-pub use config::{Config, FILE_NAME, duration, reference};
+pub use config::{AgentsSpec, Config, FILE_NAME, duration, reference};
 /// DataFusion, in the version that the engine is built on: table providers and functions of your own are its traits.
 pub use datafusion;
 /// Arrow, in the version that the engine speaks.
@@ -45,9 +45,9 @@ pub use defaults::{open, register_defaults};
 pub use futures::TryStreamExt;
 pub use lacus_audit::{Audit, Verified, WhenFull, verify};
 pub use lacus_core::{
-    Bearer, Classification, ColumnSpec, DatasetName, DatasetSpec, Error, FileStamp, IfExists, IndexProgress, IndexStatus, Kind, Location,
-    NOTICES_KEY, OptionValue, Principal, PrincipalKind, ReferenceFiles, ReferenceForm, Result, Rows, Secret, Sink, Source, StoreName,
-    TableInfo, TableName, Tables, Tokens, WriteSpec, description_of, nearest, notices_of, unit_of,
+    AgentLimits, Bearer, Classification, ColumnSpec, DatasetName, DatasetSpec, Error, FileStamp, IfExists, IndexProgress, IndexStatus,
+    Kind, Location, NOTICES_KEY, OptionValue, Principal, PrincipalKind, ReferenceFiles, ReferenceForm, Result, Rows, Secret, Sink, Source,
+    StoreName, TableInfo, TableName, Tables, Tokens, WriteSpec, description_of, nearest, notices_of, unit_of,
 };
 pub use lacus_engine::{
     AccessReport, Decided, Durations, Engine, EngineBuilder, Function, Ingest, LakeContent, LakeFile, Limits, Prepared, Progress,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use lacus::{Config, Result, Secret, Tokens};
 use lacus_identity::{Issuers, KeyFile};
-use lacus_server::{Callers, Following, Listen, LogFormat, Server, Traces, User, follow};
+use lacus_server::{AgentsListen, Callers, Following, Listen, LogFormat, Server, Traces, User, follow};
 
 use crate::arguments::{LogForm, ServeArguments};
 use crate::terminal;
@@ -43,6 +43,19 @@ pub(crate) async fn run(lake: Option<&Path>, arguments: &ServeArguments) -> Resu
     let mut server = Server::listen(listen).await?;
     if let Some(http) = arguments.http.as_deref().or(config.http.as_deref()) {
         server = server.with_http(http).await?;
+    }
+    if let Some(address) = arguments.mcp.as_ref().or(config.agents.listen.as_ref()) {
+        let listen = AgentsListen {
+            address: address.clone(),
+            url: config.agents.url.clone(),
+            origins: config.agents.origins.clone(),
+            issuers: config.issuers.iter().map(|issuer| issuer.url.clone()).collect(),
+            limits: config.agents.limits.clone(),
+        };
+        server = server.with_agents(listen).await?;
+    }
+    if let Some(url) = server.agents_url() {
+        terminal::print(&format!("lacus: agents ask at {url}"))?;
     }
     if let Some(http) = server.http_address()? {
         terminal::print(&format!("lacus: telling of itself at http://{http}"))?;

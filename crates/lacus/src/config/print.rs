@@ -74,6 +74,7 @@ impl Display for Config {
         }
         self.http.iter().try_for_each(|http| writeln!(formatter, "http = {http:?}"))?;
         self.otlp.iter().try_for_each(|otlp| writeln!(formatter, "otlp = {:?}", masked(otlp)))?;
+        self.agents(formatter)?;
         self.users.iter().try_for_each(|(name, _)| writeln!(formatter, "\n[user.{name}]\npassword = \"***\""))?;
         self.issuers.iter().try_for_each(|issuer| write_issuer(formatter, issuer))?;
         let is_partial = self.spread.iter().any(|(_, spec)| spec.may_lack_parts);

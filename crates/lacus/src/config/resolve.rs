@@ -84,6 +84,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         sites: written.site.iter().map(|(name, section)| site(name, section, has_hub, environment)).collect::<Result<_>>()?,
         databases: written.database.iter().map(|(name, section)| database(name, section, &base, environment)).collect::<Result<_>>()?,
         http: expand(&written.serve.http, "serve.http")?,
+        agents: super::agents::agents(&written.mcp, environment)?,
         otlp: expand(&written.serve.otlp, "serve.otlp")?,
         unnamed: store::unnamed(environment)?,
         base,

@@ -136,6 +136,36 @@ section! {
 }
 
 section! {
+    /// The door of agents, which speak the Model Context Protocol: `docs/agents.md`. What they may ask for is decided here; what an agent says can only be less.
+    McpSection in "[mcp]" {
+        /// The address on which `lacus serve` answers agents over HTTP, at `/mcp`: `127.0.0.1:50052`. Beyond this machine as for `listen` under [serve].
+        listen: Option<String> = "none",
+        /// The URL by which agents know the server, where it is another than its address: `https://lacus.lab.example/mcp`.
+        url: Option<String> = "the address",
+        /// Pages that may ask from a browser: `["https://chat.lab.example:443"]`.
+        origins: Vec<String> = "none",
+        /// Rows of one page of an answer.
+        rows: Option<usize> = "`200`",
+        /// Characters of one page of an answer.
+        text: Option<usize> = "`25000`",
+        /// Characters of one value; what is longer is cut, and said to be.
+        cell: Option<usize> = "`500`",
+        /// Rows that are kept of an answer, to be read page by page.
+        kept_rows: Option<usize> = "`10000`",
+        /// How long an answer is kept.
+        kept_for: Option<String> = "`15m`",
+        /// How long one call may take.
+        deadline: Option<String> = "`60s`",
+        /// How much one query may read: what its plan tells is refused before it runs, else it ends when it has.
+        scan: Option<String> = "`100 GiB`",
+        /// How many files one query may read.
+        files: Option<u64> = "`10000`",
+        /// How many requests one query may send to sites and databases.
+        remote_calls: Option<usize> = "`32`",
+    }
+}
+
+section! {
     /// A named place for bytes.
     StoreSection in "[store.NAME]" {
         /// `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `https://host/folder` (WebDAV or pages), `davs://host/folder` (WebDAV), `sftp://host/folder`, or the path of a folder (NFS and Lustre are folders).
@@ -353,6 +383,7 @@ pub(crate) struct LakeFile {
     pub(crate) cache: CacheSection,
     pub(crate) optimizer: OptimizerSection,
     pub(crate) serve: ServeSection,
+    pub(crate) mcp: McpSection,
     pub(crate) user: BTreeMap<String, UserSection>,
     pub(crate) issuer: BTreeMap<String, IssuerSection>,
     pub(crate) certificates: CertificatesSection,
@@ -381,6 +412,7 @@ pub fn reference() -> impl Iterator<Item = &'static OptionDoc> {
         CacheSection::OPTIONS,
         OptimizerSection::OPTIONS,
         ServeSection::OPTIONS,
+        McpSection::OPTIONS,
         UserSection::OPTIONS,
         IssuerSection::OPTIONS,
         CertificatesSection::OPTIONS,

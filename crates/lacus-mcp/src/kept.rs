@@ -1,0 +1,120 @@
+//! Answers that are kept for a while, so that they can be read page by page, cited, and fetched as files.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use lacus_core::{AgentLimits, Error, Kind, Principal, Result};
+use lacus_provenance::Record;
+
+/// Bytes that an answer takes beside its rows.
+const OVERHEAD: usize = 4096;
+
+/// An answer.
+pub(crate) struct Kept {
+    /// Who asked, who alone reads it: with other groups or scopes it is somebody else.
+    pub(crate) asker: Principal,
+    pub(crate) query_id: String,
+    pub(crate) schema: SchemaRef,
+    pub(crate) batches: Vec<RecordBatch>,
+    pub(crate) rows: usize,
+    /// Why it is not the whole answer.
+    pub(crate) cut: Option<String>,
+    /// What it was computed from; of whole answers alone.
+    pub(crate) record: Option<Record>,
+}
+
+/// A file that was made of an answer.
+pub(crate) struct File {
+    pub(crate) asker: Principal,
+    pub(crate) media_type: &'static str,
+    pub(crate) bytes: Vec<u8>,
+}
+
+struct Entry<T> {
+    value: Arc<T>,
+    bytes: usize,
+    since: Instant,
+}
+
+/// Things of bounded size, by what nobody guesses.
+struct Shelf<T>(Mutex<HashMap<String, Entry<T>>>);
+
+impl<T> Default for Shelf<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Shelf<T> {
+    /// A poisoned lock only means that another thread panicked; what is kept is valid at every instant.
+    fn held(&self) -> MutexGuard<'_, HashMap<String, Entry<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps something; what was kept for longest goes to make room.
+    fn keep(&self, id: String, value: T, bytes: usize, limits: &AgentLimits) -> Arc<T> {
+        let value = Arc::new(value);
+        let mut held = self.held();
+        held.retain(|_, entry| entry.since.elapsed() < limits.kept_for);
+        while held.values().map(|entry| entry.bytes).sum::<usize>() + bytes > limits.all_kept_bytes {
+            let Some(oldest) = held.iter().min_by_key(|(_, entry)| entry.since).map(|(id, _)| id.clone()) else { break };
+            held.remove(&oldest);
+        }
+        held.insert(id, Entry { value: Arc::clone(&value), bytes, since: Instant::now() });
+        value
+    }
+
+    fn get(&self, id: &str, limits: &AgentLimits) -> Option<Arc<T>> {
+        let mut held = self.held();
+        held.retain(|_, entry| entry.since.elapsed() < limits.kept_for);
+        held.get(id).map(|entry| Arc::clone(&entry.value))
+    }
+}
+
+/// What is kept.
+#[derive(Default)]
+pub(crate) struct Store {
+    answers: Shelf<Kept>,
+    files: Shelf<File>,
+}
+
+impl Store {
+    pub(crate) fn keep(&self, answer: Kept, limits: &AgentLimits) -> Arc<Kept> {
+        let bytes = answer.batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() + OVERHEAD;
+        self.answers.keep(answer.query_id.clone(), answer, bytes, limits)
+    }
+
+    /// The answer of a query of this user.
+    ///
+    /// # Errors
+    /// `NotFound`, also for one of another user.
+    pub(crate) fn answer(&self, query_id: &str, asker: &Principal, limits: &AgentLimits) -> Result<Arc<Kept>> {
+        self.answers.get(query_id, limits).filter(|kept| kept.asker == *asker).ok_or_else(|| gone("answer", limits))
+    }
+
+    /// Keeps a file, and gives what it is fetched by.
+    pub(crate) fn keep_file(&self, file: File, limits: &AgentLimits) -> String {
+        let id = format!("{:032x}", rand::random::<u128>());
+        let bytes = file.bytes.len() + OVERHEAD;
+        self.files.keep(id.clone(), file, bytes, limits);
+        id
+    }
+
+    /// A file of this user.
+    ///
+    /// # Errors
+    /// `NotFound`, also for one of another user.
+    pub(crate) fn file(&self, id: &str, asker: &Principal, limits: &AgentLimits) -> Result<Arc<File>> {
+        self.files.get(id, limits).filter(|file| file.asker == *asker).ok_or_else(|| gone("file", limits))
+    }
+}
+
+fn gone(what: &str, limits: &AgentLimits) -> Error {
+    Error::new(Kind::NotFound, format!("no such {what} is kept for you")).hint(format!(
+        "what was asked is kept for {} minutes, and for less when there is little room: ask the query again",
+        limits.kept_for.as_secs() / 60
+    ))
+}

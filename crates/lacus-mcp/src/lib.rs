@@ -1,0 +1,210 @@
+//! Lacus for agents: a server of the [Model Context Protocol](https://modelcontextprotocol.io), revisions 2026-07-28 and 2025-11-25.
+//!
+//! ```text
+//! a call -> who asks (a Session that only reads what the lake names) -> `tools` -> the engine -> `answer`: words, and JSON that says the same
+//! ```
+//!
+//! * `definitions` are the tools as clients list them, `arguments` what they are asked with, `limits` what one may ask for at most;
+//! * `values` shows values so that none can be taken for anything else, `kept` keeps answers to be read page by page;
+//! * `resources` tells of tables, records and files, `prompts` how a careful scientist works;
+//! * [`Agents`] is all of that behind the protocol; [`over_http`] makes an HTTP service of it, [`over_stdio`] speaks by standard input and
+//!   output.
+
+mod answer;
+mod arguments;
+mod definitions;
+mod kept;
+mod limits;
+mod progress;
+mod prompts;
+mod resources;
+mod tools;
+mod transport;
+mod uris;
+mod values;
+
+use std::sync::Arc;
+
+use lacus_core::{AgentLimits, Bearer, Error, Kind, Principal};
+use lacus_engine::{Engine, Session};
+use rmcp::model::{
+    CacheScope, CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, ErrorCode, GetPromptRequestParams,
+    GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+    PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
+};
+use rmcp::service::{RequestContext, RoleServer};
+use rmcp::{ErrorData, ServerHandler};
+pub use transport::{HttpService, Origins, over_http, over_stdio};
+
+use crate::kept::Store;
+use crate::tools::Call;
+
+/// Through what its queries come, as records have it.
+pub const DOOR: &str = "mcp";
+/// For how long a client may take a list for the one that is.
+const FRESH_MS: u64 = 60_000;
+
+/// An engine behind the protocol. Clones are the same server.
+#[derive(Clone)]
+pub struct Agents(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    limits: AgentLimits,
+    store: Store,
+    /// Who asks when requests don't say it.
+    asker: Option<Bearer>,
+}
+
+impl std::fmt::Debug for Agents {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Agents").field("limits", &self.0.limits).finish_non_exhaustive()
+    }
+}
+
+impl Agents {
+    /// A server that asks each request who it is of.
+    pub fn new(engine: Engine, limits: AgentLimits) -> Self {
+        Self(Arc::new(Inner { engine, limits, store: Store::default(), asker: None }))
+    }
+
+    /// A server for one principal alone, as over standard input.
+    pub fn of(engine: Engine, limits: AgentLimits, principal: Principal) -> Self {
+        let asker = Some(Bearer { principal, expires: None });
+        Self(Arc::new(Inner { engine, limits, store: Store::default(), asker }))
+    }
+
+    /// The tools, as clients list them.
+    pub fn tools() -> Vec<Tool> {
+        definitions::tools()
+    }
+
+    /// What a request may use: never more than reading what the lake names.
+    fn call(&self, context: &RequestContext<RoleServer>) -> Result<Call<'_>, ErrorData> {
+        let of_request = context.extensions.get::<http::request::Parts>().and_then(|parts| parts.extensions.get::<Bearer>());
+        // Who is not known is nobody, not the owner.
+        let Some(asker) = self.0.asker.as_ref().or(of_request) else {
+            return Err(ErrorData::internal_error("nobody found out who asks", None));
+        };
+        let session = Session::through(DOOR, &asker.principal, false).until(asker.expires).reading_only().within_lake();
+        let teller = context.meta.get_progress_token().map(|token| progress::Teller::new(context.peer.clone(), token));
+        Ok(Call { engine: &self.0.engine, limits: &self.0.limits, store: &self.0.store, session, teller })
+    }
+
+    /// What `work` gives, unless whoever asked goes away or it takes too long.
+    async fn within<T>(
+        &self,
+        context: &RequestContext<RoleServer>,
+        work: impl Future<Output = lacus_core::Result<T>>,
+    ) -> lacus_core::Result<T> {
+        let deadline = self.0.limits.deadline;
+        tokio::select! {
+            done = work => done,
+            () = context.ct.cancelled() => Err(Engine::cancelled()),
+            () = tokio::time::sleep(deadline) => {
+                let error = Error::new(Kind::DeadlineExceeded, format!("the call took more than {} s, and was ended", deadline.as_secs()));
+                Err(error.hint("narrow it: `estimate` tells what a query reads"))
+            }
+        }
+    }
+}
+
+/// An error of the protocol: for requests that no tool can answer.
+fn refused(error: &Error) -> ErrorData {
+    let message = error.remedy().map_or_else(|| error.message().to_owned(), |hint| format!("{}; {hint}", error.message()));
+    match error.kind() {
+        Kind::NotFound => ErrorData::new(ErrorCode::RESOURCE_NOT_FOUND, message, None),
+        Kind::InvalidQuery => ErrorData::invalid_params(message, None),
+        _ => ErrorData::internal_error(message, None),
+    }
+}
+
+/// The page that a cursor means, of `all` things.
+fn paged<T>(all: Vec<T>, request: Option<&PaginatedRequestParams>) -> Result<(Vec<T>, Option<String>), ErrorData> {
+    const PAGE: usize = 100;
+    let cursor = request.and_then(|request| request.cursor.as_deref()).map(|cursor| cursor.parse::<usize>());
+    let from = cursor.transpose().map_err(|_| ErrorData::invalid_params("no list has this cursor", None))?.unwrap_or(0);
+    let next = (all.len() > from.saturating_add(PAGE)).then(|| (from + PAGE).to_string());
+    Ok((all.into_iter().skip(from).take(PAGE).collect(), next))
+}
+
+impl ServerHandler for Agents {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().enable_prompts().enable_completions().build();
+        let about = Implementation::new("lacus", env!("CARGO_PKG_VERSION")).with_title("Lacus");
+        ServerConfig::new(capabilities).with_server_info(about).with_instructions(definitions::INSTRUCTIONS)
+    }
+
+    fn supported_protocol_versions(&self) -> std::borrow::Cow<'static, [ProtocolVersion]> {
+        std::borrow::Cow::Borrowed(ProtocolVersion::KNOWN_VERSIONS)
+    }
+
+    async fn list_tools(&self, _: Option<PaginatedRequestParams>, _: RequestContext<RoleServer>) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(definitions::tools()).with_ttl_ms(FRESH_MS).with_cache_scope(CacheScope::Private))
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        definitions::tools().into_iter().find(|tool| tool.name == name)
+    }
+
+    async fn call_tool(&self, request: CallToolRequestParams, context: RequestContext<RoleServer>) -> Result<CallToolResponse, ErrorData> {
+        let call = self.call(&context)?;
+        let (name, arguments) = (request.name, request.arguments);
+        let run = async { call.run(&name, arguments).await.transpose() };
+        match self.within(&context, run).await {
+            Ok(Some(answer)) => Ok(answer.into_result().into()),
+            Ok(None) => {
+                let known = definitions::tools().iter().map(|tool| tool.name.to_string()).collect::<Vec<_>>().join(", ");
+                Err(ErrorData::invalid_params(format!("no tool of this name; there are {known}"), None))
+            }
+            Err(error) => Ok(answer::failed(&error).into()),
+        }
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let call = self.call(&context)?;
+        let all = self.within(&context, call.resources()).await.map_err(|error| refused(&error))?;
+        let (page, next) = paged(all, request.as_ref())?;
+        let mut listed = ListResourcesResult::with_all_items(page).with_ttl_ms(FRESH_MS).with_cache_scope(CacheScope::Private);
+        listed.next_cursor = next;
+        Ok(listed)
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        let listed = ListResourceTemplatesResult::with_all_items(resources::templates());
+        Ok(listed.with_ttl_ms(FRESH_MS).with_cache_scope(CacheScope::Private))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let call = self.call(&context)?;
+        let read = self.within(&context, call.resource(&request.uri)).await.map_err(|error| refused(&error))?;
+        Ok(read.with_ttl_ms(FRESH_MS).with_cache_scope(CacheScope::Private).into())
+    }
+
+    async fn list_prompts(&self, _: Option<PaginatedRequestParams>, _: RequestContext<RoleServer>) -> Result<ListPromptsResult, ErrorData> {
+        Ok(ListPromptsResult::with_all_items(prompts::list()).with_ttl_ms(FRESH_MS).with_cache_scope(CacheScope::Private))
+    }
+
+    async fn get_prompt(&self, request: GetPromptRequestParams, _: RequestContext<RoleServer>) -> Result<GetPromptResponse, ErrorData> {
+        let prompt = prompts::get(&request.name, request.arguments.as_ref());
+        prompt.map(Into::into).map_err(|error| ErrorData::invalid_params(error, None))
+    }
+
+    async fn complete(&self, request: CompleteRequestParams, context: RequestContext<RoleServer>) -> Result<CompleteResult, ErrorData> {
+        let call = self.call(&context)?;
+        let completed = self.within(&context, call.completions(&request)).await.map_err(|error| refused(&error))?;
+        Ok(CompleteResult::new(completed))
+    }
+}

@@ -1,0 +1,212 @@
+//! The door of agents: the Model Context Protocol over HTTP, at `/mcp`.
+//!
+//! Who asks is found out here, as for every other door; what may be asked is decided behind it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming as Asked;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, WWW_AUTHENTICATE};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use lacus::{AgentLimits, Engine, Error, Kind, Result};
+use lacus_flight::Gate;
+use lacus_mcp::{Agents, HttpService, Origins, over_http};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::Service as _;
+use tracing::Instrument;
+
+use crate::incoming::{self, Tls};
+use crate::traces;
+
+/// Where the protocol is spoken.
+const PATH: &str = "/mcp";
+/// Where those without a token learn who gives them one (RFC 9728).
+const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+/// How many connections are held at once.
+const CONNECTIONS: usize = 1024;
+/// How long a client may take to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where and how agents are answered.
+#[derive(Debug, Clone, Default)]
+pub struct AgentsListen {
+    /// An address, such as `127.0.0.1:50052`; port 0 takes a free one.
+    pub address: String,
+    /// The URL by which agents know the server, if it is another than its address: `https://lacus.lab.example/mcp`.
+    pub url: Option<String>,
+    /// Pages that may ask from a browser.
+    pub origins: Vec<String>,
+    /// Who gives tokens for the server.
+    pub issuers: Vec<String>,
+    /// What one may ask for.
+    pub limits: AgentLimits,
+}
+
+/// A door that is open, and not answered yet.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<Arc<Tls>>,
+    listen: AgentsListen,
+}
+
+impl Listening {
+    pub(crate) fn new(listener: TcpListener, tls: Option<Arc<Tls>>, listen: AgentsListen) -> Result<Self> {
+        let address = crate::local_address(&listener)?;
+        Ok(Self { listener, address, tls, listen })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        self.listen.url.clone().unwrap_or_else(|| format!("{scheme}://{}{PATH}", self.address))
+    }
+}
+
+/// What answers requests.
+#[derive(Clone)]
+struct Door {
+    service: HttpService,
+    gate: Gate,
+    engine: Engine,
+    scheme: &'static str,
+    listen: Arc<AgentsListen>,
+}
+
+type Answer = Response<BoxBody<Bytes, Infallible>>;
+
+/// Answers agents until it is dropped, or until what it gives beside is cancelled.
+pub(crate) fn serve(listening: Option<Listening>, engine: &Engine, gate: &Gate) -> (impl Future<Output = ()> + use<>, CancellationToken) {
+    let stopping = CancellationToken::new();
+    let (engine, gate, stop) = (engine.clone(), gate.clone(), stopping.clone());
+    let serving = async move {
+        let Some(Listening { listener, address, tls, listen }) = listening else { return std::future::pending().await };
+        let own =
+            listen.url.as_deref().and_then(|url| url.parse::<hyper::Uri>().ok()).and_then(|url| url.authority().map(ToString::to_string));
+        let allowed = Origins { hosts: own.into_iter().chain([address.to_string()]).collect(), origins: listen.origins.clone() };
+        let agents = Agents::new(engine.clone(), listen.limits.clone());
+        let service = over_http(agents, &allowed, stop.clone());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let mut doors = incoming::accept(
+            Some(listener),
+            tls,
+            #[cfg(unix)]
+            None,
+            &engine,
+        );
+        let door = Door { service, gate, engine, scheme, listen: Arc::new(listen) };
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+            let incoming = tokio::select! {
+                incoming = doors.next() => incoming,
+                () = stop.cancelled() => return std::future::pending().await,
+            };
+            let Some(incoming) = incoming else { return };
+            let (door, connection) = (door.clone(), incoming.connection());
+            tokio::spawn(async move {
+                let answers = service_fn(move |request: Request<Asked>| {
+                    let (door, connection, span) = (door.clone(), connection.clone(), traces::call(request.headers()));
+                    async move { Ok::<_, Infallible>(door.answer(request, &connection).await) }.instrument(span)
+                });
+                let mut builder = auto::Builder::new(TokioExecutor::new());
+                builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+                builder.http2().timer(TokioTimer::new()).keep_alive_interval(PATIENCE);
+                // Whoever goes away in the middle of a question needs no answer.
+                if let Err(error) = builder.serve_connection(TokioIo::new(incoming), answers).await {
+                    tracing::debug!(%error, "a connection of an agent broke");
+                }
+                drop(place);
+            });
+        }
+    };
+    (serving, stopping)
+}
+
+impl Door {
+    async fn answer(mut self, mut request: Request<Asked>, connection: &lacus_flight::Connection) -> Answer {
+        let path = request.uri().path();
+        // Who has no token must be able to learn where there is one.
+        if path.strip_prefix(WELL_KNOWN).is_some_and(|rest| rest.is_empty() || rest == PATH) {
+            return match *request.method() {
+                Method::GET | Method::HEAD => self.resource(&request),
+                _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n", &[(ALLOW, "GET, HEAD")]),
+            };
+        }
+        if path != PATH && path.strip_suffix('/') != Some(PATH) {
+            return text(StatusCode::NOT_FOUND, "agents ask at /mcp\n", &[]);
+        }
+        match self.gate.bearer(request.headers(), connection).await {
+            Ok(bearer) => {
+                request.extensions_mut().insert(bearer);
+                match self.service.call(request).await {
+                    Ok(answer) => answer,
+                    Err(never) => match never {},
+                }
+            }
+            Err(error) => self.refused(&request, &error),
+        }
+    }
+
+    /// What a client is told who did not prove who it is.
+    fn refused(&self, request: &Request<Asked>, error: &Error) -> Answer {
+        if error.kind() != Kind::Unauthenticated {
+            tracing::warn!(%error, "who an agent is can't be found out");
+            return text(StatusCode::SERVICE_UNAVAILABLE, "who asks can't be found out now: try again\n", &[]);
+        }
+        self.engine.record_refused(&Gate::claimed(request.headers()).unwrap_or_default(), lacus_mcp::DOOR, error);
+        let base = self.base(request);
+        let challenge = format!("Bearer resource_metadata=\"{base}{WELL_KNOWN}{PATH}\"");
+        text(StatusCode::UNAUTHORIZED, format!("{error}\n"), &[(WWW_AUTHENTICATE, &challenge)])
+    }
+
+    /// The address of the server without a path, as the client knows it.
+    fn base(&self, request: &Request<Asked>) -> String {
+        if let Some(url) = self.listen.url.as_deref().and_then(|url| url.parse::<hyper::Uri>().ok())
+            && let (Some(scheme), Some(authority)) = (url.scheme_str(), url.authority())
+        {
+            return format!("{scheme}://{authority}");
+        }
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+        let host = host.or_else(|| request.uri().authority().map(ToString::to_string)).unwrap_or_default();
+        // It goes into a header and into JSON, and comes from whoever asks.
+        let plain = host.chars().filter(|letter| letter.is_ascii_alphanumeric() || ".-:[]".contains(*letter)).collect::<String>();
+        format!("{}://{plain}", self.scheme)
+    }
+
+    /// Who gives tokens for this server.
+    fn resource(&self, request: &Request<Asked>) -> Answer {
+        let resource = self.listen.url.clone().unwrap_or_else(|| format!("{}{PATH}", self.base(request)));
+        let told = json!({
+            "resource": resource,
+            "resource_name": format!("Lacus: {}", self.engine.lake()),
+            "authorization_servers": self.listen.issuers,
+            "bearer_methods_supported": ["header"],
+        });
+        text(StatusCode::OK, told.to_string(), &[(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "max-age=300")])
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>, headers: &[(hyper::header::HeaderName, &str)]) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()).boxed());
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    for (name, value) in headers {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            answer.headers_mut().insert(name.clone(), value);
+        }
+    }
+    answer
+}
