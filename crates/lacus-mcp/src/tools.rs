@@ -237,7 +237,7 @@ impl Call<'_> {
                 structured.insert("partitions".to_owned(), partitions.clone().into());
             }
         }
-        structured.insert("rows".to_owned(), estimate.rows.into());
+        structured.insert("rows".to_owned(), estimate.rows.filter(|_| !estimate.is_restricted).into());
         structured.insert("bytes".to_owned(), estimate.sum(|scan| scan.bytes).into());
         structured.insert("files".to_owned(), estimate.sum(|scan| scan.files).into());
         structured.insert("examples".to_owned(), examples(&sql, &schema).into());
@@ -266,7 +266,7 @@ impl Call<'_> {
         let scans =
             estimate.scans.iter().map(|scan| json!({"site": scan.site, "files": scan.files, "rows": scan.rows, "bytes": scan.bytes}));
         let mut structured = Map::new();
-        structured.insert("rows".to_owned(), estimate.rows.into());
+        structured.insert("rows".to_owned(), estimate.rows.filter(|_| !estimate.is_restricted).into());
         structured.insert("files".to_owned(), estimate.sum(|scan| scan.files).into());
         structured.insert("bytes".to_owned(), estimate.sum(|scan| scan.bytes).into());
         structured.insert("rows_scanned".to_owned(), estimate.sum(|scan| scan.rows).into());
