@@ -247,6 +247,9 @@ impl Record {
         let mut now = held(&self.stage);
         if !now.0.has_ended() {
             now.1 = stage.has_ended().then(|| self.clock.elapsed());
+            if stage.has_ended() {
+                self.scope.ended.set();
+            }
             now.0 = stage;
         }
     }

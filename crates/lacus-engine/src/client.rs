@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -40,6 +40,8 @@ pub struct Session {
     reads_only: bool,
     /// Whether files are read by the names that the lake gives them alone.
     within_lake: bool,
+    /// How long one of its queries may take, where that is less than the engine allows.
+    longest: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -158,6 +160,7 @@ impl Session {
             expires: None,
             reads_only: false,
             within_lake: false,
+            longest: None,
         }
     }
 
@@ -177,6 +180,16 @@ impl Session {
     #[must_use]
     pub fn within_lake(self) -> Self {
         Self { within_lake: true, ..self }
+    }
+
+    /// The same session for calls of which none may take longer.
+    #[must_use]
+    pub fn for_at_most(self, longest: Duration) -> Self {
+        Self { longest: Some(longest), ..self }
+    }
+
+    pub(crate) fn longest(&self) -> Option<Duration> {
+        self.longest
     }
 
     /// Refuses files that a statement names by their place.

@@ -13,7 +13,7 @@
 //! 4. `ddl` applies commands; everything else becomes a [`Query`] with a known schema;
 //! 5. `copy` hands the rows of `COPY ... TO` to what keeps them, `writes` those of statements that make and change tables;
 //! 6. `query` runs it: it waits its turn, has a deadline and a share of the memory (`memory`), and is cancelled by drop or by KILL;
-//!    `activity` holds its record, of which `system` makes a table and `totals` sums.
+//!    `watched` ends what compares every row with every row; `activity` holds its record, of which `system` makes a table and `totals` sums.
 //!
 //! `client` is what a client keeps between its queries, of which `current` tells SQL; `settings` holds the defaults of a session, each with its reason; `information_schema` and `describe` say what there is;
 //! `explain` adds what was read to EXPLAIN; `estimate` tells what a plan will read; `functions` holds what SQL may call.
@@ -55,6 +55,7 @@ mod statement;
 mod summarize;
 mod system;
 mod totals;
+mod watched;
 mod writes;
 
 pub use access::Decided;

@@ -26,6 +26,7 @@ use crate::activity::Activity;
 use crate::memory::QueryMemory;
 use crate::provenance::Noted;
 use crate::spill::SpillFolder;
+use crate::watched::{Ended, watched};
 use crate::{Limits, current, rules, settings};
 
 /// How many consumers an error of the memory pool names.
@@ -68,7 +69,8 @@ pub(crate) fn base_state(
 pub(crate) async fn physical_plan(state: &SessionState, logical: &LogicalPlan, shares: bool) -> Result<Arc<dyn ExecutionPlan>> {
     let optimized = state.optimize(logical)?;
     let optimized = if shares { rules::share(optimized)? } else { optimized };
-    Ok(state.query_planner().create_physical_plan(&optimized, state).await?)
+    let plan = state.query_planner().create_physical_plan(&optimized, state).await?;
+    Ok(watched(plan, state)?)
 }
 
 /// DataFusion's planner, which knows our own nodes, too.
@@ -96,6 +98,7 @@ pub(crate) struct Scope {
     pub(crate) findings: Arc<Findings>,
     pub(crate) remotes: Arc<Remotes>,
     pub(crate) noted: Arc<Noted>,
+    pub(crate) ended: Arc<Ended>,
 }
 
 impl Scope {
@@ -125,6 +128,7 @@ pub(crate) fn query_state(
     config.set_extension(Arc::clone(access));
     config.set_extension(Arc::clone(&scope.remotes));
     config.set_extension(Arc::clone(&scope.noted));
+    config.set_extension(Arc::clone(&scope.ended));
     client.apply(config.options_mut())?;
     let builder = SessionStateBuilder::new_from_existing(base.clone()).with_config(config).with_runtime_env(Arc::new(runtime));
     let mut state = match access.is_bound() {

@@ -87,6 +87,7 @@ impl Agents {
             return Err(ErrorData::internal_error("nobody found out who asks", None));
         };
         let session = Session::through(DOOR, &asker.principal, false).until(asker.expires).reading_only().within_lake();
+        let session = session.for_at_most(self.0.limits.deadline);
         let teller = context.meta.get_progress_token().map(|token| progress::Teller::new(context.peer.clone(), token));
         Ok(Call { engine: &self.0.engine, limits: &self.0.limits, store: &self.0.store, session, teller })
     }
