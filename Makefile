@@ -17,7 +17,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 CORPUS := $(CACHE)/corpus-sql/test_files
 ALTERTABLE := $(CACHE)/altertable
 
-.PHONY: help setup demo test access-matrix enforcement federation conformance bench soak fuzz fuzz-guided sql fmt wheel build dist tpch-answers docs screenshots
+.PHONY: help setup demo test access-matrix enforcement federation conformance bench soak fuzz fuzz-guided sql fmt wheel build dist tpch-answers docs screenshots agent-run
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -49,7 +49,7 @@ test: build wheel ## Everything that CI runs
 	  LACUS_CORPUS=$(CORPUS) LACUS_CORPUS_ONLY=array/ cargo test --workspace --locked --quiet
 	cd $(CARGO_TARGET_DIR)/debug/examples && ./add_a_format && ./embed > /dev/null
 	$(PYTHON) testdata/corpus/compare.py testdata/arrays
-	LACUS_TPCH=$(TPCH)/sf0.01 LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_NPM=$(CACHE)/npm LACUS_ALTERTABLE=$(ALTERTABLE) LACUS_HARLEQUIN=$(CACHE)/harlequin \
+	LACUS_TPCH=$(TPCH)/sf0.01 LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_NPM=$(CACHE)/npm LACUS_ALTERTABLE=$(ALTERTABLE) LACUS_HARLEQUIN=$(CACHE)/harlequin LACUS_MCP1=$(CACHE)/mcp1 \
 	  $(VENV)/bin/pytest -q -p no:cacheprovider python/tests
 
 access-matrix: build wheel ## Principals x tables x doors x ways of asking: how many cases, and how many leaks
@@ -70,6 +70,9 @@ sql: setup ## Run one SQL test: make sql FILE=files/hive
 
 docs: ## Write the reference pages that are generated from the code
 	LACUS_WRITE_REFERENCE=1 cargo test --workspace --locked --quiet --test reference
+
+agent-run: build ## Record how an agent tests a hypothesis, through the SDK of the protocol: docs/agent-run.md
+	LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed LACUS_WRITE_AGENT_RUN=1 $(VENV)/bin/pytest -q -p no:cacheprovider python/tests/test_agents.py -k recorded_run
 
 screenshots: build wheel ## Make the pictures of the guide from the shell and a notebook; a browser draws the latter (apt-get install chromium)
 	PATH="$(VENV)/bin:$$PATH" LACUS_BIN=$(BIN)/lacus LACUS_TESTBED=$(BIN)/lacus-testbed $(PYTHON) docs/screenshots.py docs/images

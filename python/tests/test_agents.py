@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ import mcp
 import pyarrow as pa
 import pytest
 from agents import Agent, answering, key_of, make_lab, text_of
-from conftest import BIN, run
+from conftest import BIN, ROOT, run
 from mcp.client.stdio import StdioServerParameters
 
 if TYPE_CHECKING:
@@ -285,6 +286,13 @@ def test_the_inspector_finds_nothing_wrong(url: str, key: str) -> None:
     listed = subprocess.run([*inspector, "--method", "tools/list", "--strict"], capture_output=True, text=True, timeout=120)
     assert listed.returncode == 0, listed.stderr
     assert [tool["name"] for tool in json.loads(listed.stdout)["tools"]] == TOOLS
+
+
+def test_the_recorded_run_is_as_it_stands(lake_environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    page = ROOT / "docs" / "agent-run.md"
+    target = page if os.environ.get("LACUS_WRITE_AGENT_RUN") else tmp_path / "agent-run.md"
+    subprocess.run([sys.executable, str(ROOT / "docs" / "agent_run.py"), str(target)], check=True, timeout=120)
+    assert target.read_text() == page.read_text(), "run `make agent-run`"
 
 
 def test_the_lake_file_says_what_is_allowed(tmp_path: pathlib.Path) -> None:

@@ -16,7 +16,7 @@ from conftest import BIN, ROOT, TESTBED, TESTDATA, free_port
 import lacus
 
 DOCS = ROOT / "docs"
-PAGES = ["arrays", "clients", "embed", "guide", "install", "provenance", "serve", "sqlalchemy", "statistics", "stores", "tables"]
+PAGES = ["agents", "arrays", "clients", "embed", "guide", "install", "provenance", "serve", "sqlalchemy", "statistics", "stores", "tables"]
 KINDS = {"sh", "python", "sql", "toml", "rust", "output", "text"}
 EXAMPLE = (ROOT / "crates" / "lacus" / "examples" / "embed.rs").read_text()
 
@@ -125,7 +125,8 @@ class Reader:
 def reader(tmp_path: pathlib.Path, lake_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     reader = Reader(tmp_path, lake_environment)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LACUS_DEMO_STATE", reader.environment["LACUS_DEMO_STATE"])
+    for name in ("LACUS_DEMO_STATE", "PATH"):
+        monkeypatch.setenv(name, reader.environment[name])
     yield reader
     reader.end()
 

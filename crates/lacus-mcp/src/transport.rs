@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lacus_core::{Error, Kind, Result};
 use rmcp::ServiceExt;
+use rmcp::service::ServerInitializeError;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use tokio_util::sync::CancellationToken;
@@ -50,7 +51,12 @@ pub fn over_http<S: rmcp::ServerHandler + Clone + Send + 'static>(
 /// `Unavailable` when the client can't be understood.
 pub async fn over_stdio(agents: Agents) -> Result<()> {
     let failed = |error: &dyn std::fmt::Display| Error::new(Kind::Unavailable, format!("the client of the protocol went away: {error}"));
-    let running = agents.serve(rmcp::transport::io::stdio()).await.map_err(|error| failed(&error))?;
+    let running = match agents.serve(rmcp::transport::io::stdio()).await {
+        Ok(running) => running,
+        // Nobody wanted anything.
+        Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
+        Err(error) => return Err(failed(&error)),
+    };
     running.waiting().await.map_err(|error| failed(&error))?;
     Ok(())
 }
