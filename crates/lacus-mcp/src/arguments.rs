@@ -1,6 +1,6 @@
 //! What tools are asked with. JSON Schemas are written by hand: every word of them is read by every model on every turn.
 
-use datafusion::common::ScalarValue;
+use datafusion_common::ScalarValue;
 use lacus_core::{Error, Kind, Result};
 use lacus_engine::named_parameters;
 use rmcp::model::JsonObject;

@@ -190,7 +190,10 @@ impl ServerHandler for Agents {
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         let call = self.call(&context)?;
-        let read = self.within(&context, call.resource(&request.uri)).await.map_err(|error| refused(&error))?;
+        let read = self.within(&context, call.resource(&request.uri)).await.map_err(|error| {
+            let uri = values::clean(&request.uri, 1_000).0;
+            ErrorData { data: Some(serde_json::json!({ "uri": uri })), ..refused(&error) }
+        })?;
         Ok(read.with_ttl_ms(FRESH_MS).with_cache_scope(CacheScope::Private).into())
     }
 

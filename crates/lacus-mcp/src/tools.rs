@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::common::ScalarValue;
+use datafusion_common::ScalarValue;
 use futures::StreamExt;
 use lacus_core::{AgentLimits, Error, Kind, Result, description_of, nearest};
 use lacus_engine::{Engine, Estimate, Query, QueryProgress, ResultStream, Session, TableEntry, TableKind};

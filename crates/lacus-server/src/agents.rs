@@ -93,12 +93,16 @@ pub(crate) fn serve(listening: Option<Listening>, engine: &Engine, gate: &Gate) 
     let (engine, gate, stop) = (engine.clone(), gate.clone(), stopping.clone());
     let serving = async move {
         let Some(Listening { listener, address, tls, listen }) = listening else { return std::future::pending().await };
-        let own =
-            listen.url.as_deref().and_then(|url| url.parse::<hyper::Uri>().ok()).and_then(|url| url.authority().map(ToString::to_string));
-        let allowed = Origins { hosts: own.into_iter().chain([address.to_string()]).collect(), origins: listen.origins.clone() };
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let own = listen.url.as_deref().and_then(|url| url.parse::<hyper::Uri>().ok()).and_then(|url| url.authority().cloned());
+        // A page of this server itself may ask it.
+        let here = ["localhost", "127.0.0.1", "[::1]"].map(|name| format!("{scheme}://{name}:{}", address.port()));
+        let allowed = Origins {
+            hosts: own.into_iter().map(|own| own.to_string()).chain([address.to_string()]).collect(),
+            origins: listen.origins.iter().cloned().chain(here).collect(),
+        };
         let agents = Agents::new(engine.clone(), listen.limits.clone());
         let service = over_http(agents, &allowed, stop.clone());
-        let scheme = if tls.is_some() { "https" } else { "http" };
         let mut doors = incoming::accept(
             Some(listener),
             tls,
