@@ -1,5 +1,7 @@
 //! The functions that SQL may call: those that the engine was built with, and those that the program adds while it runs.
 
+pub(crate) mod longer;
+
 use std::sync::{Arc, PoisonError, RwLock};
 
 use datafusion::execution::{FunctionRegistry, SessionState};

@@ -27,7 +27,7 @@ use crate::memory::QueryMemory;
 use crate::provenance::Noted;
 use crate::spill::SpillFolder;
 use crate::watched::{Ended, watched};
-use crate::{Limits, current, rules, settings};
+use crate::{Limits, current, functions, rules, settings};
 
 /// How many consumers an error of the memory pool names.
 const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(2);
@@ -62,7 +62,9 @@ pub(crate) fn base_state(
     let builder = builder.with_physical_optimizer_rules(rules::physical(off));
     let builder = rules::analyzers().into_iter().fold(builder, SessionStateBuilder::with_analyzer_rule);
     let builder = rules::logical(off, logical_rules).into_iter().fold(builder, SessionStateBuilder::with_optimizer_rule);
-    Ok(physical_rules.into_iter().fold(builder, SessionStateBuilder::with_physical_optimizer_rule).build())
+    let mut state = physical_rules.into_iter().fold(builder, SessionStateBuilder::with_physical_optimizer_rule).build();
+    functions::longer::bound(&mut state)?;
+    Ok(state)
 }
 
 /// A logical plan, optimized and planned; `shares` lets its equal parts run once.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, SchemaRef};
-use lacus_core::{AgentLimits, Error, Result, notices_of, unit_of};
+use lacus_core::{AgentLimits, Error, Kind, Result, notices_of, unit_of};
 use rmcp::model::{CallToolResult, ContentBlock, Resource};
 use serde_json::{Map, Value, json};
 
@@ -63,6 +63,20 @@ pub(crate) fn failed(error: &Error) -> CallToolResult {
     result
 }
 
+/// As many things as have room in a page, and how many have none.
+pub(crate) fn fitting(all: impl Iterator<Item = Value>, limits: &AgentLimits) -> (Vec<Value>, usize) {
+    let (mut shown, mut length, mut left) = (Vec::new(), 0, 0);
+    for thing in all {
+        length += thing.to_string().len();
+        if length > limits.text && !shown.is_empty() {
+            left += 1;
+        } else {
+            shown.push(thing);
+        }
+    }
+    (shown, left)
+}
+
 /// A column as it is told.
 pub(crate) fn column(field: &Field) -> Map<String, Value> {
     let mut told = Map::new();
@@ -86,6 +100,9 @@ pub(crate) struct Page {
 }
 
 /// Up to `most` rows from row `from` on; at least one, if there is one.
+///
+/// # Errors
+/// `LimitExceeded` when not even one row has room in a page.
 pub(crate) fn page(schema: &SchemaRef, batches: &[RecordBatch], from: usize, most: usize, limits: &AgentLimits) -> Result<Page> {
     let columns: Vec<Map<String, Value>> = schema.fields().iter().map(|field| column(field)).collect();
     let heading = |column: &Map<String, Value>| {
@@ -108,7 +125,11 @@ pub(crate) fn page(schema: &SchemaRef, batches: &[RecordBatch], from: usize, mos
             let cells = values.iter().map(|column| column.cell(row)).collect::<Result<Vec<_>>>()?;
             let line = cells.iter().map(|cell| in_line(&cell.value)).collect::<Vec<_>>().join(",");
             length += line.chars().count() + 1;
-            if length > limits.text && !rows.is_empty() {
+            if length > limits.text && rows.is_empty() {
+                let error = format!("one row of {} columns has more than the {} characters of a page", columns.len(), limits.text);
+                return Err(Error::new(Kind::LimitExceeded, error).hint("name the columns that are needed, or use `export`"));
+            }
+            if length > limits.text {
                 is_short = true;
                 break 'batches;
             }

@@ -16,7 +16,7 @@ use rmcp::model::{JsonObject, Resource};
 use serde_json::{Map, Value, json};
 use tokio::time::MissedTickBehavior;
 
-use crate::answer::{Answer, column, notices, page};
+use crate::answer::{Answer, column, fitting, notices, page};
 use crate::arguments::{self, Describe, Detail, Export, Form, Sample, Search, Sought, Statement, Status, bound, read};
 use crate::kept::{File, Kept, Store};
 use crate::limits::{self, size};
@@ -26,6 +26,8 @@ use crate::values::clean;
 
 /// How many tables are opened to look through their columns.
 const OPENED: usize = 200;
+/// How many columns a search tells of a table.
+const COLUMNS: usize = 50;
 /// How many things a search finds at once.
 const FOUND: usize = 50;
 /// How often whoever waits is told how far a query is.
@@ -144,7 +146,7 @@ impl Call<'_> {
         found.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
         let total = found.len();
         let most = search.limit.unwrap_or(FOUND).min(FOUND);
-        let shown: Vec<Value> = found.into_iter().skip(from).take(most).map(|(_, told)| told).collect();
+        let (shown, _) = fitting(found.into_iter().skip(from).take(most.max(1)).map(|(_, told)| told), self.limits);
         let next = (from + shown.len() < total).then(|| (from + shown.len()).to_string());
         words_said.push_str(&match &next {
             Some(next) => format!("{} of {total} found; the cursor {next} gives more.", shown.len()),
@@ -168,8 +170,12 @@ impl Call<'_> {
         if detail == Detail::Full {
             match self.engine.table_schema(table, &self.session).await {
                 Ok(schema) => {
-                    let columns = schema.fields().iter().map(|field| Value::Object(column(field)));
+                    let columns = schema.fields().iter().take(COLUMNS).map(|field| Value::Object(column(field)));
                     told.insert("columns".to_owned(), columns.collect());
+                    let left = schema.fields().len().saturating_sub(COLUMNS);
+                    if left > 0 {
+                        told.insert("columns_left_out".to_owned(), left.into());
+                    }
                 }
                 Err(error) => {
                     told.insert("error".to_owned(), clean(error.message(), DESCRIPTION).0.into());
@@ -222,10 +228,12 @@ impl Call<'_> {
             }
             Value::Object(told)
         });
+        let (columns, left) = fitting(columns, self.limits);
         let mut structured = Map::new();
         structured.insert("table".to_owned(), clean(&full_name(&table), 400).0.into());
         structured.insert("description".to_owned(), table.description.as_deref().map(|text| clean(text, 2_000).0).into());
-        structured.insert("columns".to_owned(), columns.collect());
+        structured.insert("columns".to_owned(), columns.into());
+        structured.insert("columns_left_out".to_owned(), left.into());
         let spec = self.engine.dataset(if table.schema == "main" { &table.name } else { &table.schema }, &self.session);
         if let Some(spec) = &spec {
             for (key, value) in [("doi", &spec.doi), ("license", &spec.license), ("contact", &spec.contact), ("format", &spec.format)] {
@@ -241,7 +249,11 @@ impl Call<'_> {
         structured.insert("bytes".to_owned(), estimate.sum(|scan| scan.bytes).into());
         structured.insert("files".to_owned(), estimate.sum(|scan| scan.files).into());
         structured.insert("examples".to_owned(), examples(&sql, &schema).into());
-        Ok(Answer::of("Rows, bytes and ranges are what the files say of themselves, where they do.", structured))
+        let mut words = "Rows, bytes and ranges are what the files say of themselves, where they do.".to_owned();
+        if left > 0 {
+            words.push_str(&format!(" TRUNCATED: {left} columns have no room here; search_datasets finds them by their names."));
+        }
+        Ok(Answer::of(words, structured))
     }
 
     fn shown(&self, value: &ScalarValue) -> Value {
@@ -277,7 +289,7 @@ impl Call<'_> {
     }
 
     async fn query(&self, query: arguments::Query) -> Result<Answer> {
-        let most = query.max_rows.unwrap_or(usize::MAX).min(self.limits.rows);
+        let most = query.max_rows.unwrap_or(usize::MAX).clamp(1, self.limits.rows);
         match (query.sql, query.cursor) {
             (None, Some(cursor)) => self.next(&cursor, most),
             (Some(sql), None) => {
@@ -290,7 +302,7 @@ impl Call<'_> {
 
     async fn sample(&self, sample: Sample) -> Result<Answer> {
         let (table, sql) = self.table(&sample.table).await?;
-        let most = sample.n.unwrap_or(10).min(self.limits.rows);
+        let most = sample.n.unwrap_or(10).clamp(1, self.limits.rows);
         let schema = self.engine.table_schema(&table, &self.session).await?;
         let columns = sample.columns.iter().map(|name| {
             let found = schema.fields().iter().find(|field| field.name() == name || field.name().eq_ignore_ascii_case(name));

@@ -155,9 +155,12 @@ impl Door {
         match self.gate.bearer(request.headers(), connection).await {
             Ok(bearer) => {
                 request.extensions_mut().insert(bearer);
-                match self.service.call(request).await {
-                    Ok(answer) => answer,
-                    Err(never) => match never {},
+                // A body that doesn't come to its end must not hold a place for ever; the call itself has its own deadline.
+                let longest = self.listen.limits.deadline + PATIENCE;
+                match tokio::time::timeout(longest, self.service.call(request)).await {
+                    Ok(Ok(answer)) => answer,
+                    Ok(Err(never)) => match never {},
+                    Err(_) => text(StatusCode::REQUEST_TIMEOUT, "the request took too long\n", &[]),
                 }
             }
             Err(error) => self.refused(&request, &error),
