@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import pathlib
+import socket
+import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -229,6 +231,18 @@ def root(lab: pathlib.Path, url: str) -> Agent:
     return Agent(url, key_of(lab, "root"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def silent(url: str) -> Iterator[list[socket.socket]]:
+    """Connections that are open while all else is tried, and ask nothing."""
+    where = urllib.parse.urlsplit(url)
+    opened = [socket.create_connection((where.hostname, where.port), timeout=120) for _ in range(4)]
+    for connection, begun in zip(opened, (b"", b"POST /mcp HTTP/1.1\r\nHost: x", b"PRI * HTTP/2.0\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), strict=True):
+        connection.sendall(begun)
+    yield opened
+    for connection in opened:
+        connection.close()
+
+
 @pytest.fixture(scope="module")
 def ada(lab: pathlib.Path, url: str) -> Agent:
     return Agent(url, key_of(lab, "ada"))
@@ -324,6 +338,16 @@ LARGE = [
     ("a padded value", "SELECT lpad('x', 2000000000)"),
     ("a value in another", "SELECT replace(repeat('a', 100000), 'a', repeat('b', 100000))"),
     ("a repeated element", "SELECT array_repeat(1, 2000000000)"),
+    ("a constant of many rows", "SELECT repeat(arrow_cast('x', 'LargeUtf8'), 500000000) FROM generate_series(1, 8192)"),
+    ("a shorter constant of many rows", "SELECT repeat(arrow_cast('x', 'LargeUtf8'), 10000000) FROM generate_series(1, 8192)"),
+    ("a list of many rows", "SELECT range(1, 60000000) FROM generate_series(1, 8192)"),
+    ("a series of nanoseconds", "SELECT range(TIMESTAMP '1970-01-01', TIMESTAMP '2200-01-01', INTERVAL '1 nanosecond')"),
+    ("a text by a pattern", "SELECT regexp_replace(repeat('a', 1000000), 'a', repeat('b', 1000000), 'g')"),
+    ("a text of a list", "SELECT array_to_string(range(1, 60000000), repeat('x', 1000000))"),
+    ("a list of long texts", "SELECT array_resize([arrow_cast('', 'LargeUtf8')], 600000, arrow_cast(repeat('x', 1000000), 'LargeUtf8'))"),
+    ("a text joined to itself", "SELECT length(t || t) FROM (SELECT t || t AS t FROM (SELECT repeat('x', 100000000 + n) AS t FROM (VALUES (1), (2)) v(n)))"),
+    ("texts that share one", "SELECT text FROM wide, generate_series(1, 2000)"),
+    ("columns without rows", "SELECT " + ", ".join(f"{at} AS c{at}" for at in range(2_000)) + " WHERE false"),
     ("deep nesting", "SELECT " + "[" * 90 + "1" + "]" * 90),
     ("many columns", "SELECT " + ", ".join(f"{at} AS c{at}" for at in range(2_000))),
     ("long names", f'SELECT 1 AS "{"n" * 100_000}"'),
@@ -347,12 +371,29 @@ LARGE = [
 
 @pytest.mark.parametrize(("what", "sql"), LARGE, ids=[what for what, _ in LARGE])
 def test_limits_hold(ada: Agent, what: str, sql: str) -> None:
-    for tool, more in (("query", {"max_rows": 10**9}), ("export", {"format": "parquet"})):
+    for tool, more in (("query", {"max_rows": 10**9}), ("export", {"format": "csv"})):
         answer = ada.call(tool, sql=sql, **more)
         assert len(text_of(answer)) < 20_000, what
         if tool == "query" and not refused(answer):
             assert answer["structuredContent"]["row_count"] <= 20
     assert ada.structured("query", sql="SELECT 1")["rows"] == [[1]]
+
+
+def test_samples_do_not_pass_for_whole_tables(ada: Agent) -> None:
+    told = ada.call("sample", table="wide", n=2)
+    assert (told["structuredContent"]["total_rows"], told["structuredContent"]["truncated"]) == (None, True)
+    assert "of a sample" in told["content"][0]["text"]
+
+
+def test_a_long_row_does_not_hide_those_behind_it(ada: Agent) -> None:
+    long = ", ".join(f"CASE value WHEN 3 THEN repeat('x', 600) ELSE 'y' END AS c{at}" for at in range(60))
+    page, seen = ada.structured("query", sql=f"SELECT value, {long} FROM generate_series(1, 5) ORDER BY value"), []
+    while True:
+        seen += [row[0] for row in page["rows"]]
+        if page["next_cursor"] is None:
+            break
+        page = ada.structured("query", cursor=page["next_cursor"])
+    assert seen == [1, 2, 3, 4, 5]
 
 
 def test_tables_of_many_columns_are_described_as_far_as_there_is_room(ada: Agent) -> None:
@@ -488,3 +529,10 @@ def test_there_are_two_hundred_attempts() -> None:
     assert attempts >= 200
     print(f"{attempts} attempts")
     assert os.getpid()
+
+
+def test_connections_that_ask_nothing_are_closed(silent: list[socket.socket], root: Agent) -> None:
+    for connection in silent:
+        while connection.recv(1_000):
+            pass
+    assert root.structured("query", sql="SELECT 1")["rows"] == [[1]]

@@ -5,6 +5,7 @@ use std::any::Any;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::stats::Precision;
 use datafusion::common::{ScalarValue, Statistics};
+use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
@@ -29,6 +30,8 @@ pub struct Estimate {
     pub ranges: Vec<Option<(ScalarValue, ScalarValue)>>,
     /// Whether rules show a table in part: what is read for it is not told.
     pub is_restricted: bool,
+    /// The scans of such tables, which count for limits and for nobody's eyes.
+    hidden: Vec<ScanEstimate>,
 }
 
 /// What one scan will read at most.
@@ -53,9 +56,19 @@ impl Estimate {
         self.scans.iter().map(of).try_fold(0, |sum: u64, each| each.map(|each| sum.saturating_add(each)))
     }
 
-    /// How many requests go to sites and databases.
+    /// The sum over all scans, of what is known: for limits. Where a table is [restricted](Self::is_restricted) whoever asks may not see it.
+    pub fn at_least(&self, of: impl Fn(&ScanEstimate) -> Option<u64>) -> u64 {
+        self.scans.iter().chain(&self.hidden).filter_map(of).fold(0, u64::saturating_add)
+    }
+
+    /// How many requests go to sites and databases, as far as one may see it.
     pub fn remote_calls(&self) -> usize {
         self.scans.iter().filter(|scan| scan.site.is_some()).count()
+    }
+
+    /// How many requests go to sites and databases in all: for limits.
+    pub fn all_remote_calls(&self) -> usize {
+        self.scans.iter().chain(&self.hidden).filter(|scan| scan.site.is_some()).count()
     }
 }
 
@@ -68,7 +81,7 @@ impl Query {
         estimate.rows = whole.as_ref().and_then(|whole| known(&whole.num_rows));
         let columns = whole.iter().flat_map(|whole| &whole.column_statistics);
         estimate.ranges = columns.map(|column| Some((value(&column.min_value)?, value(&column.max_value)?))).collect();
-        add(rows.plan.as_ref(), &mut estimate);
+        add(rows.plan.as_ref(), &mut estimate, false);
         estimate
     }
 }
@@ -86,14 +99,13 @@ fn value(found: &Precision<ScalarValue>) -> Option<ScalarValue> {
 }
 
 /// Adds what the scans of a plan read.
-fn add(plan: &dyn ExecutionPlan, estimate: &mut Estimate) {
-    if (plan as &dyn Any).is::<RestrictedExec>() {
-        estimate.is_restricted = true;
-        return;
-    }
+fn add(plan: &dyn ExecutionPlan, estimate: &mut Estimate, is_hidden: bool) {
+    let is_restricted = (plan as &dyn Any).is::<RestrictedExec>();
+    estimate.is_restricted |= is_restricted;
+    let is_hidden = is_hidden || is_restricted;
     let children = plan.children();
     if !children.is_empty() {
-        children.into_iter().for_each(|child| add(child.as_ref(), estimate));
+        children.into_iter().for_each(|child| add(child.as_ref(), estimate, is_hidden));
         return;
     }
     let rows = statistics(plan).and_then(|found| known(&found.num_rows));
@@ -112,12 +124,13 @@ fn add(plan: &dyn ExecutionPlan, estimate: &mut Estimate) {
             }
             None => {
                 let planned = plan.metrics().and_then(|metrics| metrics.sum_by_name(FILES)).map(|files| files.as_usize() as u64);
+                let planned = planned.or((scan.data_source().as_ref() as &dyn Any).is::<MemorySourceConfig>().then_some(0));
                 ScanEstimate { site: None, files: planned, rows, bytes: decoded() }
             }
         },
         None => ScanEstimate { site: site(plan), files: Some(0), rows, bytes: decoded() },
     };
-    estimate.scans.push(scan);
+    if is_hidden { estimate.hidden.push(scan) } else { estimate.scans.push(scan) }
 }
 
 /// The site that a leaf asks, by what it tells of itself.

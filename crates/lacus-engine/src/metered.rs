@@ -88,7 +88,7 @@ impl Meter {
 }
 
 /// The bytes of a batch in memory.
-fn size(batch: &RecordBatch) -> Result<u64> {
+pub(crate) fn size(batch: &RecordBatch) -> Result<u64> {
     let mut bytes = 0;
     for column in batch.columns() {
         bytes += column.to_data().get_slice_memory_size()? as u64;

@@ -23,7 +23,7 @@ use tracing::{Instrument, Span};
 
 use crate::access::{Access, RestrictedExec};
 use crate::activity::{Recorded, SharedSlot, Stage};
-use crate::metered::Meter;
+use crate::metered::{self, Meter};
 use crate::progress::QueryProgress;
 use crate::provenance::Provenance;
 use crate::share::Seat;
@@ -32,6 +32,8 @@ use crate::{explain, session};
 /// How a query is planned whose memory was short.
 const FEW_PARTITIONS: usize = 2;
 const SMALL_BATCH: usize = 1024;
+/// How many bytes of an answer are hashed and given at once.
+const AT_ONCE: u64 = 64 << 20;
 
 /// One SQL text, planned: its schema is known, and nothing but metadata was read.
 ///
@@ -319,7 +321,7 @@ impl Query {
             Work::Kept { answer, .. } => {
                 let (schema, answer) = (answer.schema(), stream::once(ready(Ok(answer))));
                 let batches = Box::pin(RecordBatchStreamAdapter::new(schema, answer));
-                (Body::Running(Box::new(Running { batches, slot: None, fallback: None })), false)
+                (Body::Running(Box::new(Running { batches, rest: None, slot: None, fallback: None })), false)
             }
             Work::Rows(rows) => {
                 let explains = rows.explains;
@@ -383,6 +385,8 @@ enum Body {
 
 struct Running {
     batches: SendableRecordBatchStream,
+    /// What is left of a batch that is too large for one.
+    rest: Option<RecordBatch>,
     slot: Option<SharedSlot>,
     /// Kept until the first batch is there.
     fallback: Option<Fallback>,
@@ -430,7 +434,7 @@ impl ResultStream {
             progress.replan(Arc::clone(&rows.plan));
         }
         let fallback = rows.fallback.take();
-        self.body = Body::Running(Box::new(Running { batches: self.seat.within(|| rows.stream())?, slot, fallback }));
+        self.body = Body::Running(Box::new(Running { batches: self.seat.within(|| rows.stream())?, rest: None, slot, fallback }));
         Ok(())
     }
 }
@@ -462,10 +466,15 @@ impl Stream for ResultStream {
                     Ok(()) => {}
                     Err(error) => return this.fail(error),
                 },
-                Body::Running(running) => match ready!(this.seat.poll(context, |context| running.batches.as_mut().poll_next(context))) {
+                Body::Running(running) => match match running.rest.take() {
+                    Some(rest) => Some(Ok(rest)),
+                    None => ready!(this.seat.poll(context, |context| running.batches.as_mut().poll_next(context))),
+                } {
                     None => return Poll::Ready(this.end()),
                     Some(Ok(batch)) => {
                         running.fallback = None;
+                        let (batch, rest) = parted(batch);
+                        running.rest = rest;
                         this.recorded.record.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
                         let conformed = conform(batch, &this.schema);
                         if let (false, Ok(batch)) = (this.recorded.is_within(), &conformed) {
@@ -493,6 +502,17 @@ impl Stream for ResultStream {
             }
         }
     }
+}
+
+/// As much of a batch as is hashed and given at once, and the rest: the texts of its rows may be one that all of them share, and be too much for
+/// a query that is to be ended meanwhile.
+fn parted(batch: RecordBatch) -> (RecordBatch, Option<RecordBatch>) {
+    let (bytes, rows) = (metered::size(&batch).unwrap_or_default(), batch.num_rows());
+    let first = if bytes > AT_ONCE { ((rows as u64).saturating_mul(AT_ONCE) / bytes).max(1) as usize } else { rows };
+    if first >= rows {
+        return (batch, None);
+    }
+    (batch.slice(0, first), Some(batch.slice(first, rows - first)))
 }
 
 /// Whether two types hold the same values in other encodings: a number that became another number would be another value.

@@ -7,6 +7,7 @@ mod conjuncts;
 mod cooperative;
 mod join_order;
 mod keys_into_aggregate;
+mod long_values;
 mod semi_join_below;
 mod shared_subplans;
 mod wide_division;
@@ -21,6 +22,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_planner::ExtensionPlanner;
 use lacus_core::{Error, Kind, Result, nearest};
 
+pub(crate) use long_values::with_bounds;
 pub(crate) use shared_subplans::share;
 
 /// The names of the rules, as the lake file switches them off.

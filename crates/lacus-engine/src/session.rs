@@ -69,7 +69,7 @@ pub(crate) fn base_state(
 
 /// A logical plan, optimized and planned; `shares` lets its equal parts run once.
 pub(crate) async fn physical_plan(state: &SessionState, logical: &LogicalPlan, shares: bool) -> Result<Arc<dyn ExecutionPlan>> {
-    let optimized = state.optimize(logical)?;
+    let optimized = rules::with_bounds(state.optimize(logical)?)?;
     let optimized = if shares { rules::share(optimized)? } else { optimized };
     let plan = state.query_planner().create_physical_plan(&optimized, state).await?;
     Ok(watched(plan, state)?)

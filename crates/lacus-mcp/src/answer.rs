@@ -1,6 +1,7 @@
 //! What a tool answers: words and JSON that say the same.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, SchemaRef};
@@ -8,7 +9,7 @@ use lacus_core::{AgentLimits, Error, Kind, Result, notices_of, unit_of};
 use rmcp::model::{CallToolResult, ContentBlock, Resource};
 use serde_json::{Map, Value, json};
 
-use crate::values::{Column, clean, in_line};
+use crate::values::{Cell, Column, clean, in_line};
 
 /// How long a name may be.
 const NAME: usize = 200;
@@ -67,7 +68,9 @@ pub(crate) fn failed(error: &Error) -> CallToolResult {
 pub(crate) fn fitting(all: impl Iterator<Item = Value>, limits: &AgentLimits) -> (Vec<Value>, usize) {
     let (mut shown, mut length, mut left) = (Vec::new(), 0, 0);
     for thing in all {
-        length += thing.to_string().len();
+        // As it stands in a text: each line is indented twice.
+        let text = serde_json::to_string_pretty(&thing).unwrap_or_default();
+        length += text.chars().count() + 5 * text.lines().count();
         if length > limits.text && !shown.is_empty() {
             left += 1;
         } else {
@@ -99,10 +102,10 @@ pub(crate) struct Page {
     pub(crate) is_short: bool,
 }
 
-/// Up to `most` rows from row `from` on; at least one, if there is one.
+/// Up to `most` rows from row `from` on; at least one, if there is one: the values of one that is too long are shortened.
 ///
 /// # Errors
-/// `LimitExceeded` when not even one row has room in a page.
+/// `LimitExceeded` when there are more columns than a page has room for.
 pub(crate) fn page(schema: &SchemaRef, batches: &[RecordBatch], from: usize, most: usize, limits: &AgentLimits) -> Result<Page> {
     let columns: Vec<Map<String, Value>> = schema.fields().iter().map(|field| column(field)).collect();
     let heading = |column: &Map<String, Value>| {
@@ -111,25 +114,36 @@ pub(crate) fn page(schema: &SchemaRef, batches: &[RecordBatch], from: usize, mos
         in_line(&format!("{}{unit} ({})", part("name").unwrap_or_default(), part("type").unwrap_or_default()).into())
     };
     let mut text = columns.iter().map(heading).collect::<Vec<_>>().join(",");
-    let (mut rows, mut changed, mut is_short, mut skipped) = (Vec::new(), 0, false, 0);
+    let is_cut = |field: &Arc<Field>| clean(field.name(), NAME).1 || clean(&field.data_type().to_string(), NAME).1;
+    let mut changed = schema.fields().iter().filter(|field| is_cut(field)).count();
+    let (mut rows, mut is_short, mut skipped) = (Vec::new(), false, 0);
     let mut length = text.chars().count();
+    // A shortened value has three points, and what parts it from the next.
+    let room = limits.text.saturating_sub(length) / columns.len().max(1);
+    if room < 8 && !columns.is_empty() {
+        let error = format!("{} columns have no room in the {} characters of a page", columns.len(), limits.text);
+        return Err(Error::new(Kind::LimitExceeded, error).hint("name the columns that are needed, or use `export`"));
+    }
     'batches: for batch in batches {
         let begin = from.saturating_sub(skipped).min(batch.num_rows());
         skipped += batch.num_rows();
-        let values = batch.columns().iter().map(|array| Column::new(array, limits.cell)).collect::<Result<Vec<_>>>();
-        let values = if begin < batch.num_rows() { values? } else { continue };
-        for row in begin..batch.num_rows() {
-            if rows.len() == most {
-                break 'batches;
+        let part = batch.slice(begin, (batch.num_rows() - begin).min(most - rows.len()));
+        let read = |most: usize| part.columns().iter().map(|array| Column::new(array, most)).collect::<Result<Vec<_>>>();
+        let values = read(limits.cell)?;
+        for row in 0..part.num_rows() {
+            let told = |values: &[Column]| -> Result<(Vec<Cell>, String)> {
+                let cells = values.iter().map(|column| column.cell(row)).collect::<Result<Vec<_>>>()?;
+                let line = cells.iter().map(|cell| in_line(&cell.value)).collect::<Vec<_>>().join(",");
+                Ok((cells, line))
+            };
+            let (mut cells, mut line) = told(&values)?;
+            // Who reads on must get behind each row.
+            if rows.is_empty() && length + line.chars().count() + 1 > limits.text {
+                // An escaped letter is two.
+                (cells, line) = told(&read(room.saturating_sub(7) / 2)?)?;
             }
-            let cells = values.iter().map(|column| column.cell(row)).collect::<Result<Vec<_>>>()?;
-            let line = cells.iter().map(|cell| in_line(&cell.value)).collect::<Vec<_>>().join(",");
             length += line.chars().count() + 1;
-            if length > limits.text && rows.is_empty() {
-                let error = format!("one row of {} columns has more than the {} characters of a page", columns.len(), limits.text);
-                return Err(Error::new(Kind::LimitExceeded, error).hint("name the columns that are needed, or use `export`"));
-            }
-            if length > limits.text {
+            if length > limits.text && !rows.is_empty() {
                 is_short = true;
                 break 'batches;
             }

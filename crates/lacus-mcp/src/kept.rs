@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayData, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use lacus_core::{AgentLimits, Error, Kind, Principal, Result};
 use lacus_provenance::Record;
@@ -22,6 +22,8 @@ pub(crate) struct Kept {
     pub(crate) rows: usize,
     /// Why it is not the whole answer.
     pub(crate) cut: Option<String>,
+    /// Whether it was asked for as some rows of a table.
+    pub(crate) is_sample: bool,
     /// What it was computed from; of whole answers alone.
     pub(crate) record: Option<Record>,
 }
@@ -34,6 +36,7 @@ pub(crate) struct File {
 }
 
 struct Entry<T> {
+    asker: Principal,
     value: Arc<T>,
     bytes: usize,
     since: Instant,
@@ -54,16 +57,18 @@ impl<T> Shelf<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps something; what was kept for longest goes to make room.
-    fn keep(&self, id: String, value: T, bytes: usize, limits: &AgentLimits) -> Arc<T> {
+    /// Keeps something; to make room, what was kept for longest goes of whoever has most, so that nobody takes the room of others.
+    fn keep(&self, id: String, asker: Principal, value: T, bytes: usize, limits: &AgentLimits) -> Arc<T> {
         let value = Arc::new(value);
         let mut held = self.held();
         held.retain(|_, entry| entry.since.elapsed() < limits.kept_for);
-        while held.values().map(|entry| entry.bytes).sum::<usize>() + bytes > limits.all_kept_bytes {
-            let Some(oldest) = held.iter().min_by_key(|(_, entry)| entry.since).map(|(id, _)| id.clone()) else { break };
-            held.remove(&oldest);
+        held.insert(id.clone(), Entry { asker, value: Arc::clone(&value), bytes, since: Instant::now() });
+        while held.values().map(|entry| entry.bytes).sum::<usize>() > limits.all_kept_bytes {
+            let of = |entry: &Entry<T>| held.values().filter(|other| other.asker == entry.asker).map(|other| other.bytes).sum::<usize>();
+            let others = held.iter().filter(|(other, _)| **other != id);
+            let Some(goes) = others.max_by_key(|(_, entry)| (of(entry), entry.since.elapsed())).map(|(id, _)| id.clone()) else { break };
+            held.remove(&goes);
         }
-        held.insert(id, Entry { value: Arc::clone(&value), bytes, since: Instant::now() });
         value
     }
 
@@ -83,8 +88,8 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn keep(&self, answer: Kept, limits: &AgentLimits) -> Arc<Kept> {
-        let bytes = answer.batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() + OVERHEAD;
-        self.answers.keep(answer.query_id.clone(), answer, bytes, limits)
+        let bytes = in_memory(&answer.batches) + OVERHEAD;
+        self.answers.keep(answer.query_id.clone(), answer.asker.clone(), answer, bytes, limits)
     }
 
     /// The answer of a query of this user.
@@ -99,7 +104,7 @@ impl Store {
     pub(crate) fn keep_file(&self, file: File, limits: &AgentLimits) -> String {
         let id = format!("{:032x}", rand::random::<u128>());
         let bytes = file.bytes.len() + OVERHEAD;
-        self.files.keep(id.clone(), file, bytes, limits);
+        self.files.keep(id.clone(), file.asker.clone(), file, bytes, limits);
         id
     }
 
@@ -110,6 +115,19 @@ impl Store {
     pub(crate) fn file(&self, id: &str, asker: &Principal, limits: &AgentLimits) -> Result<Arc<File>> {
         self.files.get(id, limits).filter(|file| file.asker == *asker).ok_or_else(|| gone("file", limits))
     }
+}
+
+/// The bytes that batches take: what several share is there once.
+fn in_memory(batches: &[RecordBatch]) -> usize {
+    fn add(data: &ArrayData, seen: &mut HashMap<usize, usize>) {
+        for buffer in data.buffers() {
+            seen.insert(buffer.data_ptr().as_ptr() as usize, buffer.capacity());
+        }
+        data.child_data().iter().for_each(|child| add(child, seen));
+    }
+    let mut seen = HashMap::new();
+    batches.iter().flat_map(RecordBatch::columns).for_each(|column| add(&column.to_data(), &mut seen));
+    seen.into_values().sum()
 }
 
 fn gone(what: &str, limits: &AgentLimits) -> Error {

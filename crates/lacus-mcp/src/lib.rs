@@ -113,6 +113,7 @@ impl Agents {
 /// An error of the protocol: for requests that no tool can answer.
 fn refused(error: &Error) -> ErrorData {
     let message = error.remedy().map_or_else(|| error.message().to_owned(), |hint| format!("{}; {hint}", error.message()));
+    let message = values::clean(&message, 2_000).0.replace('\n', " ");
     match error.kind() {
         Kind::NotFound => ErrorData::new(ErrorCode::RESOURCE_NOT_FOUND, message, None),
         Kind::InvalidQuery => ErrorData::invalid_params(message, None),

@@ -3,18 +3,20 @@
 use lacus_core::{AgentLimits, Error, Kind, Result};
 use lacus_engine::Estimate;
 
-/// What of an estimate is more than is allowed, in words.
+/// What of an estimate is more than is allowed, in words. What is not known counts as nothing; how much there is of a table that is shown in
+/// part is not told.
 pub(crate) fn exceeded(limits: &AgentLimits, estimate: &Estimate) -> Vec<String> {
-    let (bytes, files) = (estimate.sum(|scan| scan.bytes), estimate.sum(|scan| scan.files));
+    let (bytes, files, calls) = (estimate.at_least(|scan| scan.bytes), estimate.at_least(|scan| scan.files), estimate.all_remote_calls());
+    let told = |number: String| if estimate.is_restricted { "more".to_owned() } else { number };
     let mut exceeded = Vec::new();
-    if let Some(bytes) = bytes.filter(|bytes| *bytes > limits.scan_bytes) {
-        exceeded.push(format!("about {} would be read, and {} may be", size(bytes), size(limits.scan_bytes)));
+    if bytes > limits.scan_bytes {
+        exceeded.push(format!("about {} would be read, and {} may be", told(size(bytes)), size(limits.scan_bytes)));
     }
-    if let Some(files) = files.filter(|files| *files > limits.scan_files) {
-        exceeded.push(format!("{files} files would be read, and {} may be", limits.scan_files));
+    if files > limits.scan_files {
+        exceeded.push(format!("{} files would be read, and {} may be", told(files.to_string()), limits.scan_files));
     }
-    let calls = estimate.remote_calls();
     if calls > limits.remote_calls {
+        let calls = told(calls.to_string());
         exceeded.push(format!("sites and databases would be asked {calls} times, and {} times they may be", limits.remote_calls));
     }
     exceeded

@@ -7,6 +7,7 @@ use lacus_provenance::citation;
 use rmcp::model::{CompleteRequestParams, CompletionInfo, ReadResourceResult, Reference, Resource, ResourceContents, ResourceTemplate};
 use serde_json::{Value, json};
 
+use crate::answer::fitting;
 use crate::tools::{Call, full_name};
 use crate::uris::{self, Uri};
 use crate::values::clean;
@@ -56,7 +57,8 @@ impl Call<'_> {
                     let description = table.description.as_deref().map(|text| clean(text, DESCRIPTION).0);
                     json!({"table": clean(&full_name(table), 400).0, "description": description, "uri": uris::table(&table.catalog, &table.schema, &table.name)})
                 };
-                Ok(text(json!({"tables": tables.iter().map(told).collect::<Vec<_>>()}).to_string(), JSON))
+                let (told, left) = fitting(tables.iter().map(told), limits);
+                Ok(text(json!({"tables": told, "tables_left_out": left}).to_string(), JSON))
             }
             Some(Uri::Table([catalog, schema, name])) => {
                 let described = self.describe(&format!("{catalog}.{schema}.{name}")).await?;

@@ -1,16 +1,18 @@
 //! What the tools do. Whoever calls is known; nothing here decides what one may see: the engine does, as for every other door.
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion_common::ScalarValue;
 use futures::StreamExt;
 use lacus_core::{AgentLimits, Error, Kind, Result, description_of, nearest};
-use lacus_engine::{Engine, Estimate, Query, QueryProgress, ResultStream, Session, TableEntry, TableKind};
+use lacus_engine::{Engine, Estimate, Query, QueryProgress, ResultStream, ScanEstimate, Session, TableEntry, TableKind};
 use lacus_provenance::citation;
 use rmcp::model::{JsonObject, Resource};
 use serde_json::{Map, Value, json};
@@ -32,6 +34,8 @@ const COLUMNS: usize = 50;
 const FOUND: usize = 50;
 /// How often whoever waits is told how far a query is.
 const TOLD: Duration = Duration::from_secs(1);
+/// How many rows of a text file are written at once.
+const FEW: usize = 64;
 /// How long a description may be.
 const DESCRIPTION: usize = 500;
 
@@ -107,25 +111,28 @@ impl Call<'_> {
         };
         let words: Vec<String> = search.query.split_whitespace().map(str::to_lowercase).collect();
         let tables = self.tables().await?;
-        let mut found: Vec<(usize, Value)> = Vec::new();
-        let mut words_said = String::new();
-        match search.kind {
+        let most = search.limit.unwrap_or(FOUND).clamp(1, FOUND);
+        let (mut words_said, mut unopened) = (String::new(), Vec::new());
+        let (told, total) = match search.kind {
             Sought::Table => {
-                for table in &tables {
-                    let text = format!("{} {}", full_name(table), table.description.as_deref().unwrap_or_default());
-                    if let Some(score) = score(&text, &words) {
-                        found.push((score, self.told(table, search.detail).await?));
-                    }
+                let text = |table: &TableEntry| format!("{} {}", full_name(table), table.description.as_deref().unwrap_or_default());
+                let found = tables.iter().filter_map(|table| Some((score(&text(table), &words)?, table)));
+                let found = best(found.collect());
+                let mut told = Vec::new();
+                for table in found.iter().skip(from).take(most) {
+                    told.push(self.told(table, search.detail).await?);
                 }
+                (told, found.len())
             }
             Sought::Column => {
+                let mut found = Vec::new();
                 if tables.len() > OPENED {
                     words_said = format!("Only the first {OPENED} of {} tables were looked through. ", tables.len());
                 }
                 for table in tables.iter().take(OPENED) {
-                    // A table that can't be opened says so when it is described.
+                    // A table that can't be opened says why when it is described.
                     let Ok(schema) = self.engine.table_schema(table, &self.session).await else {
-                        words_said.push_str(&format!("`{}` can't be opened. ", clean(&full_name(table), 200).0));
+                        unopened.push(Value::from(clean(&full_name(table), 400).0));
                         continue;
                     };
                     for field in schema.fields() {
@@ -140,13 +147,15 @@ impl Call<'_> {
                         }
                     }
                 }
+                let found = best(found);
+                let total = found.len();
+                (found.into_iter().skip(from).take(most).collect(), total)
             }
+        };
+        let (shown, _) = fitting(told.into_iter(), self.limits);
+        if !unopened.is_empty() {
+            words_said.push_str(&format!("{} tables can't be opened. ", unopened.len()));
         }
-        // Where more words are found stands first; else the order of the names stays.
-        found.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
-        let total = found.len();
-        let most = search.limit.unwrap_or(FOUND).min(FOUND);
-        let (shown, _) = fitting(found.into_iter().skip(from).take(most.max(1)).map(|(_, told)| told), self.limits);
         let next = (from + shown.len() < total).then(|| (from + shown.len()).to_string());
         words_said.push_str(&match &next {
             Some(next) => format!("{} of {total} found; the cursor {next} gives more.", shown.len()),
@@ -156,6 +165,9 @@ impl Call<'_> {
         structured.insert("found".to_owned(), shown.into());
         structured.insert("total".to_owned(), total.into());
         structured.insert("next_cursor".to_owned(), next.into());
+        if !unopened.is_empty() {
+            structured.insert("unopened".to_owned(), fitting(unopened.into_iter().take(FOUND), self.limits).0.into());
+        }
         Ok(Answer::of(words_said, structured))
     }
 
@@ -242,7 +254,7 @@ impl Call<'_> {
                 }
             }
             if let Some(partitions) = &spec.partitions {
-                structured.insert("partitions".to_owned(), partitions.clone().into());
+                structured.insert("partitions".to_owned(), partitions.iter().map(|name| Value::from(clean(name, 200).0)).collect());
             }
         }
         structured.insert("rows".to_owned(), estimate.rows.filter(|_| !estimate.is_restricted).into());
@@ -275,15 +287,18 @@ impl Call<'_> {
             true => format!("The query may run: {}.", summary(&estimate)),
             false => format!("The query would be refused: {}.", exceeded.join("; ")),
         };
+        let site = |scan: &ScanEstimate| scan.site.as_deref().map(|site| clean(site, 200).0);
         let scans =
-            estimate.scans.iter().map(|scan| json!({"site": scan.site, "files": scan.files, "rows": scan.rows, "bytes": scan.bytes}));
+            estimate.scans.iter().map(|scan| json!({"site": site(scan), "files": scan.files, "rows": scan.rows, "bytes": scan.bytes}));
+        let (scans, left) = fitting(scans, self.limits);
         let mut structured = Map::new();
         structured.insert("rows".to_owned(), estimate.rows.filter(|_| !estimate.is_restricted).into());
         structured.insert("files".to_owned(), estimate.sum(|scan| scan.files).into());
         structured.insert("bytes".to_owned(), estimate.sum(|scan| scan.bytes).into());
         structured.insert("rows_scanned".to_owned(), estimate.sum(|scan| scan.rows).into());
         structured.insert("remote_calls".to_owned(), estimate.remote_calls().into());
-        structured.insert("scans".to_owned(), if estimate.is_restricted { Value::Null } else { scans.collect() });
+        structured.insert("scans".to_owned(), if estimate.is_restricted { Value::Null } else { scans.into() });
+        structured.insert("scans_left_out".to_owned(), left.into());
         structured.insert("would_exceed".to_owned(), exceeded.into());
         Ok(Answer::of(words, structured))
     }
@@ -294,7 +309,7 @@ impl Call<'_> {
             (None, Some(cursor)) => self.next(&cursor, most),
             (Some(sql), None) => {
                 let (sql, params) = bound(&sql, query.params.as_ref())?;
-                self.answered(&sql, &params, most, self.limits.kept_rows).await
+                self.answered(&sql, &params, most).await
             }
             _ => Err(Error::new(Kind::InvalidQuery, "`query` takes either `sql` or `cursor`").hint("a cursor stands for its statement")),
         }
@@ -317,23 +332,31 @@ impl Call<'_> {
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;
         let columns = if columns.is_empty() { "*".to_owned() } else { columns.join(", ") };
-        self.answered(&format!("SELECT {columns} FROM {sql} LIMIT {most}"), &[], most, most).await
+        // What is more is not read, whatever a plan says of the whole table: what is read is still watched.
+        let query = self.planned(&format!("SELECT {columns} FROM {sql} LIMIT {most}"), &[]).await?;
+        let kept = self.read_whole(query, most, true).await?;
+        self.page(&kept, 0, most)
     }
 
-    /// The first page of the answer to a statement, of which up to `kept` rows are read.
-    async fn answered(&self, sql: &str, params: &[ScalarValue], most: usize, kept: usize) -> Result<Answer> {
+    /// The first page of the answer to a statement.
+    async fn answered(&self, sql: &str, params: &[ScalarValue], most: usize) -> Result<Answer> {
         let query = self.planned(sql, params).await?;
         limits::check(self.limits, &query.estimate())?;
+        let kept = self.read_whole(query, self.limits.kept_rows, false).await?;
+        self.page(&kept, 0, most)
+    }
+
+    /// An answer, of which up to `most` rows are read and kept.
+    async fn read_whole(&self, query: Query, most: usize, is_sample: bool) -> Result<Arc<Kept>> {
         let (id, provenance, progress) = (query.id().to_owned(), query.provenance(), query.progress());
         let mut stream = query.stream()?;
-        let read = self.read(&mut stream, &progress, kept).await?;
+        let read = self.read(&mut stream, &progress, most).await?;
         let schema = stream.schema();
         drop(stream);
         let record = provenance.record().filter(|_| read.cut.is_none());
         let Read { batches, rows, cut } = read;
         let asker = self.session.principal().clone();
-        let kept = self.store.keep(Kept { asker, query_id: id, schema, batches, rows, cut, record }, self.limits);
-        self.page(&kept, 0, most)
+        Ok(self.store.keep(Kept { asker, query_id: id, schema, batches, rows, cut, is_sample, record }, self.limits))
     }
 
     /// All of a small result.
@@ -382,7 +405,7 @@ impl Call<'_> {
                         return Ok(read);
                     }
                     let part = if batch.num_rows() > room { copied(&batch.slice(0, room))? } else { batch.clone() };
-                    bytes += part.get_array_memory_size();
+                    bytes += held(&part)?;
                     read.rows += part.num_rows();
                     read.batches.push(part);
                     if batch.num_rows() > room {
@@ -411,14 +434,19 @@ impl Call<'_> {
         let page = page(&kept.schema, &kept.batches, from, most, self.limits)?;
         let (count, end) = (page.rows.len(), from.saturating_add(page.rows.len()));
         let more = end < kept.rows;
-        let total = kept.cut.is_none().then_some(kept.rows);
+        let total = (kept.cut.is_none() && !kept.is_sample).then_some(kept.rows);
         let reason = match (more, &kept.cut) {
             (true, _) if page.is_short => Some(format!("a page has at most {} characters", self.limits.text)),
             (true, _) => Some(format!("a page has at most {most} rows")),
+            (false, None) if kept.is_sample => Some("these are some rows of a table, which may have more".to_owned()),
             (false, cut) => cut.clone(),
         };
         let next = more.then(|| format!("{}.{end}", kept.query_id));
-        let of = total.map_or_else(|| format!("more than {}", kept.rows), |total| total.to_string());
+        let of = match total {
+            Some(total) => total.to_string(),
+            None if kept.is_sample => "a sample".to_owned(),
+            None => format!("more than {}", kept.rows),
+        };
         let mut words = match (count, from) {
             (0, _) => format!("No rows{}.", if from > 0 { " are left" } else { "" }),
             _ => format!("Rows {} to {end} of {of}.", from + 1),
@@ -473,7 +501,8 @@ impl Call<'_> {
             let formatter = ArrayFormatter::try_new(plans.as_ref(), &options).map_err(shown_wrongly)?;
             lines.extend((0..all.num_rows()).map(|row| formatter.value(row).to_string()));
         }
-        let (plan, is_cut) = clean(&lines.join("\n"), self.limits.text);
+        let plan = clean(&lines.join("\n"), usize::MAX).0;
+        let (plan, is_cut) = clean(&plan, self.limits.text);
         let mut structured = Map::new();
         structured.insert("plan".to_owned(), plan.clone().into());
         structured.insert("truncated".to_owned(), is_cut.into());
@@ -496,12 +525,7 @@ impl Call<'_> {
             return Err(Error::new(Kind::LimitExceeded, format!("the result has more than {most}, and an export has at most that"))
                 .hint("ask for fewer columns or rows; larger results are read over Flight SQL"));
         }
-        let (bytes, media_type) = written(export.format, &schema, &read.batches)?;
-        if bytes.len() > self.limits.kept_bytes {
-            let most = size(self.limits.kept_bytes as u64);
-            return Err(Error::new(Kind::LimitExceeded, format!("the file has more than {most}, and an export has at most that"))
-                .hint("parquet is the smallest form"));
-        }
+        let (bytes, media_type) = written(export.format, &schema, &read.batches, self.limits.kept_bytes)?;
         let length = bytes.len();
         let asker = self.session.principal().clone();
         let uri = uris::export(&self.store.keep_file(File { asker, media_type, bytes }, self.limits));
@@ -541,7 +565,11 @@ impl Call<'_> {
             Value::Object(named.collect())
         });
         let running: Vec<Value> = running.collect();
-        words.push_str(&format!("{} queries are running, with this one.", running.len()));
+        let is_short = page.is_short || running.len() < read.rows || read.cut.is_some();
+        words.push_str(&match is_short {
+            true => format!("TRUNCATED: the first {} of more queries that are running, with this one.", running.len()),
+            false => format!("{} queries are running, with this one.", running.len()),
+        });
         let mut structured = Map::new();
         structured.insert("running".to_owned(), running.into());
         Ok(Answer::of(words, structured))
@@ -551,7 +579,35 @@ impl Call<'_> {
 /// A part of a batch that doesn't hold all of it in memory.
 fn copied(part: &RecordBatch) -> Result<RecordBatch> {
     let rows = arrow::array::UInt64Array::from_iter_values(0..part.num_rows() as u64);
-    arrow::compute::take_record_batch(part, &rows).map_err(shown_wrongly)
+    let taken = arrow::compute::take_record_batch(part, &rows).map_err(shown_wrongly)?;
+    // Views still hold all that others of them saw; a text that many of them see is not written out for each.
+    let owned = taken.columns().iter().map(|column| match column.data_type() {
+        DataType::Utf8View if held_by(column)? < column.get_array_memory_size() => Ok(Arc::new(column.as_string_view().gc()) as ArrayRef),
+        DataType::BinaryView if held_by(column)? < column.get_array_memory_size() => Ok(Arc::new(column.as_binary_view().gc()) as ArrayRef),
+        _ => Ok(Arc::clone(column)),
+    });
+    RecordBatch::try_new(taken.schema(), owned.collect::<Result<_>>()?).map_err(shown_wrongly)
+}
+
+/// The bytes that the values of a batch have, where each has its own.
+fn held(batch: &RecordBatch) -> Result<usize> {
+    batch.columns().iter().map(held_by).sum()
+}
+
+fn held_by(column: &ArrayRef) -> Result<usize> {
+    // Long texts lie beside their views.
+    let beside = match column.data_type() {
+        DataType::Utf8View => column.as_string_view().lengths().map(|length| length as usize).sum(),
+        DataType::BinaryView => column.as_binary_view().lengths().map(|length| length as usize).sum(),
+        _ => 0,
+    };
+    Ok(column.to_data().get_slice_memory_size().map_err(shown_wrongly)? + beside)
+}
+
+/// What is best of what was found. Where more words are found stands first; else the order stays.
+fn best<T>(mut found: Vec<(usize, T)>) -> Vec<T> {
+    found.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+    found.into_iter().map(|(_, what)| what).collect()
 }
 
 fn shown_wrongly(error: arrow::error::ArrowError) -> Error {
@@ -590,37 +646,70 @@ fn summary(estimate: &Estimate) -> String {
 /// Queries that somebody who doesn't know the table can begin with.
 fn examples(table: &str, schema: &SchemaRef) -> Vec<String> {
     let mut examples = vec![format!("SELECT count(*) FROM {table}")];
-    let number = schema.fields().iter().find(|field| field.data_type().is_floating());
+    // A name that can't be shown as it is would be another one in SQL.
+    let is_plain = |name: &str| !clean(name, 200).1 && !name.contains('\n');
+    let number = schema.fields().iter().find(|field| field.data_type().is_floating() && is_plain(field.name()));
     if let Some(number) = number.map(|field| quoted(field.name())) {
         examples.push(format!("SELECT min({number}), avg({number}), stddev({number}), max({number}) FROM {table}"));
     }
     examples
 }
 
-/// A result as a file, and its media type.
-fn written(form: Form, schema: &SchemaRef, batches: &[RecordBatch]) -> Result<(Vec<u8>, &'static str)> {
+/// A file in memory that takes so many bytes and no more.
+struct Sheet {
+    bytes: Vec<u8>,
+    most: usize,
+    is_full: Arc<AtomicBool>,
+}
+
+impl std::io::Write for Sheet {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.most {
+            self.is_full.store(true, Ordering::Relaxed);
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A result as a file of at most so many bytes, and its media type.
+fn written(form: Form, schema: &SchemaRef, batches: &[RecordBatch], most: usize) -> Result<(Vec<u8>, &'static str)> {
+    let is_full = Arc::new(AtomicBool::new(false));
     let wrong = |error: arrow::error::ArrowError| {
+        if is_full.load(Ordering::Relaxed) {
+            let error = format!("the file has more than {}, and an export has at most that", size(most as u64));
+            return Error::new(Kind::LimitExceeded, error).hint("parquet is the smallest form; ask for fewer columns or rows");
+        }
         Error::new(Kind::Unsupported, format!("the result can't be written in this form: {error}")).hint("parquet and arrow take all types")
     };
-    let mut bytes = Vec::new();
+    let mut bytes = Sheet { bytes: Vec::new(), most, is_full: Arc::clone(&is_full) };
+    // A row at a time is never much.
+    let few = batches.iter().flat_map(|batch| (0..batch.num_rows()).step_by(FEW).map(|at| batch.slice(at, FEW.min(batch.num_rows() - at))));
     let media_type = match form {
         Form::Csv => {
             let mut writer = arrow::csv::Writer::new(&mut bytes);
             if batches.is_empty() {
                 writer.write(&RecordBatch::new_empty(schema.clone())).map_err(wrong)?;
             }
-            batches.iter().try_for_each(|batch| writer.write(batch)).map_err(wrong)?;
+            few.into_iter().try_for_each(|batch| writer.write(&batch)).map_err(wrong)?;
             drop(writer);
             "text/csv"
         }
         Form::Json => {
             let mut writer = arrow::json::LineDelimitedWriter::new(&mut bytes);
-            writer.write_batches(&batches.iter().collect::<Vec<_>>()).and_then(|()| writer.finish()).map_err(wrong)?;
+            few.into_iter().try_for_each(|batch| writer.write(&batch)).and_then(|()| writer.finish()).map_err(wrong)?;
+            drop(writer);
             "application/x-ndjson"
         }
         Form::Arrow => {
             let mut writer = arrow::ipc::writer::FileWriter::try_new(&mut bytes, schema).map_err(wrong)?;
             batches.iter().try_for_each(|batch| writer.write(batch)).and_then(|()| writer.finish()).map_err(wrong)?;
+            drop(writer);
             "application/vnd.apache.arrow.file"
         }
         Form::Parquet => {
@@ -631,5 +720,5 @@ fn written(form: Form, schema: &SchemaRef, batches: &[RecordBatch]) -> Result<(V
             "application/vnd.apache.parquet"
         }
     };
-    Ok((bytes, media_type))
+    Ok((bytes.bytes, media_type))
 }

@@ -27,12 +27,10 @@ pub(crate) struct Cell {
 }
 
 impl Column {
+    /// Values of which each is shown with at most `most` characters. Texts and bytes are read where they lie: a few rows may share what they
+    /// would have no room for if each had its own.
     pub(crate) fn new(array: &ArrayRef, most: usize) -> Result<Self> {
         let plain = match array.data_type() {
-            DataType::Dictionary(_, values) => Some(values.as_ref().clone()),
-            DataType::RunEndEncoded(_, values) => Some(values.data_type().clone()),
-            DataType::LargeUtf8 | DataType::Utf8View => Some(DataType::Utf8),
-            DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => Some(DataType::Binary),
             DataType::Int8 | DataType::Int16 | DataType::Int32 => Some(DataType::Int64),
             DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => Some(DataType::UInt64),
             _ => None,
@@ -49,7 +47,24 @@ impl Column {
         if array.is_null(row) || *array.data_type() == DataType::Null {
             return whole(Value::Null);
         }
+        if let Some(text) = text(array.as_ref(), row) {
+            let (text, is_changed) = clean(text, self.most);
+            return Ok(Cell { value: text.into(), is_changed });
+        }
+        if let Some(bytes) = bytes(array.as_ref(), row) {
+            let hash = hex(&Sha256::digest(bytes)[..8]);
+            return Ok(Cell { value: format!("<{} bytes, sha256 {hash}...>", bytes.len()).into(), is_changed: true });
+        }
         match array.data_type() {
+            DataType::Dictionary(_, _) => {
+                let values = array.as_any_dictionary();
+                let row = values.normalized_keys().get(row).copied().unwrap_or_default();
+                Self::new(values.values(), self.most)?.cell(row)
+            }
+            DataType::RunEndEncoded(_, values) => {
+                let one = cast(&array.slice(row, 1), values.data_type()).map_err(unreadable)?;
+                Self::new(&one, self.most)?.cell(0)
+            }
             DataType::Boolean => whole(array.as_boolean().value(row).into()),
             DataType::Int64 => {
                 let value = array.as_primitive::<Int64Type>().value(row);
@@ -63,15 +78,6 @@ impl Column {
             // Widened by its shortest digits: 0.1 stays 0.1.
             DataType::Float32 => whole(float(array.as_primitive::<Float32Type>().value(row).to_string().parse().unwrap_or(f64::NAN))),
             DataType::Float16 => whole(float(array.as_primitive::<Float16Type>().value(row).into())),
-            DataType::Utf8 => {
-                let (text, is_changed) = clean(array.as_string::<i32>().value(row), self.most);
-                Ok(Cell { value: text.into(), is_changed })
-            }
-            DataType::Binary => {
-                let bytes = array.as_binary::<i32>().value(row);
-                let hash = hex(&Sha256::digest(bytes)[..8]);
-                Ok(Cell { value: format!("<{} bytes, sha256 {hash}...>", bytes.len()).into(), is_changed: true })
-            }
             _ => {
                 let options = FormatOptions::new().with_null("NULL");
                 let formatter = ArrayFormatter::try_new(array.as_ref(), &options).map_err(unreadable)?;
@@ -83,6 +89,27 @@ impl Column {
             }
         }
     }
+}
+
+/// The text at a row, of any kind of texts.
+fn text(array: &dyn Array, row: usize) -> Option<&str> {
+    Some(match array.data_type() {
+        DataType::Utf8 => array.as_string::<i32>().value(row),
+        DataType::LargeUtf8 => array.as_string::<i64>().value(row),
+        DataType::Utf8View => array.as_string_view().value(row),
+        _ => return None,
+    })
+}
+
+/// The bytes at a row, of any kind of bytes.
+fn bytes(array: &dyn Array, row: usize) -> Option<&[u8]> {
+    Some(match array.data_type() {
+        DataType::Binary => array.as_binary::<i32>().value(row),
+        DataType::LargeBinary => array.as_binary::<i64>().value(row),
+        DataType::BinaryView => array.as_binary_view().value(row),
+        DataType::FixedSizeBinary(_) => array.as_fixed_size_binary().value(row),
+        _ => return None,
+    })
 }
 
 /// A text that takes so many bytes and no more.
@@ -136,7 +163,8 @@ fn is_hidden(letter: char) -> bool {
     let controls = letter.is_control() && !matches!(letter, '\n' | '\t');
     controls
         || matches!(letter,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}'
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{2800}' | '\u{3164}' |
+            '\u{ffa0}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}'
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 

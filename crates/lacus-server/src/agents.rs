@@ -4,8 +4,10 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -121,16 +123,45 @@ pub(crate) fn serve(listening: Option<Listening>, engine: &Engine, gate: &Gate) 
             let Some(incoming) = incoming else { return };
             let (door, connection) = (door.clone(), incoming.connection());
             tokio::spawn(async move {
+                let longest = door.longest();
+                let used = Arc::new(Used::default());
+                let uses = Arc::clone(&used);
                 let answers = service_fn(move |request: Request<Asked>| {
                     let (door, connection, span) = (door.clone(), connection.clone(), traces::call(request.headers()));
-                    async move { Ok::<_, Infallible>(door.answer(request, &connection).await) }.instrument(span)
+                    let in_use = InUse::new(&uses);
+                    async move {
+                        // Until all of the answer has been sent.
+                        let answer = door.answer(request, &connection).await.map(|body| {
+                            let sent = move |frame| {
+                                let _ = &in_use;
+                                frame
+                            };
+                            body.map_frame(sent).boxed()
+                        });
+                        Ok::<_, Infallible>(answer)
+                    }
+                    .instrument(span)
                 });
                 let mut builder = auto::Builder::new(TokioExecutor::new());
                 builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
                 builder.http2().timer(TokioTimer::new()).keep_alive_interval(PATIENCE);
-                // Whoever goes away in the middle of a question needs no answer.
-                if let Err(error) = builder.serve_connection(TokioIo::new(incoming), answers).await {
-                    tracing::debug!(%error, "a connection of an agent broke");
+                let mut serving = pin!(builder.serve_connection(TokioIo::new(incoming), answers));
+                let mut look = tokio::time::interval(PATIENCE / 4);
+                loop {
+                    tokio::select! {
+                        served = &mut serving => {
+                            // Whoever goes away in the middle of a question needs no answer.
+                            if let Err(error) = served {
+                                tracing::debug!(%error, "a connection of an agent broke");
+                            }
+                            break;
+                        }
+                        _ = look.tick() => if used.is_in_vain(longest) {
+                            serving.as_mut().graceful_shutdown();
+                            drop(tokio::time::timeout(PATIENCE / 4, &mut serving).await);
+                            break;
+                        },
+                    }
                 }
                 drop(place);
             });
@@ -139,7 +170,58 @@ pub(crate) fn serve(listening: Option<Listening>, engine: &Engine, gate: &Gate) 
     (serving, stopping)
 }
 
+/// How a connection is used: one that holds a place and asks nothing takes it from others.
+#[derive(Debug)]
+struct Used {
+    running: AtomicUsize,
+    /// When the last request began or ended.
+    last: Mutex<Instant>,
+}
+
+impl Default for Used {
+    fn default() -> Self {
+        Self { running: AtomicUsize::new(0), last: Mutex::new(Instant::now()) }
+    }
+}
+
+impl Used {
+    fn touch(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Whether nothing was asked for long, or an answer is not taken.
+    fn is_in_vain(&self, longest: Duration) -> bool {
+        let since = self.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        let room = if self.running.load(Ordering::Relaxed) == 0 { PATIENCE } else { longest.saturating_mul(2) };
+        since > room
+    }
+}
+
+/// One request, from its first line to the last byte of its answer.
+#[derive(Debug)]
+struct InUse(Arc<Used>);
+
+impl InUse {
+    fn new(used: &Arc<Used>) -> Self {
+        used.running.fetch_add(1, Ordering::Relaxed);
+        used.touch();
+        Self(Arc::clone(used))
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Door {
+    /// How long a request may take, with its body. The call itself has its own deadline.
+    fn longest(&self) -> Duration {
+        self.listen.limits.deadline.saturating_add(PATIENCE)
+    }
+
     async fn answer(mut self, mut request: Request<Asked>, connection: &lacus_flight::Connection) -> Answer {
         let path = request.uri().path();
         // Who has no token must be able to learn where there is one.
@@ -155,9 +237,8 @@ impl Door {
         match self.gate.bearer(request.headers(), connection).await {
             Ok(bearer) => {
                 request.extensions_mut().insert(bearer);
-                // A body that doesn't come to its end must not hold a place for ever; the call itself has its own deadline.
-                let longest = self.listen.limits.deadline + PATIENCE;
-                match tokio::time::timeout(longest, self.service.call(request)).await {
+                // A body that doesn't come to its end must not hold a place for ever.
+                match tokio::time::timeout(self.longest(), self.service.call(request)).await {
                     Ok(Ok(answer)) => answer,
                     Ok(Err(never)) => match never {},
                     Err(_) => text(StatusCode::REQUEST_TIMEOUT, "the request took too long\n", &[]),

@@ -1,11 +1,12 @@
-//! Functions that make values as long as their arguments say.
+//! Functions that make values as long as their arguments say, and constants that are long.
 //!
 //! What one expression makes of one batch counts as nobody's memory, so that `repeat('x', 2000000000)` could take all that the machine has.
-//! Each is asked for how much it would make before it makes it.
+//! Each of these functions is asked for how much it would make before it makes it; and a long constant, which an expression hands on for each
+//! row of a batch, is looked at with the number of its rows.
 
-use datafusion::arrow::array::{Array, AsArray, Int64Array};
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, FieldRef, Int64Type};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, IntervalMonthDayNanoArray};
+use datafusion::arrow::compute::{cast, concat};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Int64Type, IntervalMonthDayNanoType, IntervalUnit};
 use datafusion::common::{ExprSchema, Result, ScalarValue};
 use datafusion::config::ConfigOptions;
 use datafusion::execution::FunctionRegistry;
@@ -13,14 +14,22 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use lacus_core::{Error, Kind};
 
 /// Bytes that one of them may make of one batch.
-const MOST: u64 = 512 << 20;
+pub(crate) const MOST: u64 = 512 << 20;
+/// The same of a constant: whoever plans copies it again and again, and writes the text of a list.
+const MOST_OF_CONSTANT: u64 = 16 << 20;
 /// Bytes of a value in a list, at least.
 const ELEMENT: u64 = 8;
+/// Bytes of a value that a list has no text for.
+const AS_TEXT: u64 = 32;
+/// Hours of the shortest day, and days of the shortest month.
+const HOUR: i128 = 3_600_000_000_000;
+const DAY: i128 = 23 * HOUR;
+const MONTH: i128 = 28 * DAY;
 
 /// How much a function makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,23 +40,43 @@ enum Makes {
     Padded,
     /// A text with others in it.
     Replaced,
+    /// A text with others in it, which may hold parts of the first.
+    Rewritten,
     /// A list of something so often.
     Listed,
     /// A list of so many.
     Resized,
-    /// A list from one number to another.
+    /// A list from one number or time to another.
     Series,
+    /// One text of a list.
+    Written,
+    /// All of its arguments.
+    Joined,
 }
 
-const FUNCTIONS: [(&str, Makes); 8] = [
+const FUNCTIONS: [(&str, Makes); 22] = [
     ("repeat", Makes::Repeated),
     ("lpad", Makes::Padded),
     ("rpad", Makes::Padded),
     ("replace", Makes::Replaced),
+    ("regexp_replace", Makes::Rewritten),
     ("array_repeat", Makes::Listed),
     ("array_resize", Makes::Resized),
     ("range", Makes::Series),
     ("generate_series", Makes::Series),
+    ("array_to_string", Makes::Written),
+    ("concat", Makes::Joined),
+    ("concat_ws", Makes::Joined),
+    ("encode", Makes::Joined),
+    ("translate", Makes::Joined),
+    ("overlay", Makes::Joined),
+    ("array_concat", Makes::Joined),
+    ("array_append", Makes::Joined),
+    ("array_prepend", Makes::Joined),
+    ("array_union", Makes::Joined),
+    ("make_array", Makes::Joined),
+    ("arrays_zip", Makes::Joined),
+    ("map", Makes::Joined),
 ];
 
 /// Puts bounds to those functions of a session.
@@ -59,6 +88,75 @@ pub(crate) fn bound(state: &mut SessionState) -> Result<()> {
     Ok(())
 }
 
+/// `expr`, which fails when its values have more than `most` bytes for all rows of a batch.
+pub(crate) fn bounded(expr: Expr, most: u64) -> Expr {
+    // A constant must not be computed before its rows are known.
+    let volatility = if matches!(expr, Expr::Literal(_, _)) { Volatility::Volatile } else { Volatility::Immutable };
+    ScalarUDF::new_from_impl(Bounded { most, signature: Signature::any(1, volatility) }).call(vec![expr])
+}
+
+/// What [`bounded`] was given.
+pub(crate) fn unbounded(expr: Expr) -> Expr {
+    match expr {
+        Expr::ScalarFunction(mut function) if function.args.len() == 1 => function.args.swap_remove(0),
+        expr => expr,
+    }
+}
+
+/// Whether an expression is one that [`bounded`] gives.
+pub(crate) fn is_bounded(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(function) if function.func.inner().is::<Bounded>())
+}
+
+fn too_long(name: &str, bytes: u64, rows: usize, most: u64) -> datafusion::error::DataFusionError {
+    let error = format!("`{name}` would make {} MiB of {rows} rows, and {} MiB is the most", bytes >> 20, most >> 20);
+    let hint = if most != MOST_OF_CONSTANT {
+        "make shorter values"
+    } else {
+        "make a shorter constant; generate_series(...) as a table gives any number of rows"
+    };
+    Error::new(Kind::LimitExceeded, error).hint(hint).into()
+}
+
+/// The value that it is given.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Bounded {
+    most: u64,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Bounded {
+    fn name(&self) -> &'static str {
+        "bounded"
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        Ok(args.iter().map(|arg| arg.schema_name().to_string()).collect())
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(types.first().cloned().unwrap_or(DataType::Null))
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        args.arg_fields.first().cloned().ok_or_else(|| Error::new(Kind::Internal, "`bounded` takes one value").into())
+    }
+
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let bytes: u64 = lengths(args.args.first(), rows).fold(0, u64::saturating_add);
+        if bytes > self.most {
+            let what = if matches!(args.args.first(), Some(ColumnarValue::Scalar(_))) { "a constant" } else { "an expression" };
+            return Err(too_long(what, bytes, rows, self.most));
+        }
+        args.args.pop().ok_or_else(|| Error::new(Kind::Internal, "`bounded` takes one value").into())
+    }
+}
+
 /// A function that is asked first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Longer {
@@ -66,18 +164,49 @@ struct Longer {
     makes: Makes,
 }
 
+impl Longer {
+    /// What the function makes, some rows at a time: all of it is known only then.
+    fn piecewise(&self, args: &ScalarFunctionArgs, bytes: &[u64]) -> Result<ColumnarValue> {
+        let (mut start, mut made, mut parts) = (0, 0_u64, Vec::<ArrayRef>::new());
+        while start < bytes.len() {
+            let mut sum = 0_u64;
+            let fits = bytes[start..].iter().take_while(|row| {
+                sum = sum.saturating_add(**row);
+                sum <= MOST
+            });
+            let count = fits.count();
+            // Not even one row.
+            if count == 0 {
+                return Err(too_long(self.inner.name(), bytes[start], 1, MOST));
+            }
+            let part = |value: &ColumnarValue| match value {
+                ColumnarValue::Array(array) => ColumnarValue::Array(array.slice(start, count)),
+                ColumnarValue::Scalar(_) => value.clone(),
+            };
+            let part = ScalarFunctionArgs { args: args.args.iter().map(part).collect(), number_rows: count, ..args.clone() };
+            let array = self.inner.inner().invoke_with_args(part)?.into_array(count)?;
+            made = made.saturating_add(bytes_of(&array, 0, array.len()));
+            if made > MOST {
+                return Err(too_long(self.inner.name(), made, start + count, MOST));
+            }
+            parts.push(array);
+            start += count;
+        }
+        Ok(ColumnarValue::Array(concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<_>>())?))
+    }
+}
+
 impl ScalarUDFImpl for Longer {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        // A function of nothing but constants is computed once.
         let is_constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-        let rows = if is_constant { 1 } else { args.number_rows };
-        let bytes = self.makes.bytes(&args.args, rows)?;
-        if bytes > MOST {
-            let error =
-                format!("`{}` would make {} MiB of {rows} rows, and {} MiB is the most", self.inner.name(), bytes >> 20, MOST >> 20);
-            return Err(Error::new(Kind::LimitExceeded, error).hint("make shorter values").into());
+        let bytes = self.makes.bytes(&args.args, args.number_rows)?;
+        let sum = bytes.iter().fold(0, |sum: u64, row| sum.saturating_add(*row));
+        let most = if is_constant { MOST_OF_CONSTANT } else { MOST };
+        match sum > most {
+            true if self.makes.is_at_most() && !is_constant => self.piecewise(&args, &bytes),
+            true => Err(too_long(self.inner.name(), sum, args.number_rows, most)),
+            false => self.inner.inner().invoke_with_args(args),
         }
-        self.inner.inner().invoke_with_args(args)
     }
 
     fn name(&self) -> &str {
@@ -132,36 +261,85 @@ impl ScalarUDFImpl for Longer {
 }
 
 impl Makes {
-    /// About how many bytes it makes of so many rows.
-    fn bytes(self, args: &[ColumnarValue], rows: usize) -> Result<u64> {
+    /// Whether it may make much less than is told before.
+    fn is_at_most(self) -> bool {
+        matches!(self, Self::Replaced | Self::Rewritten)
+    }
+
+    /// About how many bytes it makes of each row.
+    fn bytes(self, args: &[ColumnarValue], rows: usize) -> Result<Vec<u64>> {
         let number = |at: usize| numbers(args.get(at), rows);
         let length = |at: usize| lengths(args.get(at), rows);
-        let sum = |each: &mut dyn Iterator<Item = u64>| each.fold(0, u64::saturating_add);
         Ok(match self {
-            Self::Repeated => sum(&mut length(0).zip(number(1)?).map(|(length, times)| length.saturating_mul(times))),
-            Self::Padded => sum(&mut number(1)?),
-            Self::Replaced => sum(&mut length(0).zip(length(1)).zip(length(2)).map(|((text, from), to)| {
-                let times = if from == 0 { text + 1 } else { text / from };
-                text.saturating_add(times.saturating_mul(to))
-            })),
-            Self::Listed => sum(&mut length(0).zip(number(1)?).map(|(length, times)| times.saturating_mul(length.max(ELEMENT)))),
-            Self::Resized => sum(&mut number(1)?.map(|count| count.saturating_mul(ELEMENT))),
-            Self::Series => {
-                let is_of_numbers = args.iter().all(|arg| arg.data_type().is_integer() || arg.data_type() == DataType::Null);
-                // Those of times are bounded by the calendar, and by DataFusion.
-                if !is_of_numbers {
-                    return Ok(0);
+            Self::Repeated => length(0).zip(number(1)?).map(|(length, times)| length.saturating_mul(times)).collect(),
+            // A letter has up to four bytes.
+            Self::Padded => number(1)?.map(|letters| letters.saturating_mul(4)).collect(),
+            Self::Replaced => {
+                let lengths = length(0).zip(length(1)).zip(length(2));
+                lengths
+                    .map(|((text, from), to)| {
+                        let times = text.checked_div(from).unwrap_or(text + 1);
+                        text.saturating_add(times.saturating_mul(to))
+                    })
+                    .collect()
+            }
+            // Two letters of what is put in may stand for all that was found.
+            Self::Rewritten => {
+                length(0).zip(length(2)).map(|(text, to)| text.saturating_add((text + 1).saturating_mul(to).saturating_mul(2))).collect()
+            }
+            Self::Listed => length(0).zip(number(1)?).map(|(length, times)| times.saturating_mul(length.max(ELEMENT))).collect(),
+            Self::Resized => length(2).zip(number(1)?).map(|(length, count)| count.saturating_mul(length.max(ELEMENT))).collect(),
+            Self::Series => return series(args, rows),
+            Self::Written => {
+                let (between, none) = (length(1), length(2));
+                let each = between.zip(none).map(|(between, none)| between.saturating_add(none).saturating_add(AS_TEXT));
+                let written = length(0).zip(counts(args.first(), rows)).zip(each);
+                written.map(|((length, count), each)| length.saturating_add(count.saturating_mul(each))).collect()
+            }
+            Self::Joined => {
+                let mut sums = vec![0_u64; rows];
+                for at in 0..args.len() {
+                    sums.iter_mut().zip(length(at)).for_each(|(sum, length)| *sum = sum.saturating_add(length));
                 }
-                let (start, stop) = match args.len() {
-                    1 => (numbers_of(None, rows)?, numbers_of(args.first(), rows)?),
-                    _ => (numbers_of(args.first(), rows)?, numbers_of(args.get(1), rows)?),
-                };
-                let steps = numbers_of(args.get(2), rows)?.collect::<Vec<_>>();
-                let steps = steps.into_iter().map(|step| if args.len() > 2 { step.unsigned_abs().max(1) } else { 1 });
-                sum(&mut start.zip(stop).zip(steps).map(|((start, stop), step)| (stop.abs_diff(start) / step).saturating_mul(ELEMENT)))
+                sums
             }
         })
     }
+}
+
+/// The bytes of lists from one number or time to another, by a step.
+fn series(args: &[ColumnarValue], rows: usize) -> Result<Vec<u64>> {
+    let (start, stop) = match args.len() {
+        1 => (numbers_of(None, rows)?, numbers_of(args.first(), rows)?),
+        _ => (numbers_of(args.first(), rows)?, numbers_of(args.get(1), rows)?),
+    };
+    let steps: Box<dyn Iterator<Item = u128>> = match args.get(2).map(ColumnarValue::data_type) {
+        None => Box::new(std::iter::repeat_n(1, rows)),
+        Some(DataType::Interval(_)) => {
+            let nanoseconds = match args.first().map(ColumnarValue::data_type) {
+                Some(DataType::Date32) => 24 * HOUR,
+                _ => 1,
+            };
+            Box::new(shortest(args.get(2), rows)?.into_iter().map(move |step| (step / nanoseconds.unsigned_abs()).max(1)))
+        }
+        Some(_) => Box::new(numbers_of(args.get(2), rows)?.map(|step| u128::from(step.unsigned_abs()).max(1))),
+    };
+    let counts = start.zip(stop).zip(steps).map(|((start, stop), step)| u128::from(stop.abs_diff(start)) / step);
+    Ok(counts.map(|count| u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(ELEMENT)).collect())
+}
+
+/// The nanoseconds of intervals, at least; their parts may have different signs.
+fn shortest(arg: Option<&ColumnarValue>, rows: usize) -> Result<Vec<u128>> {
+    let Some(arg) = arg else { return Ok(vec![0; rows]) };
+    let of = |step| {
+        let (months, days, nanoseconds) = IntervalMonthDayNanoType::to_parts(step);
+        let (months, days, nanoseconds) = (i128::from(months), i128::from(days), i128::from(nanoseconds));
+        let (short, long) = (months * MONTH + days * DAY + nanoseconds, months * (31 * 25 * HOUR) + days * (25 * HOUR) + nanoseconds);
+        if short.signum() == long.signum() { short.unsigned_abs().min(long.unsigned_abs()) } else { 0 }
+    };
+    let array = cast(&arg.to_array(rows)?, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+    let array: &IntervalMonthDayNanoArray = array.as_primitive();
+    Ok(array.iter().map(|step| step.map_or(0, of)).collect())
 }
 
 /// The whole numbers of an argument, a row each; NULL and what is none is nought.
@@ -176,6 +354,10 @@ fn numbers_of(arg: Option<&ColumnarValue>, rows: usize) -> Result<Box<dyn Iterat
             };
             Box::new(std::iter::repeat_n(value, rows))
         }
+        // Dates have no numbers of so many bits.
+        Some(ColumnarValue::Array(array)) if *array.data_type() == DataType::Date32 => {
+            return numbers_of(Some(&ColumnarValue::Array(cast(array, &DataType::Int32)?)), rows);
+        }
         Some(ColumnarValue::Array(array)) => Box::new(of(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone()).into_iter()),
     })
 }
@@ -184,22 +366,84 @@ fn numbers(arg: Option<&ColumnarValue>, rows: usize) -> Result<impl Iterator<Ite
     Ok(numbers_of(arg, rows)?.map(|number| u64::try_from(number).unwrap_or(0)))
 }
 
-/// The bytes of the values of an argument, a row each: of texts their own, of all else their share.
-fn lengths(arg: Option<&ColumnarValue>, rows: usize) -> Box<dyn Iterator<Item = u64> + '_> {
+/// What is told of each row of an argument.
+fn by_row(arg: Option<&ColumnarValue>, rows: usize, told: fn(&dyn Array, usize, usize) -> u64) -> Box<dyn Iterator<Item = u64> + '_> {
     match arg {
         None => Box::new(std::iter::repeat_n(0, rows)),
         Some(ColumnarValue::Scalar(scalar)) => {
-            let length = scalar.try_as_str().flatten().map_or_else(|| scalar.size(), str::len);
-            Box::new(std::iter::repeat_n(length as u64, rows))
+            let told = scalar.to_array().map_or(0, |array| told(array.as_ref(), 0, array.len()));
+            Box::new(std::iter::repeat_n(told, rows))
         }
-        Some(ColumnarValue::Array(array)) => match array.data_type() {
-            DataType::Utf8 => Box::new(array.as_string::<i32>().offsets().lengths().map(|length| length as u64)),
-            DataType::LargeUtf8 => Box::new(array.as_string::<i64>().offsets().lengths().map(|length| length as u64)),
-            // The length stands in the lowest bits of a view.
-            DataType::Utf8View => Box::new(array.as_string_view().views().iter().map(|view| u64::from(*view as u32))),
-            _ => Box::new(std::iter::repeat_n((array.get_array_memory_size() / array.len().max(1)) as u64, rows)),
+        Some(ColumnarValue::Array(array)) => Box::new((0..array.len()).map(move |row| told(array.as_ref(), row, row + 1))),
+    }
+}
+
+/// The bytes of the values of an argument, a row each.
+fn lengths(arg: Option<&ColumnarValue>, rows: usize) -> Box<dyn Iterator<Item = u64> + '_> {
+    by_row(arg, rows, bytes_of)
+}
+
+/// How many values stand in the lists of an argument, and in the lists in them, a row each.
+fn counts(arg: Option<&ColumnarValue>, rows: usize) -> Box<dyn Iterator<Item = u64> + '_> {
+    by_row(arg, rows, count_of)
+}
+
+/// What is told of the values that stand in lists from one row to another; `None` when they are no lists.
+fn in_lists(array: &dyn Array, from: usize, to: usize, told: fn(&dyn Array, usize, usize) -> u64) -> Option<u64> {
+    let at = |place: i64| usize::try_from(place).unwrap_or(0);
+    Some(match array.data_type() {
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            told(list.values().as_ref(), at(list.value_offsets()[from].into()), at(list.value_offsets()[to].into()))
+        }
+        DataType::LargeList(_) => {
+            let list = array.as_list::<i64>();
+            told(list.values().as_ref(), at(list.value_offsets()[from]), at(list.value_offsets()[to]))
+        }
+        DataType::Map(_, _) => {
+            let map = array.as_map();
+            told(map.entries(), at(map.value_offsets()[from].into()), at(map.value_offsets()[to].into()))
+        }
+        DataType::FixedSizeList(_, length) => {
+            let length = at((*length).into());
+            told(array.as_fixed_size_list().values().as_ref(), from * length, to * length)
+        }
+        _ => return None,
+    })
+}
+
+/// The bytes of the values from one row to another.
+fn bytes_of(array: &dyn Array, from: usize, to: usize) -> u64 {
+    let between = |from: i64, to: i64| to.abs_diff(from);
+    // The length stands in the lowest bits of a view.
+    let in_views = |views: &[u128]| views[from..to].iter().map(|view| u64::from(*view as u32)).fold(0, u64::saturating_add);
+    let rows = (to - from) as u64;
+    if let Some(bytes) = in_lists(array, from, to, bytes_of) {
+        return bytes;
+    }
+    match array.data_type() {
+        DataType::Utf8 => {
+            between(array.as_string::<i32>().value_offsets()[from].into(), array.as_string::<i32>().value_offsets()[to].into())
+        }
+        DataType::LargeUtf8 => between(array.as_string::<i64>().value_offsets()[from], array.as_string::<i64>().value_offsets()[to]),
+        DataType::Binary => {
+            between(array.as_binary::<i32>().value_offsets()[from].into(), array.as_binary::<i32>().value_offsets()[to].into())
+        }
+        DataType::LargeBinary => between(array.as_binary::<i64>().value_offsets()[from], array.as_binary::<i64>().value_offsets()[to]),
+        DataType::Utf8View => in_views(array.as_string_view().views()),
+        DataType::BinaryView => in_views(array.as_binary_view().views()),
+        DataType::Struct(_) => {
+            array.as_struct().columns().iter().map(|column| bytes_of(column.as_ref(), from, to)).fold(0, u64::saturating_add)
+        }
+        other => match other.primitive_width() {
+            Some(width) => rows * width as u64,
+            None => rows.saturating_mul((array.get_array_memory_size() / array.len().max(1)) as u64),
         },
     }
+}
+
+fn count_of(array: &dyn Array, from: usize, to: usize) -> u64 {
+    in_lists(array, from, to, count_of).unwrap_or((to - from) as u64)
 }
 
 #[cfg(test)]
@@ -214,23 +458,62 @@ mod tests {
     fn what_would_be_made_is_known_before() -> Result<()> {
         let text = |text: &str| ColumnarValue::Scalar(ScalarValue::from(text));
         let number = |number: i64| ColumnarValue::Scalar(ScalarValue::from(number));
-        assert_eq!(Makes::Repeated.bytes(&[text("ab"), number(5)], 3)?, 30);
-        assert_eq!(Makes::Repeated.bytes(&[text("ab"), number(-5)], 3)?, 0);
-        assert_eq!(Makes::Repeated.bytes(&[text("ab"), number(i64::MAX)], 3)?, u64::MAX);
+        let all = |makes: Makes, args: &[ColumnarValue], rows| -> Result<u64> {
+            Ok(makes.bytes(args, rows)?.into_iter().fold(0, u64::saturating_add))
+        };
+        assert_eq!(all(Makes::Repeated, &[text("ab"), number(5)], 3)?, 30);
+        assert_eq!(all(Makes::Repeated, &[text("ab"), number(-5)], 3)?, 0);
+        assert_eq!(all(Makes::Repeated, &[text("ab"), number(i64::MAX)], 3)?, u64::MAX);
         let times = ColumnarValue::Array(Arc::new(Int64Array::from(vec![Some(1), None, Some(3)])));
-        assert_eq!(Makes::Repeated.bytes(&[text("ab"), times.clone()], 3)?, 8);
+        assert_eq!(all(Makes::Repeated, &[text("ab"), times.clone()], 3)?, 8);
         for texts in
             [Arc::new(StringArray::from(vec!["a", "bc", "d"])) as Arc<dyn Array>, Arc::new(StringViewArray::from(vec!["a", "bc", "d"]))]
         {
-            assert_eq!(Makes::Repeated.bytes(&[ColumnarValue::Array(texts), times.clone()], 3)?, 4);
+            assert_eq!(all(Makes::Repeated, &[ColumnarValue::Array(texts), times.clone()], 3)?, 4);
         }
-        assert_eq!(Makes::Padded.bytes(&[text("x"), number(7)], 2)?, 14);
-        assert_eq!(Makes::Replaced.bytes(&[text("aaaa"), text("a"), text("bbb")], 1)?, 16);
-        assert_eq!(Makes::Replaced.bytes(&[text("aa"), text(""), text("b")], 1)?, 5);
-        assert_eq!(Makes::Series.bytes(&[number(10)], 1)?, 80);
-        assert_eq!(Makes::Series.bytes(&[number(10), number(0), number(-5)], 2)?, 32);
-        assert_eq!(Makes::Series.bytes(&[number(i64::MIN), number(i64::MAX), number(0)], 1)?, u64::MAX);
-        assert_eq!(Makes::Resized.bytes(&[text("list"), number(4)], 1)?, 32);
+        assert_eq!(all(Makes::Padded, &[text("x"), number(7)], 2)?, 56);
+        assert_eq!(all(Makes::Replaced, &[text("aaaa"), text("a"), text("bbb")], 1)?, 16);
+        assert_eq!(all(Makes::Replaced, &[text("aa"), text(""), text("b")], 1)?, 5);
+        assert_eq!(all(Makes::Series, &[number(10)], 1)?, 80);
+        assert_eq!(all(Makes::Series, &[number(10), number(0), number(-5)], 2)?, 32);
+        assert_eq!(all(Makes::Series, &[number(i64::MIN), number(i64::MAX), number(0)], 1)?, u64::MAX);
+        assert_eq!(all(Makes::Resized, &[text("list"), number(4)], 1)?, 32);
+        assert_eq!(all(Makes::Resized, &[text("list"), number(4), text("a hundred")], 1)?, 36);
+        assert_eq!(all(Makes::Rewritten, &[text("abc"), text("b"), text("xy")], 1)?, 19);
+        assert_eq!(all(Makes::Joined, &[text("abc"), text("b")], 5)?, 20);
+        Ok(())
+    }
+
+    #[test]
+    fn series_of_times_are_counted_by_their_shortest_step() -> Result<()> {
+        let time = |seconds: i64| ColumnarValue::Scalar(ScalarValue::TimestampNanosecond(Some(seconds * 1_000_000_000), None));
+        let step = |months, days, nanoseconds| {
+            ColumnarValue::Scalar(ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNanoType::make_value(months, days, nanoseconds))))
+        };
+        let day = |day| ColumnarValue::Scalar(ScalarValue::Date32(Some(day)));
+        assert_eq!(Makes::Series.bytes(&[time(0), time(10), step(0, 0, 1_000_000_000)], 1)?, [80]);
+        assert_eq!(Makes::Series.bytes(&[time(0), time(1_000_000), step(0, 0, 1)], 1)?, [8_000_000_000_000_000]);
+        assert_eq!(Makes::Series.bytes(&[day(0), day(280), step(1, 0, 0)], 1)?, [280 / 26 * ELEMENT]);
+        assert_eq!(Makes::Series.bytes(&[day(0), day(280), step(0, 1, 0)], 1)?, [280 * ELEMENT]);
+        // A month less 30 days may be one day, or none.
+        assert_eq!(Makes::Series.bytes(&[day(0), day(280), step(1, -30, 0)], 1)?, [280 * ELEMENT]);
+        let days = ColumnarValue::Array(Arc::new(datafusion::arrow::array::Date32Array::from(vec![Some(0), None])));
+        assert_eq!(Makes::Series.bytes(&[days, day(10), step(0, 2, 0)], 2)?, [80, 80]);
+        Ok(())
+    }
+
+    #[test]
+    fn values_are_as_long_as_they_are_in_lists_of_lists() -> Result<()> {
+        use datafusion::arrow::array::ListArray;
+        use datafusion::arrow::datatypes::Int32Type;
+        let list = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![Some(1); 100]), Some(vec![]), None]);
+        let told: Vec<u64> = lengths(Some(&ColumnarValue::Array(Arc::new(list.clone()))), 3).collect();
+        assert_eq!(told, [400, 0, 0]);
+        assert_eq!(counts(Some(&ColumnarValue::Array(Arc::new(list.clone()))), 3).collect::<Vec<_>>(), [100, 0, 0]);
+        let scalar = ColumnarValue::Scalar(ScalarValue::List(Arc::new(list.slice(0, 1))));
+        assert_eq!(lengths(Some(&scalar), 2).collect::<Vec<_>>(), [400, 400]);
+        let written = Makes::Written.bytes(&[scalar, ColumnarValue::Scalar(ScalarValue::from("--"))], 1)?;
+        assert_eq!(written, [400 + 100 * (2 + AS_TEXT)]);
         Ok(())
     }
 }
