@@ -1,13 +1,17 @@
-"""Tests of hypotheses in SQL beside scipy, to 1e-9 of their values, and beside the certified values of NIST."""
+"""Tests of hypotheses in SQL beside scipy and statsmodels, to 1e-9 of their values, and beside the certified values of NIST."""
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import statsmodels.api as sm
+from nist import REGRESSIONS, Regression
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 import lacus
 
@@ -248,3 +252,167 @@ def test_what_can_not_be_tested_is_told() -> None:
     ]:
         with pytest.raises(lacus.Error, match=why):
             ask(sql, table)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_distributions_are_compared_as_by_scipy(seed: int) -> None:
+    a, b = samples(seed)
+    found = ask("kolmogorov_smirnov_test(v, g)", grouped(a, b))
+    wanted = stats.ks_2samp(a, b)
+    assert found is not None and found["exact"] and (found["count_a"], found["count_b"]) == (len(a), len(b))
+    near(found["statistic"], wanted.statistic, seed)
+    near(found["p_value"], wanted.pvalue, seed)
+    assert found["location"] in (*a, *b)
+    apart = np.mean(a <= found["location"]) - np.mean(b <= found["location"])
+    near(abs(apart), wanted.statistic, seed)
+
+
+def test_distributions_of_many_values_are_compared_by_the_limit() -> None:
+    random = np.random.default_rng(21)
+    for shift in [0.0, 0.005, 0.01, 0.05, 0.3]:
+        a, b = random.normal(0, 1, 20_000), random.normal(shift, 1, 15_000)
+        found = ask("kolmogorov_smirnov_test(v, g)", grouped(a, b))
+        wanted = stats.ks_2samp(a, b)
+        assert found is not None and not found["exact"]
+        near(found["statistic"], wanted.statistic, shift)
+        near(found["p_value"], stats.kstwobign.sf(wanted.statistic * math.sqrt(20_000 * 15_000 / 35_000)), shift)
+    found = ask("kolmogorov_smirnov_test(v, g)", grouped(np.arange(8000.0), np.arange(8000.0) + 4000.5))
+    assert found is not None and not found["exact"] and found["p_value"] < 1e-300
+    found = ask("kolmogorov_smirnov_test(v, g)", grouped(np.arange(9.0), np.arange(9.0) + 100))
+    assert found is not None and found["exact"]
+    near(found["p_value"], 2.0 / math.comb(18, 9))
+    odd = pa.table({"v": [1.0, float("nan"), 3.0], "g": ["a", "a", "b"]})
+    found = ask("kolmogorov_smirnov_test(v, g)", odd)
+    assert found is not None and math.isnan(found["p_value"])
+    assert ask("kolmogorov_smirnov_test(v, g) FILTER (WHERE g = 'a')", odd) is None
+
+
+def table_of(y: np.ndarray, x: list[np.ndarray]) -> tuple[pa.Table, str]:
+    """Rows in a mixed order, and the arguments that name the columns."""
+    names = [f"x{place}" for place in range(1, len(x) + 1)]
+    order = np.random.default_rng(3).permutation(len(y))
+    columns = {"y": y[order], **{name: column[order] for name, column in zip(names, x, strict=True)}}
+    return pa.table({name: pa.array([*column, None if name == "y" else 1.0]) for name, column in columns.items()}), ", ".join(["y", *names])
+
+
+@pytest.mark.parametrize("regression", REGRESSIONS, ids=[regression.name for regression in REGRESSIONS])
+def test_regressions_have_the_digits_of_nist(regression: Regression) -> None:
+    table, arguments = table_of(regression.y, regression.x)
+    name = "least_squares_through_origin" if regression.is_through_origin else "least_squares"
+    found = ask(f"{name}({arguments})", table)
+    design = np.column_stack(regression.x)
+    wanted = sm.OLS(regression.y, design if regression.is_through_origin else sm.add_constant(design)).fit()
+    assert found is not None and found["rank"] == len(regression.estimates)
+    for place, term in enumerate(found["coefficients"]):
+        ours, theirs = digits(term["estimate"], regression.estimates[place]), digits(wanted.params[place], regression.estimates[place])
+        # A digit is left to chance; beyond thirteen the certified numbers have no more.
+        assert ours >= min(theirs - 1, 13), (term, ours, theirs)
+        assert ours > 6, (term, ours)
+        if regression.errors[place] > 0:
+            ours, theirs = digits(term["standard_error"], regression.errors[place]), digits(wanted.bse[place], regression.errors[place])
+            assert ours >= min(theirs - 1, 13), (term, ours, theirs)
+        else:
+            assert abs(term["standard_error"]) < 1e-6 * abs(regression.estimates[place])
+    assert digits(found["r_squared"], regression.r_squared) > 9
+    assert regression.residual_error == 0 or digits(found["residual_error"], regression.residual_error) > 9
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_regressions_are_those_of_statsmodels(seed: int) -> None:
+    random = np.random.default_rng(3000 + seed)
+    many, size = int(random.integers(1, 6)), int(random.choice([8, 30, 500, 4000]))
+    x = [random.normal(random.choice([0, 10, -3]), random.choice([0.1, 1.0, 10.0]), size) for _ in range(many)]
+    y = 3.0 + sum(float(random.normal()) * column for column in x) + random.normal(0, 10, size)
+    table, arguments = table_of(np.asarray(y), x)
+    for name, centre in (("least_squares", True), ("least_squares_through_origin", False)):
+        design = np.column_stack(x)
+        wanted = sm.OLS(y, sm.add_constant(design) if centre else design).fit()
+        found = ask(f"{name}({arguments})", table)
+        assert found is not None and found["count"] == size
+        for key, value in [("df", wanted.df_resid), ("r_squared", wanted.rsquared), ("adjusted_r_squared", wanted.rsquared_adj), ("residual_error", math.sqrt(wanted.scale)), ("statistic", wanted.fvalue)]:
+            assert found[key] == pytest.approx(value, rel=1e-9, abs=1e-12), (name, key)
+        interval = wanted.conf_int()
+        for place, term in enumerate(found["coefficients"]):
+            assert term["name"] == ("intercept" if centre and place == 0 else f"x{place + 1 - int(centre)}")
+            for key, value in [("estimate", wanted.params[place]), ("standard_error", wanted.bse[place]), ("low", interval[place][0]), ("high", interval[place][1])]:
+                assert term[key] == pytest.approx(value, rel=1e-9, abs=1e-9 * wanted.bse[place]), (name, key, seed)
+            # A tail has fewer digits than t, by as much as it is small.
+            assert term["p_value"] == pytest.approx(wanted.pvalues[place], rel=1e-9 * max(1.0, wanted.tvalues[place] ** 2), abs=1e-280), (name, seed)
+
+
+def solved(rows: list[list[Fraction]], right: list[Fraction]) -> list[Fraction]:
+    """The solution of equations, by elimination, exact."""
+    rows = [[*row, value] for row, value in zip(rows, right, strict=True)]
+    for place in range(len(rows)):
+        rows[place] = [value / rows[place][place] for value in rows[place]]
+        for other in range(len(rows)):
+            if other != place:
+                rows[other] = [value - rows[other][place] * pivot for value, pivot in zip(rows[other], rows[place], strict=True)]
+    return [row[-1] for row in rows]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_regressions_on_numbers_of_any_size_are_exact(seed: int) -> None:
+    # statsmodels has few digits here, or none: numbers with much in common, of very different sizes, and nearly dependent.
+    random = np.random.default_rng(4000 + seed)
+    x = [random.normal(1e5, 1e-3, 30), random.normal(0, 1e4, 30), random.normal(1e3, 1, 30)]
+    x[2] = x[1] * 1e-8 + x[2] * 1e-8
+    y = x[1] + random.normal(0, 10, 30)
+    table, arguments = table_of(y, x)
+    found = ask(f"least_squares({arguments})", table)
+    design = [[Fraction(1), *(Fraction(float(column[row])) for column in x)] for row in range(30)]
+    products = [[sum((row[a] * row[b] for row in design), Fraction()) for b in range(4)] for a in range(4)]
+    right = [sum((row[a] * Fraction(float(value)) for row, value in zip(design, y, strict=True)), Fraction()) for a in range(4)]
+    assert found is not None
+    for term, wanted in zip(found["coefficients"], solved(products, right), strict=True):
+        assert term["estimate"] == pytest.approx(float(wanted), rel=1e-12)
+
+
+def test_regressions_tell_what_can_not_be_told_apart() -> None:
+    x = np.random.default_rng(5).normal(0, 1, 100)
+    table, _ = table_of(x * 2 + np.arange(100), [x, np.arange(100.0)])
+    for sql in ["least_squares(y, x1, 0.1 * x1)", "least_squares(y, x1, x2, x1 + x2)", "least_squares(y, x1, 7.0)"]:
+        found = ask(sql, table)
+        assert found is not None and found["rank"] == len(found["coefficients"]) - 1, sql
+        assert all(math.isnan(term["estimate"]) for term in found["coefficients"])
+    found = ask("least_squares(y, x1) FILTER (WHERE x2 < 2)", table)
+    assert found is not None and found["df"] == 0 and math.isnan(found["coefficients"][1]["standard_error"])
+    assert ask("least_squares(y, x1, x2) FILTER (WHERE x2 < 2)", table) is None
+    found = ask("least_squares(y, CASE WHEN x2 = 3 THEN 'NaN'::DOUBLE ELSE x1 END)", table)
+    assert found is not None and found["rank"] is None and math.isnan(found["p_value"])
+    for sql, why in [("least_squares(y)", "least_squares"), ("least_squares(y, 'a')", "takes numbers"), ("least_squares(DISTINCT y, x1)", "takes no DISTINCT")]:
+        with pytest.raises(lacus.Error, match=why):
+            ask(sql, table)
+
+
+METHODS = {"bonferroni": "bonferroni", "holm": "holm", "hochberg": "simes-hochberg", "benjamini_hochberg": "fdr_bh", "benjamini_yekutieli": "fdr_by"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_likelihoods_are_adjusted_as_by_statsmodels(method: str) -> None:
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        p = random.beta(0.3, 1.0, int(random.choice([1, 2, 10, 1000]))).round(int(random.choice([2, 15])))
+        wanted = multipletests(p, method=METHODS[method])[1]
+        lake = lacus.open()
+        lake.register("tests", pa.table({"at": np.arange(len(p) + 2), "p": pa.array([*p, None, float("nan")])}))
+        found = lake.sql(f"SELECT adjusted_p_value(p, '{method}') OVER () AS q FROM tests ORDER BY at").to_arrow()["q"].to_pylist()
+        assert found[-2] is None and math.isnan(found[-1])
+        for ours, theirs in zip(found, wanted, strict=False):
+            near(ours, theirs, (method, seed))
+
+
+def test_likelihoods_are_adjusted_within_their_window() -> None:
+    lake = lacus.open()
+    lake.register("tests", pa.table({"p": [0.01, 0.02, 0.03, 0.04], "k": ["a", "b", "a", "b"]}))
+    found = lake.sql("SELECT p, adjusted_p_value(p, 'HOLM') OVER (PARTITION BY k) AS q FROM tests ORDER BY p").to_arrow()["q"].to_pylist()
+    assert found == pytest.approx([0.02, 0.04, 0.03, 0.04])
+    for sql, why in [
+        ("adjusted_p_value(p, 'holms') OVER ()", "knows no method 'holms'"),
+        ("adjusted_p_value(p, k) OVER ()", "another from row to row"),
+        ("adjusted_p_value(p * 100, 'holm') OVER ()", "is no likelihood"),
+        ("adjusted_p_value(k, 'holm') OVER ()", "takes numbers"),
+        ("adjusted_p_value(p, 5) OVER ()", "is a text"),
+    ]:
+        with pytest.raises(lacus.Error, match=why):
+            lake.sql(f"SELECT {sql} FROM tests").to_arrow()

@@ -19,7 +19,7 @@ mod statistics;
 
 use datafusion_expr::{DocSection, ScalarUDF};
 
-pub use statistics::statistics;
+pub use statistics::{statistics, window_statistics};
 
 /// The section of the reference that documents these functions.
 const SCIENCE: DocSection = DocSection { include: true, label: "Functions for science", description: None };

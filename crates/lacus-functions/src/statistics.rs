@@ -2,6 +2,9 @@
 //!
 //! A row with NULL in an argument is left out. NaN makes the result NaN. What can't be said of too few rows is NULL.
 
+mod adjusted;
+mod cross;
+mod least_squares;
 mod samples;
 mod sums;
 mod tails;
@@ -15,10 +18,12 @@ use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type};
 use datafusion_common::{Result, ScalarValue};
 use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, DocSection, Documentation, Signature, Volatility};
+use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, DocSection, Documentation, Signature, Volatility, WindowUDF};
 use lacus_core::{Error, Kind};
 
 use crate::arguments::require_numbers;
+use adjusted::AdjustedPValue;
+use least_squares::LeastSquares;
 use samples::Samples;
 use tested::Tested;
 
@@ -27,7 +32,13 @@ const STATISTICS: DocSection = DocSection { include: true, label: "Tests of hypo
 
 /// All of them.
 pub fn statistics() -> Vec<AggregateUDF> {
-    Test::ALL.into_iter().map(|test| AggregateUDF::from(Statistic::new(test))).collect()
+    let tests = Test::ALL.into_iter().map(|test| AggregateUDF::from(Statistic::new(test)));
+    tests.chain([false, true].map(|is_through_origin| AggregateUDF::from(LeastSquares::new(is_through_origin)))).collect()
+}
+
+/// Those that look at all rows of a window.
+pub fn window_statistics() -> Vec<WindowUDF> {
+    vec![WindowUDF::from(AdjustedPValue::new())]
 }
 
 /// A test.
@@ -39,11 +50,21 @@ enum Test {
     Pearson,
     Spearman,
     MannWhitney,
+    KolmogorovSmirnov,
     ChiSquare,
 }
 
 impl Test {
-    const ALL: [Self; 7] = [Self::Welch, Self::Paired, Self::Anova, Self::Pearson, Self::Spearman, Self::MannWhitney, Self::ChiSquare];
+    const ALL: [Self; 8] = [
+        Self::Welch,
+        Self::Paired,
+        Self::Anova,
+        Self::Pearson,
+        Self::Spearman,
+        Self::MannWhitney,
+        Self::KolmogorovSmirnov,
+        Self::ChiSquare,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -53,6 +74,7 @@ impl Test {
             Self::Pearson => "pearson_test",
             Self::Spearman => "spearman_test",
             Self::MannWhitney => "mann_whitney_test",
+            Self::KolmogorovSmirnov => "kolmogorov_smirnov_test",
             Self::ChiSquare => "chi_square_test",
         }
     }
@@ -97,6 +119,13 @@ impl Test {
                  ties and for continuity. Keeps all values in memory.",
                 [value, group],
                 "SELECT mann_whitney_test(power, machine) FROM shots",
+            ),
+            Self::KolmogorovSmirnov => (
+                "Whether the values of two groups have the same distribution, by the greatest distance of their distribution functions \
+                 (`statistic`, at the value `location`). Up to 10,000 values in each group the tail is counted (`exact`), as if none were there \
+                 twice; else, and where counting takes too many steps, it is the limit for many. Keeps all values in memory.",
+                [value, group],
+                "SELECT kolmogorov_smirnov_test(power, machine) FROM shots",
             ),
             Self::ChiSquare => (
                 "Whether two properties depend on each other, by how often their values stand in one row. Of two values each it is corrected \
@@ -148,6 +177,16 @@ impl Test {
                 ("exact", DataType::Boolean),
                 ("superiority", float.clone()),
             ],
+            Self::KolmogorovSmirnov => vec![
+                ("group_a", text.clone()),
+                ("group_b", text),
+                ("count_a", count.clone()),
+                ("count_b", count),
+                ("statistic", float.clone()),
+                ("location", float.clone()),
+                ("p_value", float.clone()),
+                ("exact", DataType::Boolean),
+            ],
             Self::ChiSquare => vec![
                 ("count", count),
                 ("statistic", float.clone()),
@@ -165,7 +204,7 @@ impl Test {
     fn samples(self) -> Samples {
         match self {
             Self::Welch | Self::Paired | Self::Anova | Self::Pearson => Samples::Moments(BTreeMap::new()),
-            Self::Spearman | Self::MannWhitney => Samples::Numbers(BTreeMap::new()),
+            Self::Spearman | Self::MannWhitney | Self::KolmogorovSmirnov => Samples::Numbers(BTreeMap::new()),
             Self::ChiSquare => Samples::Counts(BTreeMap::new()),
         }
     }
@@ -174,7 +213,7 @@ impl Test {
     fn is_number(self, place: usize) -> bool {
         match self {
             Self::Paired | Self::Pearson | Self::Spearman => true,
-            Self::Welch | Self::Anova | Self::MannWhitney => place == 0,
+            Self::Welch | Self::Anova | Self::MannWhitney | Self::KolmogorovSmirnov => place == 0,
             Self::ChiSquare => false,
         }
     }
@@ -206,6 +245,7 @@ impl Test {
                 tested::spearman(x, y)
             }
             (Self::MannWhitney, Samples::Numbers(labels)) => tested::mann_whitney(self.name(), labels)?,
+            (Self::KolmogorovSmirnov, Samples::Numbers(labels)) => tested::kolmogorov_smirnov(self.name(), labels)?,
             (Self::ChiSquare, Samples::Counts(pairs)) => tested::chi_square(pairs),
             _ => None,
         })
@@ -260,16 +300,21 @@ impl AggregateUDFImpl for Statistic {
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        if args.is_distinct {
-            let error = Error::new(Kind::Unsupported, format!("`{}` takes no DISTINCT", self.test.name()));
-            return Err(error.hint("SELECT DISTINCT in a subquery, if equal rows are one").into());
-        }
+        refuse_distinct(self.test.name(), &args)?;
         Ok(Box::new(Collecting { test: self.test, samples: self.test.samples() }))
     }
 
     fn documentation(&self) -> Option<&Documentation> {
         Some(&self.documentation)
     }
+}
+
+fn refuse_distinct(name: &str, args: &AccumulatorArgs<'_>) -> Result<()> {
+    if args.is_distinct {
+        let error = Error::new(Kind::Unsupported, format!("`{name}` takes no DISTINCT"));
+        return Err(error.hint("SELECT DISTINCT in a subquery, if equal rows are one").into());
+    }
+    Ok(())
 }
 
 /// Takes the rows of one group.

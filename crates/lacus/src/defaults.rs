@@ -31,6 +31,7 @@ pub fn register_defaults(builder: EngineBuilder) -> EngineBuilder {
     let builder = lacus_remote::site_rules().into_iter().fold(builder, EngineBuilder::logical_rule);
     let builder = lacus_remote::sketch_functions().into_iter().fold(builder, EngineBuilder::aggregate_function);
     let builder = lacus_functions::statistics().into_iter().fold(builder, EngineBuilder::aggregate_function);
+    let builder = lacus_functions::window_statistics().into_iter().fold(builder, EngineBuilder::window_function);
     lacus_functions::functions().into_iter().fold(builder, EngineBuilder::scalar_function)
 }
 

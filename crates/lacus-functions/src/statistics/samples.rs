@@ -84,7 +84,7 @@ impl Samples {
     }
 }
 
-fn broken() -> datafusion_common::DataFusionError {
+pub(super) fn broken() -> datafusion_common::DataFusionError {
     exec_datafusion_err!("what a partition kept for a function of statistics is broken")
 }
 
@@ -99,7 +99,7 @@ fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8]> {
     Ok(taken)
 }
 
-fn take_count(rest: &mut &[u8]) -> Result<u64> {
+pub(super) fn take_count(rest: &mut &[u8]) -> Result<u64> {
     take(rest, 8)?.try_into().map(u64::from_le_bytes).map_err(|_| broken())
 }
 
@@ -108,7 +108,7 @@ fn take_text(rest: &mut &[u8]) -> Result<String> {
     String::from_utf8(take(rest, length)?.to_vec()).map_err(|_| broken())
 }
 
-fn take_numbers(rest: &mut &[u8], count: usize) -> Result<Vec<f64>> {
+pub(super) fn take_numbers(rest: &mut &[u8], count: usize) -> Result<Vec<f64>> {
     let bytes = take(rest, count.checked_mul(8).ok_or_else(broken)?)?;
     Ok(bytes.chunks_exact(8).map(|chunk| f64::from_le_bytes(chunk.try_into().unwrap_or_default())).collect())
 }

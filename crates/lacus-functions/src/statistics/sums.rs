@@ -61,6 +61,18 @@ impl Wide {
         two_sum(first, rest.value() / by).or_plain()
     }
 
+    pub(super) fn over(self, by: Self) -> Self {
+        let first = self.high / by.high;
+        if !first.is_finite() {
+            return Self::of(first);
+        }
+        let rest = self.minus(by.times(Self::of(first)));
+        let second = rest.high / by.high;
+        let third = rest.minus(by.times(Self::of(second))).high / by.high;
+        let sum = two_sum(first, second);
+        two_sum(sum.high, sum.low + third).or_plain()
+    }
+
     pub(super) fn value(self) -> f64 {
         self.high + self.low
     }

@@ -167,6 +167,24 @@ pub(super) fn normal(z: f64) -> f64 {
     gamma_upper(0.5, z * z / 2.0)
 }
 
+/// How likely the greatest distance of two distribution functions is to be at least `distance`, times the root of the numbers of values: the
+/// limit for many of them (Kolmogorov).
+pub(super) fn kolmogorov(distance: f64) -> f64 {
+    if distance.is_nan() {
+        return f64::NAN;
+    }
+    if distance < 1.0 {
+        // The theta function the other way round, which converges here.
+        let term = |step: u32| (-(f64::from(2 * step + 1) * PI / distance).powi(2) / 8.0).exp();
+        return (1.0 - (2.0 * PI).sqrt() / distance * (0..20).map(term).sum::<f64>()).clamp(0.0, 1.0);
+    }
+    let term = |step: u32| {
+        let sign = if step % 2 == 1 { 1.0 } else { -1.0 };
+        sign * (-2.0 * (f64::from(step) * distance).powi(2)).exp()
+    };
+    2.0 * (1..20).map(term).sum::<f64>()
+}
+
 /// The t above which and below whose negative lies the part `p` of the distribution, or of the normal one for an infinite `df`.
 pub(super) fn quantile(p: f64, df: f64) -> f64 {
     if df.is_nan() {

@@ -9,7 +9,7 @@ use super::sums::Moments;
 use super::tails;
 
 /// The part of intervals that holds the value that is looked for.
-const OUTSIDE: f64 = 0.05;
+pub(super) const OUTSIDE: f64 = 0.05;
 /// Up to so many values in the smaller group, and without equal ones, ranks are counted rather than taken for normal: as scipy does. So they are
 /// up to so many pairs of values of the two groups, as counting takes memory and time by them.
 const COUNTED: usize = 8;
@@ -173,6 +173,73 @@ pub(super) fn mann_whitney(name: &str, labels: &BTreeMap<String, Vec<f64>>) -> R
     let spread = (n_a * n_b / 12.0 * ((n + 1.0) - ties / (n * (n - 1.0)))).max(0.0).sqrt();
     let z = (far - n_a * n_b / 2.0 - 0.5) / spread;
     tested(u, if z <= 0.0 { 1.0 } else { tails::normal(z) }, false)
+}
+
+/// Up to so many values in each group the paths of their order are counted, as scipy does, unless that took more than so many steps: groups that
+/// large and that far apart are as unlikely by the limit.
+const PATHS: usize = 10_000;
+const STEPS: u128 = 25_000_000;
+
+pub(super) fn kolmogorov_smirnov(name: &str, labels: &BTreeMap<String, Vec<f64>>) -> Result<Tested> {
+    let Some([(label_a, a), (label_b, b)]) = two(name, labels)? else { return Ok(None) };
+    let head = [text(label_a), text(label_b), count(a.len() as u64), count(b.len() as u64)];
+    let tested = |distance: f64, at: f64, p: f64, exact: bool| {
+        Ok(Some(head.iter().cloned().chain([float(distance), float(at), float(p), ScalarValue::Boolean(Some(exact))]).collect()))
+    };
+    if a.iter().chain(b).any(|number| number.is_nan()) {
+        return tested(f64::NAN, f64::NAN, f64::NAN, false);
+    }
+    let [mut a, mut b] = [a.clone(), b.clone()];
+    a.sort_unstable_by(f64::total_cmp);
+    b.sort_unstable_by(f64::total_cmp);
+    // How many of each are up to a value, and how far apart these parts are, in units of 1 / (|a| |b|).
+    let (mut up_to_a, mut up_to_b, mut apart, mut at) = (0, 0, 0_u128, f64::NAN);
+    while up_to_a < a.len() && up_to_b < b.len() {
+        let value = a[up_to_a].min(b[up_to_b]);
+        up_to_a += a[up_to_a..].iter().take_while(|number| **number <= value).count();
+        up_to_b += b[up_to_b..].iter().take_while(|number| **number <= value).count();
+        let here = (up_to_a as u128 * b.len() as u128).abs_diff(up_to_b as u128 * a.len() as u128);
+        if here > apart {
+            (apart, at) = (here, value);
+        }
+    }
+    let (n_a, n_b) = (a.len() as f64, b.len() as f64);
+    let distance = apart as f64 / (n_a * n_b);
+    // Each path has so many places on its way that are inside.
+    let steps = (2 * apart).min(a.len() as u128 * b.len() as u128);
+    if a.len().max(b.len()) <= PATHS && steps <= STEPS {
+        return tested(distance, at, outside(a.len(), b.len(), apart), true);
+    }
+    tested(distance, at, tails::kolmogorov(distance * (n_a / (n_a + n_b) * n_b).sqrt()), false)
+}
+
+/// How likely a path in steps of 1 from (0, 0) to (a, b), all of which are as likely, is to come where |x b - y a| is at least `apart`: each is an
+/// order of the values of two groups. All that is added is positive, so that nothing cancels.
+fn outside(a: usize, b: usize, apart: u128) -> f64 {
+    let (wide, high) = (a as u128, b as u128);
+    if apart == 0 {
+        return 1.0;
+    }
+    // Of all y at one x: how likely a path to there has been outside. Where it is, it has.
+    let mut paths: Vec<f64> = (0..=high).map(|y| if y * wide >= apart { 1.0 } else { 0.0 }).collect();
+    for x in 1..=wide {
+        let first = if x * high >= apart { (x * high - apart) / wide + 1 } else { 0 };
+        let last = ((x * high + apart - 1) / wide).min(high);
+        if first > last {
+            return 1.0;
+        }
+        let mut below = 1.0;
+        for y in first..=last {
+            let (from_left, steps) = (paths[y as usize], (x + y) as f64);
+            below = if y == 0 { from_left } else { (from_left * x as f64 + below * y as f64) / steps };
+            paths[y as usize] = below;
+        }
+        // What lies below the first is outside for all that follow.
+        if first > 0 {
+            paths[first as usize - 1] = 1.0;
+        }
+    }
+    paths[b]
 }
 
 /// How likely U is to be at least `u`, counted: each order of the values is as likely. By symmetry it is as likely to be as far below its most
