@@ -185,13 +185,13 @@ pub(crate) struct Deadline {
     pub(crate) allowed: Duration,
     /// Whether the principal is nobody from then on.
     expires: bool,
-    /// Whether the policy, or the door that the query came through, allows no more.
-    is_less: bool,
+    /// Whether it is the policy that allows no more.
+    by_policy: bool,
 }
 
 impl Deadline {
     pub(crate) fn after(allowed: Duration) -> Self {
-        Self { at: Instant::now() + allowed, allowed, expires: false, is_less: false }
+        Self { at: Instant::now() + allowed, allowed, expires: false, by_policy: false }
     }
 
     /// For what may take as long as it takes: a year.
@@ -199,12 +199,13 @@ impl Deadline {
 
     /// The end of what `session` asks for: after so long, or when its principal is nobody any more.
     pub(crate) fn of(session: &crate::Session, allowed: Duration, limit: Option<&Limit>) -> Self {
-        let less = limit.and_then(|limit| limit.deadline).into_iter().chain(session.longest()).min().filter(|less| *less < allowed);
+        let allowed = session.longest().map_or(allowed, |longest| longest.min(allowed));
+        let less = limit.and_then(|limit| limit.deadline).filter(|less| *less < allowed);
         let left = session.expires().map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
         let allowed = less.unwrap_or(allowed);
         match left.filter(|left| *left < allowed) {
             Some(left) => Self { expires: true, ..Self::after(left) },
-            None => Self { is_less: less.is_some(), ..Self::after(allowed) },
+            None => Self { by_policy: less.is_some(), ..Self::after(allowed) },
         }
     }
 
@@ -213,8 +214,8 @@ impl Deadline {
             return Error::new(Kind::Unauthenticated, "what says who asks has ended").hint("ask again with a new token or certificate");
         }
         let error = Error::new(Kind::DeadlineExceeded, format!("the query took longer than {:?}", self.allowed));
-        match self.is_less {
-            true => error.hint("narrow the query, or ask whoever keeps this lake for more"),
+        match self.by_policy {
+            true => error.hint("narrow the query, or ask whoever keeps the policy of this lake for more"),
             false => error.hint("narrow the query, or raise `deadline` under [limits]"),
         }
     }
