@@ -511,12 +511,12 @@ mod tests {
         assert_eq!(Makes::Series.bytes(&[time(0), time(10), step(0, 0, 1_000_000_000)], 1)?, [80]);
         assert_eq!(Makes::Series.bytes(&[time(0), time(1_000_000), step(0, 0, 1)], 1)?, [8_000_000_000_000_000]);
         assert_eq!(Makes::Series.bytes(&[day(0), day(280), step(1, 0, 0)], 1)?, [280 / 26 * ELEMENT]);
-        assert_eq!(Makes::Series.bytes(&[day(0), day(280), step(0, 1, 0)], 1)?, [280 * ELEMENT]);
-        // A month less 30 days may be one day, or none.
-        assert_eq!(Makes::Series.bytes(&[day(0), day(280), step(1, -30, 0)], 1)?, [280 * ELEMENT]);
-        let days = ColumnarValue::Array(Arc::new(datafusion::arrow::array::Date32Array::from(vec![Some(0), None])));
         // A day is shorter by an hour where clocks are changed.
-        assert_eq!(Makes::Series.bytes(&[days, day(10), step(0, 2, 0)], 2)?, [80, 0]);
+        assert_eq!(Makes::Series.bytes(&[day(0), day(280), step(0, 1, 0)], 1)?, [280 * 24 / 23 * ELEMENT]);
+        // A month less 30 days may be next to nothing.
+        assert_eq!(Makes::Series.bytes(&[day(0), day(1), step(1, -30, 0)], 1)?, [86_400_000_000_000 * ELEMENT]);
+        let days = ColumnarValue::Array(Arc::new(datafusion::arrow::array::Date32Array::from(vec![Some(0), None])));
+        assert_eq!(Makes::Series.bytes(&[days, day(10), step(0, 2, 0)], 2)?, [40, 0]);
         Ok(())
     }
 
