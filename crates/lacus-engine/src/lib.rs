@@ -66,6 +66,7 @@ pub use estimate::{Estimate, ScanEstimate};
 pub use functions::{Function, FunctionKind};
 pub use lake_file::{LakeContent, LakeFile};
 pub use limits::Limits;
+pub use metered::{batch_bytes, column_bytes};
 pub use progress::{Progress, QueryProgress};
 pub use provenance::{Provenance, parameters_of};
 pub use query::{Query, ResultStream};

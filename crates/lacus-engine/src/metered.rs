@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::Duration;
 
-use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::DataType;
 use lacus_core::{Error, Kind, Result};
 use lacus_policy::Limit;
@@ -66,7 +66,7 @@ impl Meter {
     /// As [`Meter::look`].
     pub(crate) fn count(&mut self, record: &Record, batch: &RecordBatch) -> Result<()> {
         if self.gives {
-            let size = if self.limit.bytes.is_some() { size(batch)? } else { 0 };
+            let size = if self.limit.bytes.is_some() { batch_bytes(batch)? } else { 0 };
             let bytes = record.bytes.fetch_add(size, Ordering::Relaxed) + size;
             self.within("the query has", "rows", self.limit.rows, || record.rows.load(Ordering::Relaxed))?;
             self.within("the query has", "bytes", self.limit.bytes, || bytes)?;
@@ -87,19 +87,26 @@ impl Meter {
     }
 }
 
-/// The bytes of a batch in memory.
-pub(crate) fn size(batch: &RecordBatch) -> Result<u64> {
-    let mut bytes = 0;
-    for column in batch.columns() {
-        bytes += column.to_data().get_slice_memory_size()? as u64;
-        // Long texts lie beside their views.
-        bytes += match column.data_type() {
-            DataType::Utf8View => lengths(column.as_string_view().lengths()),
-            DataType::BinaryView => lengths(column.as_binary_view().lengths()),
-            _ => 0,
-        };
-    }
-    Ok(bytes)
+/// The bytes of the values of a batch, where each has its own: rows may share a long text.
+///
+/// # Errors
+/// For columns whose type has no such size.
+pub fn batch_bytes(batch: &RecordBatch) -> Result<u64> {
+    batch.columns().iter().map(column_bytes).sum()
+}
+
+/// The same of one column.
+///
+/// # Errors
+/// As [`batch_bytes`].
+pub fn column_bytes(column: &ArrayRef) -> Result<u64> {
+    // Long texts lie beside their views.
+    let beside = match column.data_type() {
+        DataType::Utf8View => lengths(column.as_string_view().lengths()),
+        DataType::BinaryView => lengths(column.as_binary_view().lengths()),
+        _ => 0,
+    };
+    Ok(column.to_data().get_slice_memory_size()? as u64 + beside)
 }
 
 fn lengths(lengths: impl Iterator<Item = u32>) -> u64 {

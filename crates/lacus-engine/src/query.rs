@@ -23,7 +23,7 @@ use tracing::{Instrument, Span};
 
 use crate::access::{Access, RestrictedExec};
 use crate::activity::{Recorded, SharedSlot, Stage};
-use crate::metered::{self, Meter};
+use crate::metered::{Meter, batch_bytes};
 use crate::progress::QueryProgress;
 use crate::provenance::Provenance;
 use crate::share::Seat;
@@ -393,6 +393,23 @@ struct Running {
     fallback: Option<Fallback>,
 }
 
+impl Running {
+    /// As many of the next rows as are given at once.
+    fn next(&mut self, seat: &mut Seat, context: &mut Context<'_>) -> Poll<Option<Result<RecordBatch, DataFusionError>>> {
+        let next = match self.rest.take() {
+            Some(rest) => Some(Ok(rest)),
+            None => ready!(seat.poll(context, |context| self.batches.as_mut().poll_next(context))),
+        };
+        Poll::Ready(next.map(|next| {
+            next.map(|batch| {
+                let (first, rest) = parted(batch);
+                self.rest = rest;
+                first
+            })
+        }))
+    }
+}
+
 impl std::fmt::Debug for ResultStream {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("ResultStream").field("schema", &self.schema).finish_non_exhaustive()
@@ -467,15 +484,10 @@ impl Stream for ResultStream {
                     Ok(()) => {}
                     Err(error) => return this.fail(error),
                 },
-                Body::Running(running) => match match running.rest.take() {
-                    Some(rest) => Some(Ok(rest)),
-                    None => ready!(this.seat.poll(context, |context| running.batches.as_mut().poll_next(context))),
-                } {
+                Body::Running(running) => match ready!(running.next(&mut this.seat, context)) {
                     None => return Poll::Ready(this.end()),
                     Some(Ok(batch)) => {
                         running.fallback = None;
-                        let (batch, rest) = parted(batch);
-                        running.rest = rest;
                         this.recorded.record.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
                         let conformed = conform(batch, &this.schema);
                         if let (false, Ok(batch)) = (this.recorded.is_within(), &conformed) {
@@ -508,7 +520,7 @@ impl Stream for ResultStream {
 /// As much of a batch as is hashed and given at once, and the rest: the texts of its rows may be one that all of them share, and be too much for
 /// a query that is to be ended meanwhile.
 fn parted(batch: RecordBatch) -> (RecordBatch, Option<RecordBatch>) {
-    let (bytes, rows) = (metered::size(&batch).unwrap_or_default(), batch.num_rows());
+    let (bytes, rows) = (batch_bytes(&batch).unwrap_or_default(), batch.num_rows());
     let first = if bytes > AT_ONCE { ((rows as u64).saturating_mul(AT_ONCE) / bytes).max(1) as usize } else { rows };
     if first >= rows {
         return (batch, None);

@@ -63,11 +63,17 @@ impl<T> Shelf<T> {
         let mut held = self.held();
         held.retain(|_, entry| entry.since.elapsed() < limits.kept_for);
         held.insert(id.clone(), Entry { asker, value: Arc::clone(&value), bytes, since: Instant::now() });
-        while held.values().map(|entry| entry.bytes).sum::<usize>() > limits.all_kept_bytes {
-            let of = |entry: &Entry<T>| held.values().filter(|other| other.asker == entry.asker).map(|other| other.bytes).sum::<usize>();
+        let mut all: usize = held.values().map(|entry| entry.bytes).sum();
+        let mut shares = HashMap::<Principal, usize>::new();
+        if all > limits.all_kept_bytes {
+            held.values().for_each(|entry| *shares.entry(entry.asker.clone()).or_default() += entry.bytes);
+        }
+        while all > limits.all_kept_bytes {
             let others = held.iter().filter(|(other, _)| **other != id);
-            let Some(goes) = others.max_by_key(|(_, entry)| (of(entry), entry.since.elapsed())).map(|(id, _)| id.clone()) else { break };
-            held.remove(&goes);
+            let goes = others.max_by_key(|(_, entry)| (shares.get(&entry.asker), entry.since.elapsed())).map(|(id, _)| id.clone());
+            let Some(gone) = goes.and_then(|id| held.remove(&id)) else { break };
+            all -= gone.bytes;
+            shares.entry(gone.asker).and_modify(|share| *share -= gone.bytes);
         }
         value
     }
@@ -135,4 +141,27 @@ fn gone(what: &str, limits: &AgentLimits) -> Error {
         "what was asked is kept for {} minutes, and for less when there is little room: ask the query again",
         limits.kept_for.as_secs() / 60
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_made_by_whoever_has_most() {
+        let limits = AgentLimits { all_kept_bytes: 100, ..AgentLimits::default() };
+        let (shelf, [ada, bob]) = (Shelf::<u8>::default(), ["ada", "bob"].map(Principal::user));
+        let keep = |id: &str, asker: &Principal, bytes| drop(shelf.keep(id.to_owned(), asker.clone(), 0, bytes, &limits));
+        let is_there = |id| shelf.get(id, &limits).is_some();
+        keep("b", &bob, 20);
+        for id in ["a1", "a2", "a3", "a4"] {
+            keep(id, &ada, 30);
+        }
+        assert_eq!(["b", "a1", "a2", "a3", "a4"].map(is_there), [true, false, false, true, true]);
+        // What has no room even alone is there until the next comes.
+        keep("large", &bob, 500);
+        assert_eq!(["b", "a3", "a4", "large"].map(is_there), [false, false, false, true]);
+        keep("b2", &bob, 10);
+        assert_eq!(["large", "b2"].map(is_there), [false, true]);
+    }
 }

@@ -12,7 +12,9 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion_common::ScalarValue;
 use futures::StreamExt;
 use lacus_core::{AgentLimits, Error, Kind, Result, description_of, nearest};
-use lacus_engine::{Engine, Estimate, Query, QueryProgress, ResultStream, ScanEstimate, Session, TableEntry, TableKind};
+use lacus_engine::{
+    Engine, Estimate, Query, QueryProgress, ResultStream, ScanEstimate, Session, TableEntry, TableKind, batch_bytes, column_bytes,
+};
 use lacus_provenance::citation;
 use rmcp::model::{JsonObject, Resource};
 use serde_json::{Map, Value, json};
@@ -405,14 +407,14 @@ impl Call<'_> {
                         return Ok(read);
                     }
                     let part = if batch.num_rows() > room { copied(&batch.slice(0, room))? } else { batch.clone() };
-                    bytes += held(&part)?;
+                    bytes += batch_bytes(&part)?;
                     read.rows += part.num_rows();
                     read.batches.push(part);
                     if batch.num_rows() > room {
                         read.cut = Some(format!("only {most} rows are kept of an answer; aggregate in SQL, or use `export`"));
                         return Ok(read);
                     }
-                    if bytes > self.limits.kept_bytes {
+                    if bytes > self.limits.kept_bytes as u64 {
                         let kept = size(self.limits.kept_bytes as u64);
                         read.cut = Some(format!("only {kept} are kept of an answer; ask for fewer columns, or aggregate in SQL"));
                         return Ok(read);
@@ -580,28 +582,14 @@ impl Call<'_> {
 fn copied(part: &RecordBatch) -> Result<RecordBatch> {
     let rows = arrow::array::UInt64Array::from_iter_values(0..part.num_rows() as u64);
     let taken = arrow::compute::take_record_batch(part, &rows).map_err(shown_wrongly)?;
+    let has_more = |column: &ArrayRef| Ok::<_, Error>(column_bytes(column)? < column.get_array_memory_size() as u64);
     // Views still hold all that others of them saw; a text that many of them see is not written out for each.
     let owned = taken.columns().iter().map(|column| match column.data_type() {
-        DataType::Utf8View if held_by(column)? < column.get_array_memory_size() => Ok(Arc::new(column.as_string_view().gc()) as ArrayRef),
-        DataType::BinaryView if held_by(column)? < column.get_array_memory_size() => Ok(Arc::new(column.as_binary_view().gc()) as ArrayRef),
+        DataType::Utf8View if has_more(column)? => Ok(Arc::new(column.as_string_view().gc()) as ArrayRef),
+        DataType::BinaryView if has_more(column)? => Ok(Arc::new(column.as_binary_view().gc()) as ArrayRef),
         _ => Ok(Arc::clone(column)),
     });
     RecordBatch::try_new(taken.schema(), owned.collect::<Result<_>>()?).map_err(shown_wrongly)
-}
-
-/// The bytes that the values of a batch have, where each has its own.
-fn held(batch: &RecordBatch) -> Result<usize> {
-    batch.columns().iter().map(held_by).sum()
-}
-
-fn held_by(column: &ArrayRef) -> Result<usize> {
-    // Long texts lie beside their views.
-    let beside = match column.data_type() {
-        DataType::Utf8View => column.as_string_view().lengths().map(|length| length as usize).sum(),
-        DataType::BinaryView => column.as_binary_view().lengths().map(|length| length as usize).sum(),
-        _ => 0,
-    };
-    Ok(column.to_data().get_slice_memory_size().map_err(shown_wrongly)? + beside)
 }
 
 /// What is best of what was found. Where more words are found stands first; else the order stays.
@@ -656,13 +644,13 @@ fn examples(table: &str, schema: &SchemaRef) -> Vec<String> {
 }
 
 /// A file in memory that takes so many bytes and no more.
-struct Sheet {
+struct Sheet<'a> {
     bytes: Vec<u8>,
     most: usize,
-    is_full: Arc<AtomicBool>,
+    is_full: &'a AtomicBool,
 }
 
-impl std::io::Write for Sheet {
+impl std::io::Write for Sheet<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         if self.bytes.len() + bytes.len() > self.most {
             self.is_full.store(true, Ordering::Relaxed);
@@ -679,7 +667,7 @@ impl std::io::Write for Sheet {
 
 /// A result as a file of at most so many bytes, and its media type.
 fn written(form: Form, schema: &SchemaRef, batches: &[RecordBatch], most: usize) -> Result<(Vec<u8>, &'static str)> {
-    let is_full = Arc::new(AtomicBool::new(false));
+    let is_full = AtomicBool::new(false);
     let wrong = |error: arrow::error::ArrowError| {
         if is_full.load(Ordering::Relaxed) {
             let error = format!("the file has more than {}, and an export has at most that", size(most as u64));
@@ -687,22 +675,23 @@ fn written(form: Form, schema: &SchemaRef, batches: &[RecordBatch], most: usize)
         }
         Error::new(Kind::Unsupported, format!("the result can't be written in this form: {error}")).hint("parquet and arrow take all types")
     };
-    let mut bytes = Sheet { bytes: Vec::new(), most, is_full: Arc::clone(&is_full) };
-    // A row at a time is never much.
-    let few = batches.iter().flat_map(|batch| (0..batch.num_rows()).step_by(FEW).map(|at| batch.slice(at, FEW.min(batch.num_rows() - at))));
+    let mut bytes = Sheet { bytes: Vec::new(), most, is_full: &is_full };
+    // Whoever writes a text keeps that of all rows that it is given.
+    let mut few =
+        batches.iter().flat_map(|batch| (0..batch.num_rows()).step_by(FEW).map(|at| batch.slice(at, FEW.min(batch.num_rows() - at))));
     let media_type = match form {
         Form::Csv => {
             let mut writer = arrow::csv::Writer::new(&mut bytes);
             if batches.is_empty() {
                 writer.write(&RecordBatch::new_empty(schema.clone())).map_err(wrong)?;
             }
-            few.into_iter().try_for_each(|batch| writer.write(&batch)).map_err(wrong)?;
+            few.try_for_each(|batch| writer.write(&batch)).map_err(wrong)?;
             drop(writer);
             "text/csv"
         }
         Form::Json => {
             let mut writer = arrow::json::LineDelimitedWriter::new(&mut bytes);
-            few.into_iter().try_for_each(|batch| writer.write(&batch)).and_then(|()| writer.finish()).map_err(wrong)?;
+            few.try_for_each(|batch| writer.write(&batch)).and_then(|()| writer.finish()).map_err(wrong)?;
             drop(writer);
             "application/x-ndjson"
         }

@@ -96,10 +96,10 @@ pub(crate) fn bounded(expr: Expr, most: u64) -> Expr {
     ScalarUDF::new_from_impl(Bounded { most, signature: Signature::any(1, volatility) }).call(vec![expr])
 }
 
-/// What [`bounded`] was given.
+/// What [`bounded`] was given; anything else as it is.
 pub(crate) fn unbounded(expr: Expr) -> Expr {
     match expr {
-        Expr::ScalarFunction(mut function) if function.args.len() == 1 => function.args.swap_remove(0),
+        Expr::ScalarFunction(mut function) if function.func.inner().is::<Bounded>() => function.args.swap_remove(0),
         expr => expr,
     }
 }
@@ -149,12 +149,13 @@ impl ScalarUDFImpl for Bounded {
 
     fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows;
-        let bytes: u64 = lengths(args.args.first(), rows).fold(0, u64::saturating_add);
+        let value = args.args.pop().ok_or_else(|| Error::new(Kind::Internal, "`bounded` takes one value"))?;
+        let bytes = total(&value, rows);
         if bytes > self.most {
-            let what = if matches!(args.args.first(), Some(ColumnarValue::Scalar(_))) { "a constant" } else { "an expression" };
+            let what = if matches!(value, ColumnarValue::Scalar(_)) { "a constant" } else { "an expression" };
             return Err(too_long(what, bytes, rows, self.most));
         }
-        args.args.pop().ok_or_else(|| Error::new(Kind::Internal, "`bounded` takes one value").into())
+        Ok(value)
     }
 }
 
@@ -167,7 +168,8 @@ struct Longer {
 
 impl Longer {
     /// What the function makes, some rows at a time: all of it is known only then.
-    fn piecewise(&self, args: &ScalarFunctionArgs, bytes: &[u64]) -> Result<ColumnarValue> {
+    fn piecewise(&self, args: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let bytes = self.makes.by_row(&args.args, args.number_rows)?;
         let (mut start, mut made, mut parts) = (0, 0_u64, Vec::<ArrayRef>::new());
         while start < bytes.len() {
             let mut sum = 0_u64;
@@ -200,11 +202,10 @@ impl Longer {
 impl ScalarUDFImpl for Longer {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let is_constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-        let bytes = self.makes.bytes(&args.args, args.number_rows)?;
-        let sum = bytes.iter().fold(0, |sum: u64, row| sum.saturating_add(*row));
+        let sum = self.makes.bytes(&args.args, args.number_rows)?;
         let most = if is_constant { MOST_OF_CONSTANT } else { MOST };
         match sum > most {
-            true if self.makes.is_at_most() && !is_constant => self.piecewise(&args, &bytes),
+            true if self.makes.is_at_most() && !is_constant => self.piecewise(&args),
             true => Err(too_long(self.inner.name(), sum, args.number_rows, most)),
             false => self.inner.inner().invoke_with_args(args),
         }
@@ -267,8 +268,18 @@ impl Makes {
         matches!(self, Self::Replaced | Self::Rewritten)
     }
 
-    /// About how many bytes it makes of each row.
-    fn bytes(self, args: &[ColumnarValue], rows: usize) -> Result<Vec<u64>> {
+    /// About how many bytes it makes of all rows.
+    fn bytes(self, args: &[ColumnarValue], rows: usize) -> Result<u64> {
+        let bytes: Vec<u64> = match self {
+            // Whoever joins does little more than look at the ends of columns; so does this.
+            Self::Joined => args.iter().map(|arg| total(arg, rows)).collect(),
+            _ => self.by_row(args, rows)?,
+        };
+        Ok(bytes.into_iter().fold(0, u64::saturating_add))
+    }
+
+    /// The same of each row.
+    fn by_row(self, args: &[ColumnarValue], rows: usize) -> Result<Vec<u64>> {
         let number = |at: usize| numbers(args.get(at), rows);
         let length = |at: usize| lengths(args.get(at), rows);
         Ok(match self {
@@ -395,6 +406,14 @@ fn by_row(arg: Option<&ColumnarValue>, rows: usize, told: fn(&dyn Array, usize, 
     }
 }
 
+/// The bytes of the values of an argument.
+fn total(arg: &ColumnarValue, rows: usize) -> u64 {
+    match arg {
+        ColumnarValue::Scalar(_) => lengths(Some(arg), 1).next().unwrap_or(0).saturating_mul(rows as u64),
+        ColumnarValue::Array(array) => bytes_of(array.as_ref(), 0, array.len()),
+    }
+}
+
 /// The bytes of the values of an argument, a row each.
 fn lengths(arg: Option<&ColumnarValue>, rows: usize) -> Box<dyn Iterator<Item = u64> + '_> {
     by_row(arg, rows, bytes_of)
@@ -475,9 +494,7 @@ mod tests {
     fn what_would_be_made_is_known_before() -> Result<()> {
         let text = |text: &str| ColumnarValue::Scalar(ScalarValue::from(text));
         let number = |number: i64| ColumnarValue::Scalar(ScalarValue::from(number));
-        let all = |makes: Makes, args: &[ColumnarValue], rows| -> Result<u64> {
-            Ok(makes.bytes(args, rows)?.into_iter().fold(0, u64::saturating_add))
-        };
+        let all = Makes::bytes;
         assert_eq!(all(Makes::Repeated, &[text("ab"), number(5)], 3)?, 30);
         assert_eq!(all(Makes::Repeated, &[text("ab"), number(-5)], 3)?, 0);
         assert_eq!(all(Makes::Repeated, &[text("ab"), number(i64::MAX)], 3)?, u64::MAX);
@@ -508,15 +525,15 @@ mod tests {
             ColumnarValue::Scalar(ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNanoType::make_value(months, days, nanoseconds))))
         };
         let day = |day| ColumnarValue::Scalar(ScalarValue::Date32(Some(day)));
-        assert_eq!(Makes::Series.bytes(&[time(0), time(10), step(0, 0, 1_000_000_000)], 1)?, [80]);
-        assert_eq!(Makes::Series.bytes(&[time(0), time(1_000_000), step(0, 0, 1)], 1)?, [8_000_000_000_000_000]);
-        assert_eq!(Makes::Series.bytes(&[day(0), day(280), step(1, 0, 0)], 1)?, [280 / 26 * ELEMENT]);
+        assert_eq!(Makes::Series.by_row(&[time(0), time(10), step(0, 0, 1_000_000_000)], 1)?, [80]);
+        assert_eq!(Makes::Series.by_row(&[time(0), time(1_000_000), step(0, 0, 1)], 1)?, [8_000_000_000_000_000]);
+        assert_eq!(Makes::Series.by_row(&[day(0), day(280), step(1, 0, 0)], 1)?, [280 / 26 * ELEMENT]);
         // A day is shorter by an hour where clocks are changed.
-        assert_eq!(Makes::Series.bytes(&[day(0), day(280), step(0, 1, 0)], 1)?, [280 * 24 / 23 * ELEMENT]);
+        assert_eq!(Makes::Series.by_row(&[day(0), day(280), step(0, 1, 0)], 1)?, [280 * 24 / 23 * ELEMENT]);
         // A month less 30 days may be next to nothing.
-        assert_eq!(Makes::Series.bytes(&[day(0), day(1), step(1, -30, 0)], 1)?, [86_400_000_000_000 * ELEMENT]);
+        assert_eq!(Makes::Series.by_row(&[day(0), day(1), step(1, -30, 0)], 1)?, [86_400_000_000_000 * ELEMENT]);
         let days = ColumnarValue::Array(Arc::new(datafusion::arrow::array::Date32Array::from(vec![Some(0), None])));
-        assert_eq!(Makes::Series.bytes(&[days, day(10), step(0, 2, 0)], 2)?, [40, 0]);
+        assert_eq!(Makes::Series.by_row(&[days, day(10), step(0, 2, 0)], 2)?, [40, 0]);
         Ok(())
     }
 
@@ -530,7 +547,7 @@ mod tests {
         assert_eq!(counts(Some(&ColumnarValue::Array(Arc::new(list.clone()))), 3).collect::<Vec<_>>(), [100, 0, 0]);
         let scalar = ColumnarValue::Scalar(ScalarValue::List(Arc::new(list.slice(0, 1))));
         assert_eq!(lengths(Some(&scalar), 2).collect::<Vec<_>>(), [400, 400]);
-        let written = Makes::Written.bytes(&[scalar, ColumnarValue::Scalar(ScalarValue::from("--"))], 1)?;
+        let written = Makes::Written.by_row(&[scalar, ColumnarValue::Scalar(ScalarValue::from("--"))], 1)?;
         assert_eq!(written, [400 + 100 * (2 + AS_TEXT)]);
         Ok(())
     }

@@ -70,7 +70,7 @@ fn with_bound(expr: Expr, most: u64) -> Transformed<Expr> {
             Transformed::yes(Expr::BinaryExpr(BinaryExpr { left: side(left), op: Operator::StringConcat, right: side(right) }))
         }
         Expr::ScalarFunction(mut function) if LOOKING.contains(&function.name()) => {
-            function.args = function.args.into_iter().map(|arg| if is_bounded(&arg) { unbounded(arg) } else { arg }).collect();
+            function.args = function.args.into_iter().map(unbounded).collect();
             Transformed::yes(Expr::ScalarFunction(function))
         }
         expr if is_long(&expr) => Transformed::yes(bounded(expr, MOST)),

@@ -5,7 +5,8 @@ use datafusion_common::Result;
 use super::samples::{broken, take_count, take_numbers};
 use super::sums::Wide;
 
-/// What is kept of rows of so many numbers: as much of many rows as of few.
+/// What is kept of rows of so many numbers: as much of many rows as of few. `Moments` are the same of two, in one place of memory: there may be
+/// some for each of many labels.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Cross {
     pub(super) count: u64,

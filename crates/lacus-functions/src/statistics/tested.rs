@@ -14,6 +14,10 @@ pub(super) const OUTSIDE: f64 = 0.05;
 /// up to so many pairs of values of the two groups, as counting takes memory and time by them.
 const COUNTED: usize = 8;
 const MOST_PAIRS: usize = 1_000_000;
+/// Up to so many values in each group the paths of their order are counted, as scipy does, unless that took more than so many steps: groups that
+/// large and that far apart are as unlikely by the limit.
+const PATHS: usize = 10_000;
+const STEPS: u128 = 25_000_000;
 
 /// The values of a result, by the order of its fields; `None` where nothing can be said.
 pub(super) type Tested = Option<Vec<ScalarValue>>;
@@ -174,11 +178,6 @@ pub(super) fn mann_whitney(name: &str, labels: &BTreeMap<String, Vec<f64>>) -> R
     let z = (far - n_a * n_b / 2.0 - 0.5) / spread;
     tested(u, if z <= 0.0 { 1.0 } else { tails::normal(z) }, false)
 }
-
-/// Up to so many values in each group the paths of their order are counted, as scipy does, unless that took more than so many steps: groups that
-/// large and that far apart are as unlikely by the limit.
-const PATHS: usize = 10_000;
-const STEPS: u128 = 25_000_000;
 
 pub(super) fn kolmogorov_smirnov(name: &str, labels: &BTreeMap<String, Vec<f64>>) -> Result<Tested> {
     let Some([(label_a, a), (label_b, b)]) = two(name, labels)? else { return Ok(None) };
