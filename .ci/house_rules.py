@@ -11,14 +11,14 @@ TOP_LEVEL = {"crates", "python", "sql", "testdata", "benches", "docs", ".ci", ".
 # Arrows point down only: a crate may use those of lower levels, and within a level those listed first.
 LEVELS = [
     ["lacus-core"],
-    ["lacus-provenance", "lacus-audit", "lacus-policy", "lacus-identity", "lacus-storage", "lacus-files", "lacus-array", "lacus-engine", "lacus-remote"],
+    ["lacus-units", "lacus-provenance", "lacus-audit", "lacus-policy", "lacus-identity", "lacus-storage", "lacus-files", "lacus-array", "lacus-engine", "lacus-remote"],
     ["lacus-formats", "lacus-functions", "lacus-tables", "lacus-databases", "lacus-flight", "lacus-mcp"],
     ["lacus", "lacus-server"],
     ["lacus-cli", "lacus-python", "lacus-benches", "lacus-fuzz"],
 ]
 BESIDE = {"lacus-testbed"}  # test servers: used by tests alone, and using nothing of the product
 SAME_LEVEL = {("lacus-files", "lacus-storage"), ("lacus-array", "lacus-storage"), ("lacus-engine", "lacus-storage"), ("lacus-server", "lacus")}
-SAME_LEVEL |= {("lacus-audit", "lacus-provenance"), ("lacus-remote", "lacus-provenance"), ("lacus-engine", "lacus-provenance"), ("lacus-engine", "lacus-audit"), ("lacus-engine", "lacus-policy"), ("lacus-remote", "lacus-identity")}
+SAME_LEVEL |= {("lacus-audit", "lacus-provenance"), ("lacus-remote", "lacus-provenance"), ("lacus-engine", "lacus-provenance"), ("lacus-engine", "lacus-audit"), ("lacus-engine", "lacus-policy"), ("lacus-engine", "lacus-units"), ("lacus-remote", "lacus-identity")}
 MOST_LINES = 800
 BANNED_NAMES = re.compile(r"(^|[_-])(common|util|utils|helpers?|misc|ext|manager)($|[_-])")
 BANNED_TYPES = re.compile(r"\b(?:struct|enum|trait)\s+\w*(?:Manager|Helper|Util|Common|Misc)\b")

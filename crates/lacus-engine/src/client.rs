@@ -12,13 +12,13 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, dialect_from_str};
 use lacus_core::{Error, IfExists, Kind, Location, Principal, Result, nearest};
 
-use crate::settings::MAIN;
+use crate::settings::{self, MAIN};
 
 /// The schema that temporary tables stand in.
 pub(crate) const TEMPORARY: &str = "temp";
 /// The settings that a client may change begin with one of these: they shape plans and texts, never the use of the machine.
-const CHANGEABLE: [&str; 5] =
-    ["datafusion.execution.", "datafusion.optimizer.", "datafusion.sql_parser.", "datafusion.explain.", "datafusion.format."];
+const CHANGEABLE: [&str; 6] =
+    ["lacus.", "datafusion.execution.", "datafusion.optimizer.", "datafusion.sql_parser.", "datafusion.explain.", "datafusion.format."];
 
 /// The part of the memory that the temporary tables of one session may take, and those of all: one of so many.
 const ONE_SESSION: usize = 10;
@@ -256,7 +256,7 @@ impl Session {
     /// `InvalidQuery` for a name that there isn't and a value that can't be; `PermissionDenied` for one that belongs to the lake file.
     pub fn set(&self, name: &str, value: Option<&str>) -> Result<()> {
         self.check_lasts("a setting")?;
-        let mut options = ConfigOptions::default();
+        let mut options = settings::options();
         let is_changeable = CHANGEABLE.iter().any(|prefix| name.starts_with(prefix));
         let is_known = options.entries().iter().any(|entry| entry.key == name);
         if !is_changeable && (is_known || name.starts_with("datafusion.runtime.")) {

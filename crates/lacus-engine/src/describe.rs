@@ -7,9 +7,26 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::MemTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{self, DescribeAlias};
 use lacus_core::{Result, description_of, unit_of};
 
 use crate::access::Access;
+
+/// The query that a statement describes, in the place of the statement: its plan tells more than its schema does.
+pub(crate) fn take_query(statement: &mut Statement) -> bool {
+    let Statement::Statement(outer) = statement else { return false };
+    let ast::Statement::Explain { describe_alias: DescribeAlias::Describe | DescribeAlias::Desc, statement: inner, .. } = outer.as_mut()
+    else {
+        return false;
+    };
+    if !matches!(inner.as_ref(), ast::Statement::Query(_)) {
+        return false;
+    }
+    let query = std::mem::replace(inner.as_mut(), ast::Statement::Commit { chain: false, end: false, modifier: None });
+    *outer.as_mut() = query;
+    true
+}
 
 /// Replaces DataFusion's `DESCRIBE`, which knows neither units nor descriptions.
 pub(crate) fn rewrite(plan: LogicalPlan, access: &Access) -> Result<LogicalPlan> {
@@ -19,7 +36,8 @@ pub(crate) fn rewrite(plan: LogicalPlan, access: &Access) -> Result<LogicalPlan>
     }
 }
 
-fn rows(schema: &Schema, access: &Access) -> Result<LogicalPlan> {
+/// A table of the columns of `schema`.
+pub(crate) fn rows(schema: &Schema, access: &Access) -> Result<LogicalPlan> {
     let fields = schema.fields();
     let text = |of: fn(&Field) -> Option<String>| -> ArrayRef { Arc::new(fields.iter().map(|field| of(field)).collect::<StringArray>()) };
     let nullable: BooleanArray = fields.iter().map(|field| Some(field.is_nullable())).collect();

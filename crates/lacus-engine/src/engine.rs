@@ -30,6 +30,7 @@ use crate::query::Deadline;
 use crate::rules::LogicalRule;
 use crate::session::Scope;
 use crate::totals::Totals;
+use crate::units::UnitRules;
 use crate::{LakeContent, LakeFile, Limits, ddl, information_schema, rules, session, share};
 
 pub use asking::{AccessReport, Ingest};
@@ -113,6 +114,7 @@ pub struct EngineBuilder {
     logical_rules: Vec<LogicalRule>,
     rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
     rules_off: Vec<String>,
+    units: UnitRules,
     audit: Option<Audit>,
     provenance: Option<Kept>,
     policy: Option<PolicyFile>,
@@ -131,6 +133,13 @@ impl EngineBuilder {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// What becomes of a query that brings numbers of different units together; sessions may change it for themselves.
+    #[must_use]
+    pub fn units(mut self, units: UnitRules) -> Self {
+        self.units = units;
         self
     }
 
@@ -284,7 +293,8 @@ impl EngineBuilder {
         rules::check(&self.rules_off, &self.logical_rules)?;
         share::install();
         let activity = Activity::new(self.limits.queries, self.limits.queue, self.audit, self.provenance);
-        let mut state = session::base_state(&self.lake, &self.limits, &activity, &self.rules_off, self.logical_rules, self.rules)?;
+        let mut state =
+            session::base_state(&self.lake, &self.limits, &activity, (&self.rules_off, self.units), self.logical_rules, self.rules)?;
         if !self.sites.is_empty() {
             // What is near is cheap to compare with many keys; a row from afar is not.
             state.config_mut().options_mut().optimizer.hash_join_inlist_pushdown_max_distinct_values = KEYS_FOR_SITES;
@@ -329,6 +339,7 @@ impl Engine {
             logical_rules: Vec::new(),
             rules: Vec::new(),
             rules_off: Vec::new(),
+            units: UnitRules::default(),
             audit: None,
             provenance: None,
             policy: None,

@@ -16,6 +16,7 @@
 //!    `watched` ends what compares every row with every row; `activity` holds its record, of which `system` makes a table and `totals` sums.
 //!
 //! `client` is what a client keeps between its queries, of which `current` tells SQL; `settings` holds the defaults of a session, each with its reason; `information_schema` and `describe` say what there is;
+//! `units` tells the units of what a plan gives, and what it brings together that has different ones; `view` is a view as a table;
 //! `explain` adds what was read to EXPLAIN; `estimate` tells what a plan will read; `functions` holds what SQL may call.
 
 mod access;
@@ -55,6 +56,8 @@ mod statement;
 mod summarize;
 mod system;
 mod totals;
+mod units;
+mod view;
 mod watched;
 mod writes;
 
@@ -76,3 +79,4 @@ pub use settings::MAIN;
 pub use share::aside;
 pub use statement::{check_query, named_parameters, split};
 pub use totals::{Durations, Totals};
+pub use units::UnitRules;

@@ -7,7 +7,7 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUni
 use datafusion::catalog::{TableFunctionArgs, TableProvider};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, ResolvedTableReference, TableReference, plan_datafusion_err};
-use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::datasource::provider_as_source;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
@@ -33,8 +33,9 @@ use crate::client::{Session, TEMPORARY, unknown_setting};
 use crate::information_schema::{self, INFORMATION_SCHEMA};
 use crate::provenance::Noted;
 use crate::settings::{MAIN, SYSTEM};
+use crate::view::PlannedView;
 use crate::writes::Place;
-use crate::{calls, like, literals, repeated, spelling, statement, system};
+use crate::{calls, like, literals, repeated, settings, spelling, statement, system};
 
 /// How many tables of a statement are opened at once.
 const OPENED_AT_ONCE: usize = 8;
@@ -423,7 +424,7 @@ impl<'a> Planner<'a> {
         let planner = Planner { access: self.access.clone(), ..Planner::new(self.state, self.catalog, &session) };
         let planned = planner.plan_at(parsed.statement, depth + 1).await.map_err(|error| error.with("view", name))?;
         match planned {
-            LogicalPlan::Ddl(DdlStatement::CreateView(view)) => Ok(Arc::new(ViewTable::new(view.input.as_ref().clone(), Some(definition)))),
+            LogicalPlan::Ddl(DdlStatement::CreateView(view)) => Ok(Arc::new(PlannedView::new(view.input.as_ref().clone(), definition))),
             _ => Err(Error::new(Kind::Internal, "a view's definition is not CREATE VIEW").with("view", name)),
         }
     }
@@ -443,7 +444,7 @@ fn spread(spec: &SpreadSpec, parts: &[(&str, &str)]) -> View {
 /// What SHOW doesn't know is no setting.
 fn of_show(error: Error) -> Error {
     let name = error.message().strip_suffix("' is not a variable which can be viewed with 'SHOW'").and_then(|name| name.strip_prefix('\''));
-    name.map(|name| unknown_setting(name, &ConfigOptions::default())).unwrap_or(error)
+    name.map(|name| unknown_setting(name, &settings::options())).unwrap_or(error)
 }
 
 fn parser_options(state: &SessionState) -> ParserOptions {

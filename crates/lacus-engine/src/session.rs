@@ -26,6 +26,7 @@ use crate::activity::Activity;
 use crate::memory::QueryMemory;
 use crate::provenance::Noted;
 use crate::spill::SpillFolder;
+use crate::units::UnitRules;
 use crate::watched::{Ended, watched};
 use crate::{Limits, current, functions, rules, settings};
 
@@ -39,7 +40,7 @@ pub(crate) fn base_state(
     lake: &str,
     limits: &Limits,
     activity: &Arc<Activity>,
-    off: &[String],
+    (off, units): (&[String], UnitRules),
     logical_rules: Vec<rules::LogicalRule>,
     physical_rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
 ) -> Result<SessionState> {
@@ -56,7 +57,7 @@ pub(crate) fn base_state(
         .with_object_list_cache_limit(0)
         .build_arc()?;
     // Every session and every task has the configuration, and with it the folder.
-    let config = settings::session_config(lake, limits.memory).with_extension(Arc::clone(activity)).with_extension(Arc::new(spill));
+    let config = settings::session_config(lake, limits.memory, units).with_extension(Arc::clone(activity)).with_extension(Arc::new(spill));
     let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
     let builder = builder.with_query_planner(Arc::new(Planner));
     let builder = builder.with_physical_optimizer_rules(rules::physical(off));

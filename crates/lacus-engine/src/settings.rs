@@ -1,6 +1,13 @@
 //! The defaults of a session, each with its reason.
 
+use std::any::Any;
+
+use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
+use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionConfig;
+use lacus_core::{Error, Kind};
+
+use crate::units::UnitRules;
 
 /// The default schema of a lake.
 pub const MAIN: &str = "main";
@@ -18,7 +25,58 @@ const SORTS: usize = 8;
 /// More partitions than cores pay as long as there are few cores.
 const FEW_CORES: usize = 8;
 
-pub(crate) fn session_config(lake: &str, memory: usize) -> SessionConfig {
+/// The settings of a session that are ours, `lacus.NAME`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OwnSettings {
+    pub(crate) units: UnitRules,
+}
+
+impl OwnSettings {
+    /// Those of a session.
+    pub(crate) fn of(options: &ConfigOptions) -> Self {
+        options.extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+}
+
+impl ConfigExtension for OwnSettings {
+    const PREFIX: &'static str = "lacus";
+}
+
+impl ExtensionOptions for OwnSettings {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), DataFusionError> {
+        match key {
+            "units" => self.units = value.parse()?,
+            _ => return Err(Error::new(Kind::InvalidQuery, format!("no setting `lacus.{key}`")).into()),
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        let description = "What becomes of a query that brings numbers of different units together: `warn` or `strict`";
+        vec![ConfigEntry { key: "lacus.units".to_owned(), value: Some(self.units.to_string()), description }]
+    }
+}
+
+/// The defaults of a session, and nothing else.
+pub(crate) fn options() -> ConfigOptions {
+    let mut options = ConfigOptions::default();
+    options.extensions.insert(OwnSettings::default());
+    options
+}
+
+pub(crate) fn session_config(lake: &str, memory: usize, units: UnitRules) -> SessionConfig {
     let mut config = SessionConfig::new()
         // Names resolve through our own catalog, which opens a dataset when a query asks for it, so DataFusion's stays empty.
         .with_default_catalog_and_schema(lake, MAIN)
@@ -28,6 +86,7 @@ pub(crate) fn session_config(lake: &str, memory: usize) -> SessionConfig {
         // Row counts and ranges of files decide which side of a join is built.
         .with_collect_statistics(true);
     let options = config.options_mut();
+    options.extensions.insert(OwnSettings { units });
     // Decoding filter columns first loses 11% on TPC-H as DataFusion 55 does it.
     options.execution.parquet.pushdown_filters = false;
     // Field metadata holds units and descriptions.

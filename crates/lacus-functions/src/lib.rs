@@ -4,6 +4,7 @@
 //! * `lon_between`: longitudes in any convention;
 //! * `bin`: the bins of histograms;
 //! * `angular_distance`: angles on the sphere;
+//! * `convert_units`: numbers in other units;
 //! * `statistics`: tests of hypotheses.
 //!
 //! Each takes any types and says itself what is wrong with them: the error of a signature would name neither argument nor remedy.
@@ -14,6 +15,7 @@ mod bin;
 mod calendar_text;
 mod cf_text;
 mod cf_time;
+mod convert_units;
 mod lon_between;
 mod statistics;
 
@@ -32,6 +34,7 @@ pub fn functions() -> Vec<ScalarUDF> {
         ScalarUDF::from(lon_between::LonBetween::new()),
         ScalarUDF::from(bin::Bin::new()),
         ScalarUDF::from(angular_distance::AngularDistance::new()),
+        ScalarUDF::from(convert_units::ConvertUnits::new()),
     ]
 }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use lacus_audit::{Audit, WhenFull};
 use lacus_core::{DatasetName, DatasetSpec, Error, Kind, Result, SpreadSpec, StoreName, nearest};
 use lacus_databases::{Database, DatabaseSpec};
-use lacus_engine::{Engine, EngineBuilder, Limits};
+use lacus_engine::{Engine, EngineBuilder, Limits, UnitRules};
 use lacus_identity::{CertificateSpec, Hub, HubSpec, IssuerSpec};
 use lacus_policy::PolicyFile;
 use lacus_provenance::Kept;
@@ -56,6 +56,8 @@ pub struct Config {
     pub limits: Limits,
     /// The rules of the optimizer that are switched off.
     pub rules_off: Vec<String>,
+    /// What becomes of a query that brings numbers of different units together.
+    pub units: UnitRules,
     /// The address on which `lacus serve` listens.
     pub listen: String,
     /// The certificate chain of the server and its key, each a PEM file.
@@ -150,7 +152,7 @@ impl Config {
         let stores = Stores::new(&self.base, self.unnamed.clone(), self.stores.clone());
         let stores = Arc::new(stores.with_write_to(self.write_to.clone()).with_cache(self.cache.clone()));
         let limits = Limits { spill_directory: self.spill_directory(), ..self.limits.clone() };
-        let builder = Engine::builder(stores).lake(&self.lake).limits(limits).without_rules(self.rules_off.clone());
+        let builder = Engine::builder(stores).lake(&self.lake).limits(limits).without_rules(self.rules_off.clone()).units(self.units);
         let builder = match &self.state {
             Some(state) => builder.state(state),
             None => builder,

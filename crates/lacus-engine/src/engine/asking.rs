@@ -27,10 +27,12 @@ use crate::memory::QueryMemory;
 use crate::planner::Planner;
 use crate::query::{Deadline, Elsewhere, Fallback, Query, Ready, RowsWork, Work};
 use crate::session::Scope;
+use crate::settings::OwnSettings;
 use crate::slots::name_of;
 use crate::statement::{self, Own, Parsed};
+use crate::units::UnitRules;
 use crate::writes::{self, Part, Place, Unplanned, Write};
-use crate::{Decided, copy, ddl, describe, explain, repeated, session, summarize};
+use crate::{Decided, copy, ddl, describe, explain, repeated, session, summarize, units};
 
 /// What to do with the rows of an ingest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,7 +272,7 @@ impl Engine {
             return Ok(done());
         }
         if let Some(keeping) = keeping {
-            let schema = told_schema(&analyzed(bind(&plans[0].plan, first)?, &state)?);
+            let schema = told_schema(&analyzed(bind(&plans[0].plan, first)?, &state)?, &state, scope)?;
             let schema = Arc::new(match &keeping {
                 Keeping::Table(write) => write.declared(schema),
                 Keeping::Copy(_) => schema,
@@ -292,7 +294,7 @@ impl Engine {
     async fn ready(&self, logical: LogicalPlan, state: &SessionState, scope: &Scope) -> Result<Ready> {
         let logical = analyzed(logical, state)?;
         scope.noted.plan(&logical);
-        let schema = Arc::new(scope.noticed(told_schema(&logical)));
+        let schema = Arc::new(scope.noticed(told_schema(&logical, state, scope)?));
         let explains = explain::is_explanation(&logical);
         let plan = session::physical_plan(state, &logical, self.shared.shares).await?;
         let rows = RowsWork {
@@ -490,6 +492,7 @@ impl Engine {
         let state = session::query_state(&self.shared.base.now(), &Arc::new(self.shared.stores.now()), scope, memory, session, access)?;
         let text = statement.to_string();
         let planner = self.planner(&state, session);
+        let describes = describe::take_query(&mut statement);
         let plan = planner.plan(statement).await?;
         if let Some(what) = writes::does_more_than_read(&plan) {
             session.check_writes(&format!("{what} does more than read"))?;
@@ -503,7 +506,14 @@ impl Engine {
                 Error::new(Kind::InvalidQuery, "a command can't have parameters: what it makes outlives them").hint("write the values out")
             );
         }
-        let plan = describe::rewrite(plan, access)?;
+        let plan = match describes {
+            // Of what has parameters, types may not be known yet.
+            true => {
+                let plan = analyzed(plan.clone(), &state).or_else(|error| if parameters > 0 { Ok(plan) } else { Err(error) })?;
+                describe::rows(&told_schema(&plan, &state, scope)?, access)?
+            }
+            false => describe::rewrite(plan, access)?,
+        };
         Ok(Planned { plans: vec![Part::written(plan)], state, text, is_command, keeping: target.map(Keeping::Copy) })
     }
 
@@ -551,7 +561,7 @@ impl Engine {
         let first = plans.into_iter().next().ok_or_else(|| Error::new(Kind::Internal, "a statement has no plan"))?.plan;
         // What a parameter will be may be needed to know the types: then they are those of the planner.
         let first = if is_command || count > 0 { analyzed(first.clone(), &state).unwrap_or(first) } else { analyzed(first, &state)? };
-        let schema = Arc::new(told_schema(&first));
+        let schema = Arc::new(told_schema(&first, &state, scope)?);
         match keeping {
             // What a parameter will be is not known before it is bound, and neither is then whether it can be written.
             Some(Keeping::Copy(target)) => {
@@ -699,6 +709,7 @@ impl Engine {
 
 /// A plan whose types are those that it will run with: of a UNION, the planner tells the types of its first half.
 fn analyzed(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
+    let plan = units::resolved(plan)?;
     // What is explained is analyzed step by step, to be shown.
     if explain::is_explanation(&plan) {
         return Ok(plan);
@@ -707,8 +718,15 @@ fn analyzed(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
 }
 
 /// The schema of what a plan gives. A subquery for one value gives NULL when it has no row, whatever DataFusion says of the value.
-fn told_schema(plan: &LogicalPlan) -> Schema {
-    let schema = repeated::unmarked(plan.schema().as_arrow().clone());
+///
+/// # Errors
+/// `InvalidQuery` where different units come together and the session doesn't want it; else that is a notice.
+fn told_schema(plan: &LogicalPlan, state: &SessionState, scope: &Scope) -> Result<Schema> {
+    let (schema, problems) = units::told(plan, repeated::unmarked(plan.schema().as_arrow().clone()));
+    match OwnSettings::of(state.config_options()).units {
+        UnitRules::Strict => units::refused(&problems).map_or(Ok(()), Err)?,
+        UnitRules::Warn => problems.into_iter().for_each(|problem| scope.notices.add(problem)),
+    }
     let asks = plan.exists(|node| {
         let mut found = false;
         node.apply_expressions(|expr| {
@@ -717,13 +735,13 @@ fn told_schema(plan: &LogicalPlan) -> Schema {
         })?;
         Ok(found)
     });
-    match asks {
+    Ok(match asks {
         Ok(false) => schema,
         _ => {
             let nullable = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
             Schema::new_with_metadata(nullable.collect::<Vec<_>>(), schema.metadata().clone())
         }
-    }
+    })
 }
 
 /// A plan with the values of its parameters. Times of day are brought into the unit of SQL's own, which isn't compared with others.

@@ -7,6 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use lacus_audit::WhenFull;
 use lacus_core::{Classification, DatasetSpec, SpreadSpec};
 use lacus_databases::DatabaseSpec;
+use lacus_engine::UnitRules;
 use lacus_identity::{CertificateSpec, HubSpec, IssuerSpec};
 use lacus_remote::SiteSpec;
 use lacus_storage::{
@@ -41,6 +42,9 @@ impl Display for Config {
         }
         if let Some(store) = &self.write_to {
             writeln!(formatter, "write_to = \"{store}\"")?;
+        }
+        if self.units != UnitRules::default() {
+            writeln!(formatter, "units = \"{}\"", self.units)?;
         }
         let limits = &self.limits;
         writeln!(formatter, "\n[limits]\nmemory = \"{} B\"", limits.memory)?;

@@ -11,7 +11,7 @@ use lacus_core::{
     StoreName, amount, nearest,
 };
 use lacus_databases::{DatabaseSpec, check_url};
-use lacus_engine::Limits;
+use lacus_engine::{Limits, UnitRules};
 use lacus_identity::HubSpec;
 use lacus_remote::{SiteSpec, check_address};
 use lacus_storage::{CacheSpec, StoreSpec};
@@ -69,6 +69,7 @@ pub(crate) fn resolve(written: LakeFile, base: PathBuf, environment: Environment
         file: None,
         limits: limits(&written.limits, environment)?,
         rules_off: written.optimizer.off,
+        units: expand(&written.lake.units, "lake.units")?.map(|units| unit_rules(&units)).transpose()?.unwrap_or_default(),
         audit: audit(&written.audit, &base, environment)?,
         provenance: provenance(&written.provenance, &base, environment)?,
         policy: expand(&written.policy.file, "policy.file")?.map(|file| base.join(file)),
@@ -212,7 +213,7 @@ fn users(written: &BTreeMap<String, UserSection>, environment: Environment<'_>) 
 
 impl super::written::LakeSection {
     fn is_empty(&self) -> bool {
-        self.name.is_none() && self.state.is_none() && self.write_to.is_none()
+        self.name.is_none() && self.state.is_none() && self.write_to.is_none() && self.units.is_none()
     }
 }
 
@@ -269,6 +270,10 @@ fn provenance(written: &ProvenanceSection, base: &Path, environment: Environment
 }
 
 /// The store that is written to: a mistake in it is found when the lake is opened, not when a result is to be kept.
+fn unit_rules(text: &str) -> Result<UnitRules> {
+    text.parse().map_err(|error: Error| Error::new(Kind::InvalidConfiguration, error.message().to_owned()).with("key", "lake.units"))
+}
+
 fn write_to(name: &str, stores: &[StoreSpec]) -> Result<StoreName> {
     let in_key = |error: Error| error.with("key", "lake.write_to");
     let store = StoreName::new(name).map_err(in_key)?;

@@ -44,6 +44,8 @@ section! {
         state: Option<String> = "`.lacus` beside the lake file",
         /// The store that tables are made in (in its folder `tables`), and that `COPY ... TO` writes to when its target names none; it must be `writable`.
         write_to: Option<String> = "none",
+        /// What becomes of a query that brings numbers of different units together, metres and kelvins in a sum: `warn` answers with a notice, `strict` refuses. A session may choose: `SET lacus.units = 'strict'`.
+        units: Option<String> = "`warn`",
     }
 }
 
