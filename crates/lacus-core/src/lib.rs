@@ -42,6 +42,7 @@ mod spec;
 mod stamp;
 mod tables;
 mod types;
+mod wanted;
 
 pub use agents::AgentLimits;
 pub use bearer::{Bearer, Tokens};
@@ -65,3 +66,4 @@ pub use spec::{ColumnSpec, DatasetSpec, ForeignKey, OptionValue};
 pub use stamp::FileStamp;
 pub use tables::{IfExists, TableName, Tables};
 pub use types::{wider_field, wider_type};
+pub use wanted::{check_wanted, know_wanted};

@@ -23,6 +23,7 @@ use crate::session::Scope;
 use crate::share::Lane;
 use crate::slots::{Slot, Slots, Turn};
 use crate::totals::Totals;
+use crate::watched::Watch;
 use crate::{provenance, statement};
 
 /// How many queries that have ended are remembered.
@@ -335,7 +336,12 @@ impl Activity {
         });
         warning.into_iter().for_each(|warning| record.scope.notices.add(warning));
         held(&self.queries).current.insert(record.id.clone(), Arc::clone(&record));
-        Ok(Recorded { activity: Arc::clone(self), lane: Lane::of(&record.principal), record, extent: Extent::Whole })
+        Ok(Recorded {
+            activity: Arc::clone(self),
+            lane: Lane::of(&record.principal, Watch::new(&record.scope.ended, &record.scope.remotes)),
+            record,
+            extent: Extent::Whole,
+        })
     }
 
     /// What is recorded of queries, if it is.

@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 
 use datafusion::common::runtime::{JoinSetTracer, set_join_set_tracer};
 use futures::future::BoxFuture;
-use lacus_core::Principal;
+use lacus_core::{Error, Kind, Principal, Result};
 use tokio::time::Sleep;
 
 use crate::slots::{Name, name_of};
+use crate::watched::Watch;
 
 /// How long somebody who computed is reckoned with.
 const RECENT: Duration = Duration::from_millis(100);
@@ -81,11 +82,12 @@ impl Shares {
 #[derive(Debug)]
 pub(crate) struct Lane {
     name: Name,
+    watch: Watch,
 }
 
 impl Lane {
-    /// The share of `principal`, for as long as a query of it holds this.
-    pub(crate) fn of(principal: &Principal) -> Arc<Self> {
+    /// The share of `principal`, for as long as a query of it holds this, which ends as `watch` says.
+    pub(crate) fn of(principal: &Principal, watch: Watch) -> Arc<Self> {
         let name = name_of(principal);
         let mut lanes = SHARES.lanes();
         lanes.retain(|_, queue| queue.queries > 0 || queue.is_active());
@@ -94,7 +96,7 @@ impl Lane {
         // Who begins to plan will compute in a moment.
         queue.last = Some(Instant::now());
         drop(lanes);
-        Arc::new(Self { name })
+        Arc::new(Self { name, watch })
     }
 
     /// Takes a turn, or waits for one.
@@ -284,8 +286,20 @@ impl Drop for Again {
     }
 }
 
-/// Has the tasks of all engines of this process take turns.
+/// Whether the query on whose behalf this thread computes is still wanted.
+fn look() -> Result<()> {
+    let now = CURRENT.with_borrow(Clone::clone);
+    now.map_or(Ok(()), |now| {
+        now.lane.watch.look(|| {
+            Error::new(Kind::DeadlineExceeded, "the query took too long, computing of one group of rows")
+                .hint("narrow the query, or raise `deadline` under [limits]")
+        })
+    })
+}
+
+/// Has the tasks of all engines of this process take turns, and what computes for long know whether it is wanted.
 pub(crate) fn install() {
+    lacus_core::know_wanted(look);
     // A program that traces tasks of its own sees them all; they take turns no more, and that is all.
     let _ = set_join_set_tracer(&Tasks);
 }

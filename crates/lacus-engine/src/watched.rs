@@ -44,23 +44,26 @@ impl Ended {
     }
 }
 
-/// What a condition looks at.
-#[derive(Debug)]
-struct Watch {
+/// What a condition looks at, and what else computes for long.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch {
     ended: Arc<Ended>,
     remotes: Arc<Remotes>,
 }
 
 impl Watch {
-    fn look(&self) -> Result<()> {
+    pub(crate) fn new(ended: &Arc<Ended>, remotes: &Arc<Remotes>) -> Self {
+        Self { ended: Arc::clone(ended), remotes: Arc::clone(remotes) }
+    }
+
+    /// Ends what is no longer wanted, and gives the thread to others when it was had for long.
+    pub(crate) fn look(&self, too_long: fn() -> Error) -> Result<(), Error> {
         if self.ended.0.load(Ordering::Relaxed) {
-            return Err(Error::new(Kind::Cancelled, "the query was cancelled").into());
+            return Err(Error::new(Kind::Cancelled, "the query was cancelled"));
         }
         let now = Instant::now();
         if self.remotes.ends().is_some_and(|end| now >= end) {
-            let error =
-                Error::new(Kind::DeadlineExceeded, "the query took too long, comparing every row of a table with every row of another");
-            return Err(error.hint("join by an equality, or narrow both sides").into());
+            return Err(too_long());
         }
         let since = SINCE.get().filter(|since| now.duration_since(*since) < PATIENCE * 4);
         match since {
@@ -120,7 +123,10 @@ impl PhysicalExpr for Watched {
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
-        self.watch.look()?;
+        self.watch.look(|| {
+            Error::new(Kind::DeadlineExceeded, "the query took too long, comparing every row of a table with every row of another")
+                .hint("join by an equality, or narrow both sides")
+        })?;
         self.condition.evaluate(batch)
     }
 
@@ -143,7 +149,7 @@ pub(crate) fn watched(plan: Arc<dyn ExecutionPlan>, state: &SessionState) -> Res
     let (Some(ended), Some(remotes)) = (state.config().get_extension::<Ended>(), state.config().get_extension::<Remotes>()) else {
         return Ok(plan);
     };
-    let watch = Arc::new(Watch { ended, remotes });
+    let watch = Arc::new(Watch::new(&ended, &remotes));
     let wrap = |node: Arc<dyn ExecutionPlan>| {
         let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() else { return Ok(Transformed::no(node)) };
         let Some(filter) = join.filter() else { return Ok(Transformed::no(node)) };

@@ -3,6 +3,7 @@
 //! A row with NULL in an argument is left out. NaN makes the result NaN. What can't be said of too few rows is NULL.
 
 mod adjusted;
+mod bootstrap;
 mod cross;
 mod least_squares;
 mod samples;
@@ -23,6 +24,7 @@ use lacus_core::{Error, Kind};
 
 use crate::arguments::require_numbers;
 use adjusted::AdjustedPValue;
+use bootstrap::Bootstrap;
 use least_squares::LeastSquares;
 use samples::Samples;
 use tested::Tested;
@@ -33,7 +35,8 @@ const STATISTICS: DocSection = DocSection { include: true, label: "Tests of hypo
 /// All of them.
 pub fn statistics() -> Vec<AggregateUDF> {
     let tests = Test::ALL.into_iter().map(|test| AggregateUDF::from(Statistic::new(test)));
-    tests.chain([false, true].map(|is_through_origin| AggregateUDF::from(LeastSquares::new(is_through_origin)))).collect()
+    let fits = [false, true].map(|is_through_origin| AggregateUDF::from(LeastSquares::new(is_through_origin)));
+    tests.chain(fits).chain([AggregateUDF::from(Bootstrap::new())]).collect()
 }
 
 /// Those that look at all rows of a window.

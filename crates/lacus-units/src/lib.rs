@@ -297,6 +297,7 @@ mod tests {
             (1.0, "kilometers", "m", 1000.0),
             (3.0, "m²·s⁻²", "J/kg", 3.0),
             (1.0, "K @ 273.15", "degC", 1.0),
+            (2.0, "(km/h)2", "km2 h-2", 2.0),
             (5.0, "adu/electron", "adu electron-1", 5.0),
         ] {
             let found = convert(value, from, to)?;

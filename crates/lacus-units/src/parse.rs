@@ -146,6 +146,7 @@ impl<'a> Parser<'a> {
     }
 
     fn power(&mut self) -> Result<Measure> {
+        let is_inner = self.first() == Some('(');
         let base = match self.first() {
             Some('(') => {
                 self.rest = &self.rest[1..];
@@ -160,7 +161,7 @@ impl<'a> Parser<'a> {
             Some(first) if is_letter(first) => return self.named(),
             _ => return Err(self.unexpected()),
         };
-        self.raised(base, false)
+        self.raised(base, is_inner)
     }
 
     /// A name with its power, or a logarithm.
@@ -206,7 +207,7 @@ impl<'a> Parser<'a> {
         Ok(Measure { dimension: reference.dimension, scale, factors: None })
     }
 
-    /// What was read, to the power that follows. Behind a name it may stand alone.
+    /// What was read, to the power that follows. Behind a name, and behind parentheses, it may stand alone.
     fn raised(&mut self, base: Measure, is_name: bool) -> Result<Measure> {
         let marked = self.skip("^") || self.skip("**");
         let power = match self.first() {
