@@ -16,7 +16,7 @@ from conftest import BIN, ROOT, TESTBED, TESTDATA, free_port
 import lacus
 
 DOCS = ROOT / "docs"
-PAGES = ["agents", "arrays", "clients", "embed", "guide", "install", "provenance", "serve", "sqlalchemy", "statistics", "stores", "tables"]
+PAGES = ["agents", "arrays", "clients", "embed", "guide", "install", "provenance", "serve", "sqlalchemy", "statistics", "stores", "tables", "units"]
 KINDS = {"sh", "python", "sql", "toml", "rust", "output", "text"}
 EXAMPLE = (ROOT / "crates" / "lacus" / "examples" / "embed.rs").read_text()
 

@@ -1,6 +1,8 @@
 """Tests of hypotheses in SQL beside scipy and statsmodels, to 1e-9 of their values, and beside the certified values of NIST."""
 
 import math
+import threading
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -416,3 +418,95 @@ def test_likelihoods_are_adjusted_within_their_window() -> None:
     ]:
         with pytest.raises(lacus.Error, match=why):
             lake.sql(f"SELECT {sql} FROM tests").to_arrow()
+
+
+BOOTSTRAPPED: dict[str, Callable[..., Any]] = {
+    "mean": np.mean,
+    "median": np.median,
+    "stddev": lambda x, axis: np.std(x, axis=axis, ddof=1),
+    "variance": lambda x, axis: np.var(x, axis=axis, ddof=1),
+}
+
+
+@pytest.mark.parametrize("statistic", BOOTSTRAPPED)
+@pytest.mark.parametrize(("count", "seed", "resamples", "confidence"), [(3, 0, 999, 0.95), (7, 42, 9999, 0.95), (40, 2**40 + 7, 2000, 0.9), (201, 1, 999, 0.99)])
+@pytest.mark.parametrize("kind", ["normal", "skewed", "whole"])
+def test_bootstrap_intervals_are_those_of_scipy(statistic: str, count: int, seed: int, resamples: int, confidence: float, kind: str) -> None:
+    chance = np.random.default_rng([count, seed % 1000])
+    made = {"normal": chance.normal(5, 2, count), "skewed": chance.exponential(3, count), "whole": chance.integers(0, 30, count)}[kind]
+    values = np.asarray(made, dtype=float)
+    found = ask(f"bootstrap_interval(x, '{statistic}', {seed}, {resamples}, {confidence})", pa.table({"x": values}))
+    wanted = stats.bootstrap(
+        (np.sort(values),), BOOTSTRAPPED[statistic], n_resamples=resamples, confidence_level=confidence, rng=np.random.default_rng(seed)
+    )
+    assert found and found["count"] == count
+    near(found["estimate"], float(BOOTSTRAPPED[statistic](values, axis=0)))
+    near(found["standard_error"], float(wanted.standard_error))
+    near(found["low"], float(wanted.confidence_interval.low))
+    near(found["high"], float(wanted.confidence_interval.high))
+
+
+def test_bootstrap_intervals_know_no_order_and_no_partitions() -> None:
+    values = np.random.default_rng(5).normal(size=3000)
+    sql = "bootstrap_interval(x, 'median', 9)"
+    assert ask(sql, pa.table({"x": values}), 1) == ask(sql, pa.table({"x": values[::-1]}), 5)
+
+
+def test_bootstrap_of_groups_of_few_and_of_missing_values() -> None:
+    lake = lacus.open()
+    lake.register("rows", pa.table({"g": ["a"] * 5 + ["b"] * 2 + ["c"] * 4, "x": [1.0, 2.0, None, 4.0, 8.0, 1.0, 2.0, 3.0, 3.0, 3.0, 3.0]}))
+    found = lake.sql("SELECT g, bootstrap_interval(x, 'mean', 1) AS b FROM rows GROUP BY g ORDER BY g").to_arrow().to_pydict()["b"]
+    assert found[0]["count"] == 4 and found[0]["low"] < found[0]["estimate"] == 3.75 < found[0]["high"]
+    assert found[1] is None
+    assert found[2] == {"count": 4, "estimate": 3.0, "standard_error": 0.0, "low": 3.0, "high": 3.0}
+    nothing = ask("bootstrap_interval(x, 'mean', 1)", pa.table({"x": [1.0, math.nan, 3.0]}))
+    assert nothing and all(math.isnan(nothing[name]) for name in ("estimate", "standard_error", "low", "high"))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("bootstrap_interval(x, 'medain', 1)", "did you mean `median`"),
+        ("bootstrap_interval(x, 'mean', -1)", "the seed .* is -1, and no whole number from 0 on"),
+        ("bootstrap_interval(x, 'mean', 1.5)", "the seed .* is 1.5, and no whole number"),
+        ("bootstrap_interval(x, 'mean', NULL)", "has no seed"),
+        ("bootstrap_interval(x, NULL, 1)", "takes the name of a statistic"),
+        ("bootstrap_interval(x, 'mean', 1, 10)", "draws 100 to 1000000 samples, not 10"),
+        ("bootstrap_interval(x, 'mean', 1, 1000, 1.0)", "is 1, and not between 0 and 1"),
+        ("bootstrap_interval(x, 'mean', x::bigint)", "asked in different ways in one group"),
+        ("bootstrap_interval('x', 'mean', 1)", "argument 1 is a"),
+        ("bootstrap_interval(DISTINCT x, 'mean', 1)", "takes no DISTINCT"),
+    ],
+)
+def test_bootstrap_says_what_is_wrong(call: str, message: str) -> None:
+    with pytest.raises(lacus.Error, match=message):
+        ask(call, pa.table({"x": [1.0, 2.0, 3.0, 4.0]}))
+
+
+def test_a_long_bootstrap_ends_with_its_query() -> None:
+    lake = lacus.open()
+    lake.register("rows", pa.table({"x": np.random.default_rng(1).normal(size=200_000)}))
+    result = lake.sql("SELECT bootstrap_interval(x, 'median', 1, 1000000) AS b FROM rows")
+    done: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            result.to_arrow()
+        except lacus.Error as error:
+            done.append(error)
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    running = "SELECT id FROM system.queries WHERE state = 'running' AND sql LIKE '%bootstrap_interval(x%' AND sql NOT LIKE '%system.queries%'"
+    end = time.monotonic() + 60
+    while not (found := lake.sql(running).to_arrow()["id"].to_pylist()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    time.sleep(0.5)
+    lake.sql(f"KILL '{found[0]}'")
+    reading.join(60)
+    assert not reading.is_alive() and done
+    # Nothing of it computes any more.
+    began = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - began < 0.4

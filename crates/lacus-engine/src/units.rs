@@ -26,6 +26,8 @@ const OTHER_KEY: &str = "unit";
 const CALENDAR_KEY: &str = "calendar";
 /// How the keys of a type begin, which are no description.
 const TYPE_KEYS: &str = "ARROW:";
+/// What files write where there is no unit.
+const NONE: [&str; 5] = ["none", "n/a", "unknown", "undefined", "-"];
 /// The function that converts numbers.
 const CONVERT: &str = "convert_units";
 /// So many letters of an expression are shown.
@@ -95,29 +97,59 @@ pub(crate) fn resolved(plan: LogicalPlan) -> Result<LogicalPlan> {
             node.inputs().into_iter().map(|input| (input.schema().as_ref().clone(), walk.plan(input))).collect();
         let seen: Vec<(&DFSchema, &[Told])> = inputs.iter().map(|(schema, told)| (schema, told.as_slice())).collect();
         let names = NamePreserver::new(&node);
-        let resolved = node.map_expressions(|expr| {
+        let mut resolve = |expr: Expr| {
             let name = names.save(&expr);
             let resolved = expr.transform_up(|expr| match expr {
                 Expr::ScalarFunction(mut call) if call.func.name() == CONVERT && call.args.len() == 2 => {
-                    let from = match walk.expr(&call.args[0], &seen) {
-                        Told::Unit(unit) => unit.text.clone(),
-                        Told::Any | Told::Unknown | Told::Mixed => return Err(no_unit(&call.args[0]).into()),
-                    };
-                    call.args.insert(1, lit(from));
+                    let told = walk.expr(&call.args[0], &seen);
+                    call.args.insert(1, lit(converted(&call.args[0], &told, &call.args[1])?));
                     Ok(Transformed::yes(Expr::ScalarFunction(call)))
                 }
                 other => Ok(Transformed::no(other)),
             })?;
             Ok(resolved.update_data(|expr| name.restore(expr)))
+        };
+        let resolved = node.map_expressions(|expr| match expr {
+            // The names are those of what stands in it.
+            Expr::GroupingSet(_) => expr.map_children(&mut resolve),
+            expr => resolve(expr),
         })?;
         resolved.map_data(LogicalPlan::recompute_schema)
     })?;
     Ok(resolved.data)
 }
 
-fn no_unit(value: &Expr) -> Error {
-    Error::new(Kind::InvalidQuery, format!("nobody tells the unit of `{}`", value.human_display()))
-        .hint(format!("say it: {CONVERT}(value, 'degC', 'K'); DESCRIBE shows those of columns"))
+/// The unit that a value is converted from.
+///
+/// # Errors
+/// `InvalidQuery` where it isn't known, and where a difference would be taken for a place on a scale.
+fn converted(value: &Expr, told: &Told, target: &Expr) -> Result<String> {
+    let invalid = |message: String| Error::new(Kind::InvalidQuery, message);
+    let say = format!("say it: {CONVERT}(value, 'degC', 'K'); DESCRIBE shows those of columns");
+    match told {
+        Told::Unit(unit) if unit.is_difference && has_origin(target) => {
+            Err(invalid(format!("{} is a difference in `{}`, and {} is counted from another zero", Code(value), unit.text, Code(target)))
+                .hint("a difference of degC is as many K: it needs no conversion"))
+        }
+        Told::Unit(unit) => Ok(unit.text.clone()),
+        Told::Mixed => Err(invalid(format!("{} has several units", Code(value))).hint("convert each of its parts")),
+        Told::Any | Told::Unknown => Err(invalid(format!("nobody tells the unit of {}", Code(value))).hint(say)),
+    }
+}
+
+fn has_origin(unit: &Expr) -> bool {
+    let Expr::Literal(text, _) = unit else { return false };
+    text.try_as_str().flatten().and_then(|text| Unit::parse(text).ok()).is_some_and(|unit| unit.has_origin())
+}
+
+/// What is wrong with rows that go into columns: those that are in other units than the columns.
+pub(crate) fn misplaced(rows: &Schema, columns: &Schema) -> BTreeSet<String> {
+    let mut walk = Walk::default();
+    for (row, column) in rows.fields().iter().zip(columns.fields()) {
+        let (one, other) = (walk.field(column), walk.field(row));
+        walk.compare(&one, &other, &format_args!("the column `{}`", column.name()));
+    }
+    walk.problems
 }
 
 fn with_unit(field: &Field, told: &Told) -> Field {
@@ -158,6 +190,8 @@ enum Told {
 struct Known {
     text: String,
     calendar: Option<String>,
+    /// Whether it is how far numbers are apart, which no zero matters to.
+    is_difference: bool,
     /// `None` for what is no unit here: dates, and what somebody made up.
     read: Option<Unit>,
 }
@@ -168,16 +202,26 @@ type Inputs<'a> = [(&'a DFSchema, &'a [Told])];
 #[derive(Default)]
 struct Walk {
     problems: BTreeSet<String>,
-    known: HashMap<(String, Option<String>), Rc<Known>>,
+    known: HashMap<(String, Option<String>, bool), Rc<Known>>,
 }
 
 impl Walk {
     fn unit(&mut self, text: &str, calendar: Option<&str>) -> Told {
-        let key = (text.to_owned(), calendar.map(str::to_owned));
-        let known = self.known.entry(key).or_insert_with_key(|(text, calendar)| {
-            Rc::new(Known { text: text.clone(), calendar: calendar.clone(), read: Unit::parse(text).ok() })
+        self.known(text, calendar, false)
+    }
+
+    fn known(&mut self, text: &str, calendar: Option<&str>, is_difference: bool) -> Told {
+        let key = (text.to_owned(), calendar.map(str::to_owned), is_difference);
+        let known = self.known.entry(key).or_insert_with_key(|(text, calendar, is_difference)| {
+            let (text, calendar, read) = (text.clone(), calendar.clone(), Unit::parse(text).ok());
+            Rc::new(Known { text, calendar, is_difference: *is_difference, read })
         });
         Told::Unit(Rc::clone(known))
+    }
+
+    /// The unit of how far numbers are apart.
+    fn apart(&mut self, text: Option<String>) -> Told {
+        text.map_or(Told::Unknown, |text| self.known(&text, None, true))
     }
 
     /// A unit that was made of others, if one was.
@@ -270,9 +314,10 @@ impl Walk {
                     .collect()
             }
             LogicalPlan::RecursiveQuery(query) => {
-                let columns = self.plan(&query.static_term);
-                self.plan(&query.recursive_term);
-                columns
+                let (columns, more) = (self.plan(&query.static_term), self.plan(&query.recursive_term));
+                let names = query.static_term.schema().fields().iter().map(|field| field.name());
+                let pairs = columns.into_iter().zip(more).zip(names);
+                pairs.map(|((one, other), name)| self.together(one, other, &format_args!("the column `{name}` of a UNION"))).collect()
             }
             LogicalPlan::TableScan(scan) => self.schema(&scan.projected_schema),
             other => {
@@ -282,9 +327,19 @@ impl Walk {
                     self.expr(expr, &seen);
                     Ok(TreeNodeRecursion::Continue)
                 });
-                match (walked, inputs.as_slice()) {
-                    // What changes rows leaves columns as they are.
-                    (Ok(_), [(input, told)]) if input.schema().fields().len() == other.schema().fields().len() => told.clone(),
+                debug_assert!(walked.is_ok(), "a walk that never fails");
+                let hands_on = matches!(
+                    other,
+                    LogicalPlan::Filter(_)
+                        | LogicalPlan::Sort(_)
+                        | LogicalPlan::Limit(_)
+                        | LogicalPlan::Distinct(_)
+                        | LogicalPlan::Repartition(_)
+                        | LogicalPlan::Subquery(_)
+                        | LogicalPlan::SubqueryAlias(_)
+                );
+                match inputs.as_slice() {
+                    [(_, told)] if hands_on => told.clone(),
                     _ => self.schema(other.schema()),
                 }
             }
@@ -413,23 +468,7 @@ impl Walk {
         let (left, right) = (self.expr(&binary.left, inputs), self.expr(&binary.right, inputs));
         let shown = Code(whole);
         match binary.op {
-            Operator::Plus | Operator::Minus => match (self.fits(&left, &right, &shown), &left) {
-                (true, Told::Unit(unit)) => {
-                    let difference = unit.read.as_ref().map(|unit| (unit.difference(), unit.has_origin() || unit.is_level()));
-                    match difference {
-                        // 20 degC and 10 degC are no temperature together, but 10 K apart.
-                        Some((_, true)) if binary.op == Operator::Plus => Told::Unknown,
-                        Some((difference, true)) => self.made(difference),
-                        Some((_, false)) => left,
-                        // Dates; what somebody made up stays so.
-                        None => match unit.text.split_once(" since ").filter(|_| binary.op == Operator::Minus) {
-                            Some((unit, _)) => self.unit(&unit.to_owned(), None),
-                            None => Told::Unknown,
-                        },
-                    }
-                }
-                _ => any_of(&left, &right),
-            },
+            Operator::Plus | Operator::Minus => self.sum(&left, &right, binary.op == Operator::Minus, &shown),
             Operator::Modulo => match (&left, &right) {
                 (Told::Unit(_), Told::Any) => left,
                 _ if self.fits(&left, &right, &shown) => left,
@@ -457,6 +496,33 @@ impl Walk {
                 Told::Unknown
             }
             _ => Told::Unknown,
+        }
+    }
+
+    /// The unit of a sum or a difference.
+    fn sum(&mut self, left: &Told, right: &Told, is_difference: bool, shown: &dyn Display) -> Told {
+        let (Told::Unit(one), Told::Unit(other)) = (left, right) else { return any_of(left, right) };
+        // A place on a scale, and how far to go from it.
+        if moves(one, other) {
+            return left.clone();
+        }
+        if !is_difference && moves(other, one) {
+            return right.clone();
+        }
+        if !self.compare(left, right, shown) {
+            return Told::Unknown;
+        }
+        match &one.read {
+            Some(unit) if is_difference => self.apart(unit.difference()),
+            // 20 degC and 10 degC are no temperature together.
+            Some(unit) if unit.has_origin() || unit.is_level() => Told::Unknown,
+            Some(_) if one.is_difference && !other.is_difference => right.clone(),
+            Some(_) => left.clone(),
+            // Dates; what somebody made up stays so.
+            None => match since(&one.text) {
+                Some((unit, _)) if is_difference => self.apart(Some(unit.to_owned())),
+                _ => Told::Unknown,
+            },
         }
     }
 
@@ -488,6 +554,9 @@ impl Walk {
                 if let (3, Some(from)) = (call.args.len(), text(1)) {
                     let said = self.unit(&from, None);
                     self.compare(&first, &said, &shown);
+                    if matches!(&first, Told::Unit(unit) if unit.is_difference) && has_origin(&call.args[2]) {
+                        self.problems.insert(format!("{shown} converts a difference into what is counted from another zero"));
+                    }
                 }
                 let target = text(call.args.len().saturating_sub(1));
                 self.made(target)
@@ -533,7 +602,7 @@ impl Walk {
                 Some(_) => first,
                 None => Told::Unknown,
             },
-            "stddev" | "stddev_samp" | "stddev_pop" | "std" => self.made(read.and_then(|unit| unit.difference())),
+            "stddev" | "stddev_samp" | "stddev_pop" | "std" => self.apart(read.and_then(|unit| unit.difference())),
             "var" | "var_samp" | "var_sample" | "var_pop" | "var_population" => {
                 let difference = read.and_then(|unit| unit.difference()).and_then(|difference| Unit::parse(&difference).ok());
                 self.made(difference.and_then(|unit| unit.times(&unit)))
@@ -552,12 +621,14 @@ impl Walk {
         let (Told::Unit(one), Told::Unit(other)) = (one, other) else { return true };
         let difference = match (&one.read, &other.read) {
             _ if one.text == other.text && one.calendar == other.calendar => return true,
+            _ if [one, other].iter().any(|unit| NONE.iter().any(|none| unit.text.eq_ignore_ascii_case(none))) => return true,
             (Some(first), Some(second)) if first.is_same(second) => return true,
             (Some(first), Some(second)) if first.is_comparable(second) => {
                 format!("convert_units(value, '{}', '{}') makes them one", other.text, one.text)
             }
             (Some(_), Some(_)) => "they measure different things".to_owned(),
             _ if one.text == other.text => "their calendars differ".to_owned(),
+            _ if one.calendar == other.calendar && is_same_date(&one.text, &other.text) => return true,
             _ => "nobody knows whether they are the same".to_owned(),
         };
         self.problems.insert(format!("{shown} brings together `{}` and `{}`: {difference}", one.text, other.text));
@@ -606,6 +677,36 @@ impl Display for Code<'_> {
         let dots = if short.len() < whole.len() { "..." } else { "" };
         write!(formatter, "`{short}{dots}`")
     }
+}
+
+/// Whether `by` says how far to go from a place on the scale of `from`: K of degrees Celsius, days of days since an epoch.
+fn moves(from: &Known, by: &Known) -> bool {
+    let Some(step) = &by.read else { return false };
+    match (&from.read, since(&from.text)) {
+        (Some(scale), _) if scale.has_origin() && by.is_difference => {
+            scale.difference().and_then(|text| Unit::parse(&text).ok()).is_some_and(|unit| unit.is_same(step))
+        }
+        (None, Some((unit, _))) => Unit::parse(unit).is_ok_and(|unit| unit.is_same(step)),
+        _ => false,
+    }
+}
+
+/// The unit and the epoch of a unit of dates.
+fn since(text: &str) -> Option<(&str, &str)> {
+    text.split_once(" since ")
+}
+
+/// Whether two units of dates count the same from the same day, however midnight is written.
+fn is_same_date(one: &str, other: &str) -> bool {
+    let (Some((unit, epoch)), Some((other_unit, other_epoch))) = (since(one), since(other)) else { return false };
+    let day = |epoch: &str| {
+        let epoch = epoch.trim().replace('T', " ");
+        let epoch = epoch.trim_end_matches(['Z', 'z']).trim_end_matches("UTC").trim_end();
+        let midnight = [" 00:00:00.0", " 00:00:00", " 0:0:0", " 00:00"].iter().find_map(|midnight| epoch.strip_suffix(midnight));
+        midnight.unwrap_or(epoch).to_owned()
+    };
+    let is_same = |one: &str, other: &str| Unit::parse(one).is_ok_and(|one| Unit::parse(other).is_ok_and(|other| one.is_same(&other)));
+    is_same(unit, other_unit) && day(epoch) == day(other_epoch)
 }
 
 /// Of what is written out alone, anything may be meant.

@@ -141,7 +141,7 @@ impl Write {
     }
 
     /// The columns of the table that takes the rows, unless it is made of them.
-    fn columns(&self) -> Option<SchemaRef> {
+    pub(crate) fn columns(&self) -> Option<SchemaRef> {
         match self {
             Self::Create { .. } => None,
             Self::Append { columns, .. } => Some(Arc::clone(columns)),

@@ -65,8 +65,10 @@ const TEMPLATES: [Template; 4] = [
                2. Before you see an answer, say what would speak for the hypothesis and what against, which test fits, and at which level.\n\
                3. Estimate, then query: the number of values in each group, their means and spreads.\n\
                4. Test in SQL: welch_t_test(x, group), paired_t_test(x, y), anova_test(x, group), mann_whitney_test(x, group), \
-               pearson_test(x, y), spearman_test(x, y), chi_square_test(a, b). Each gives the statistic, the p-value, and the size of the effect.\n\
-               5. Say what follows and what doesn't: a p-value is no size, and several tests need a correction.\n\
+               kolmogorov_smirnov_test(x, group), pearson_test(x, y), spearman_test(x, y), chi_square_test(a, b), least_squares(y, x, ...). Each \
+               gives the statistic, the p-value, and the size of the effect. bootstrap_interval(x, 'median', seed) assumes no distribution; \
+               convert_units(x, 'degC', 'K') makes units one.\n\
+               5. Say what follows and what doesn't: a p-value is no size, and several tests need a correction: adjusted_p_value(p, 'holm') OVER ().\n\
                6. Cite: give the `citation` of each answer and its query_id, so that it can be verified.",
     },
 ];

@@ -135,7 +135,7 @@ impl Unit {
     fn kind(&self) -> String {
         match self.measure.dimension.is_empty() {
             true => "a pure number".to_owned(),
-            false => format!("measured in `{}`", written(self.measure.dimension.iter().map(|(base, power)| (*base, *power)))),
+            false => format!("measured in `{}`", written(self.measure.dimension.iter().map(|(base, power)| (*base, *power)), " ")),
         }
     }
 
@@ -158,7 +158,12 @@ impl Unit {
                 None => factors.push((name.clone(), sign * power)),
             }
         }
-        Some(written(factors.iter().map(|(name, power)| (name.as_str(), *power)).filter(|(_, power)| *power != 0)))
+        let product = parse::multiplied(self.measure.clone(), other.measure.clone(), sign)?;
+        let factors = || factors.iter().map(|(name, power)| (name.as_str(), *power)).filter(|(_, power)| *power != 0);
+        // Two names may be one together: `degree K` is a temperature.
+        let is_read =
+            |text: &String| parse::measure(text).is_ok_and(|read| read.dimension == product.dimension && read.scale == product.scale);
+        [" ", "."].into_iter().map(|between| written(factors(), between)).find(is_read)
     }
 
     /// The unit of differences of numbers in this one: that of the base for what is counted from an origin, `K` for `degC`. `None` where
@@ -175,9 +180,9 @@ impl Unit {
 }
 
 /// Names with their powers: `m s-1`, `1` for none.
-fn written<'a>(factors: impl Iterator<Item = (&'a str, i32)>) -> String {
+fn written<'a>(factors: impl Iterator<Item = (&'a str, i32)>, between: &str) -> String {
     let parts: Vec<String> = factors.map(|(name, power)| if power == 1 { name.to_owned() } else { format!("{name}{power}") }).collect();
-    if parts.is_empty() { "1".to_owned() } else { parts.join(" ") }
+    if parts.is_empty() { "1".to_owned() } else { parts.join(between) }
 }
 
 /// How values in one unit become values in another.
@@ -298,6 +303,9 @@ mod tests {
             (3.0, "m²·s⁻²", "J/kg", 3.0),
             (1.0, "K @ 273.15", "degC", 1.0),
             (2.0, "(km/h)2", "km2 h-2", 2.0),
+            (1.0, "m s−1", "m/s", 1.0),
+            (760.0, "mmHg", "Pa", 101_325.014_435_4),
+            (35.0, "psu", "1e-3", 35.0),
             (5.0, "adu/electron", "adu electron-1", 5.0),
         ] {
             let found = convert(value, from, to)?;
@@ -329,6 +337,8 @@ mod tests {
         assert_eq!(unit("W/m2")?.times(&unit("kg")?).as_deref(), Some("W m-2 kg"));
         assert_eq!(unit("m")?.per(&unit("m")?).as_deref(), Some("1"));
         assert_eq!(unit("kg m-3")?.per(&unit("1")?).as_deref(), Some("kg m-3"));
+        assert_eq!(unit("degree")?.times(&unit("K")?).as_deref(), Some("degree.K"));
+        assert_eq!(unit("degree")?.per(&unit("K")?).as_deref(), Some("degree.K-1"));
         assert_eq!(unit("degC")?.times(&unit("m")?), None);
         assert_eq!(unit("1e3 km")?.times(&unit("m")?), None);
         assert_eq!(unit("dBZ")?.times(&unit("m")?), None);
@@ -358,9 +368,11 @@ mod tests {
             "0 m",
             "m^2.5",
             "m99999999999",
+            "m -1",
         ] {
             assert!(message(text).contains("is no unit"), "{text}: {}", message(text));
         }
+        assert!(message("days since 2000-01-01").contains("cf_time and cf_text read dates"));
         assert!(message(&"(".repeat(100_000)).contains("is no unit"));
         assert!(message(&"m ".repeat(100_000)).contains("is no unit"));
     }

@@ -25,13 +25,17 @@ const OF_DEGREES: [&str; 14] =
 /// # Errors
 /// `InvalidQuery` for what is none.
 pub(crate) fn measure(text: &str) -> Result<Measure> {
-    let text = text.trim();
-    if NONE.contains(&text) {
+    // A minus sign of typesetting is one, too.
+    let text = &text.trim().replace('\u{2212}', "-");
+    if NONE.contains(&text.as_str()) {
         return Ok(number(Number::ONE));
     }
     if text.len() > LONGEST {
         let start: String = text.chars().take(LONGEST / 10).collect();
         return Err(no_unit(&format!("{start}..."), &format!("{start}...")).hint(format!("a unit has at most {LONGEST} bytes")));
+    }
+    if text.contains(" since ") {
+        return Err(no_unit(text, text).hint("cf_time and cf_text read dates"));
     }
     let mut parser = Parser { text, rest: text, depth: 0 };
     let found = parser.shifted()?;
@@ -157,7 +161,9 @@ impl<'a> Parser<'a> {
                 }
                 inner
             }
-            Some(first) if first.is_ascii_digit() || ['.', '-', '+'].contains(&first) => number(self.number()?),
+            Some(first) if first.is_ascii_digit() || first == '.' || (first == '-' && self.rest.len() == self.text.len()) => {
+                number(self.number()?)
+            }
             Some(first) if is_letter(first) => return self.named(),
             _ => return Err(self.unexpected()),
         };
@@ -314,10 +320,12 @@ fn plain(next: char) -> Option<char> {
 }
 
 /// `left * right ^ sign`. Beside another unit, one that is counted from an origin is a difference: W per degC are W per K.
-fn multiplied(left: Measure, right: Measure, sign: i32) -> Option<Measure> {
+pub(crate) fn multiplied(left: Measure, right: Measure, sign: i32) -> Option<Measure> {
     // A number times a unit is that unit in other steps.
     match (left.scale, right.scale) {
         (Scale::Linear { factor, .. }, Scale::Linear { factor: of, origin }) if left.is_number() && sign > 0 => {
+            // Ten degrees Celsius at once have no zero of their own, as in UDUNITS.
+            let origin = if factor == Number::ONE { origin } else { Number::ZERO };
             let scale = Scale::Linear { factor: factor.checked_mul(of).filter(|factor| is_sane(*factor))?, origin };
             let factors = if factor == Number::ONE { right.factors } else { None };
             return Some(Measure { dimension: right.dimension, scale, factors });

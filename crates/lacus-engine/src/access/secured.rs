@@ -41,7 +41,7 @@ use super::{Access, CHECK};
 use crate::planner::Planner;
 use crate::session::state_of;
 use crate::settings::MAIN;
-use crate::statement;
+use crate::{statement, units};
 
 /// Of so many rows one passes a condition, as DataFusion assumes.
 const PASSES: usize = 5;
@@ -111,9 +111,14 @@ impl Secured {
             let expr = if is_masked { datafusion::logical_expr::cast(expr, field.data_type().clone()) } else { expr };
             expr.alias(field.name())
         });
-        let plan = LogicalPlanBuilder::from(planned).project(columns.collect::<Vec<_>>())?.build()?;
+        let plan = units::resolved(LogicalPlanBuilder::from(planned).project(columns.collect::<Vec<_>>())?.build()?)?;
         let field = |field: &Field| field.clone().with_nullable(field.is_nullable() || rule.mask.contains_key(field.name()));
         let schema = Schema::new_with_metadata(fields.iter().map(|stored| field(stored)).collect::<Vec<_>>(), stored.metadata().clone());
+        // What is masked may be in another unit, or in none.
+        let (told, _) = units::told(&plan, schema.clone());
+        let of_masks = schema.fields().iter().zip(told.fields());
+        let of_masks = of_masks.map(|(stored, told)| if rule.mask.contains_key(stored.name()) { told } else { stored });
+        let schema = Schema::new_with_metadata(of_masks.cloned().collect::<Vec<_>>(), schema.metadata().clone());
         let is_plain = fields.iter().map(|field| (field.name().clone(), !rule.mask.contains_key(field.name()))).collect();
         Ok(Self { schema: Arc::new(schema), plan, is_plain, table, filters: rule.filter.is_some(), access })
     }

@@ -1,6 +1,6 @@
 //! A text asked: what it plans, what it runs, and what it writes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, ScalarValue, TableReference};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, future, stream};
 use lacus_audit::Event;
@@ -267,12 +267,25 @@ impl Engine {
         if is_command {
             let planner = self.planner(&state, session);
             for part in plans {
+                if let LogicalPlan::Ddl(DdlStatement::CreateView(view)) = &part.plan {
+                    // What nobody could ask is refused before it has a name.
+                    told_schema(&units::resolved(view.input.as_ref().clone())?, &state, scope)?;
+                }
                 ddl::apply(part.plan, &text, &planner).await?;
             }
             return Ok(done());
         }
         if let Some(keeping) = keeping {
-            let schema = told_schema(&analyzed(bind(&plans[0].plan, first)?, &state)?, &state, scope)?;
+            let mut schemas = Vec::with_capacity(plans.len());
+            for part in &plans {
+                schemas.push(told_schema(&analyzed(bind(&part.plan, first)?, &state)?, &state, scope)?);
+            }
+            if let Keeping::Table(write) = &keeping
+                && let Some(columns) = write.columns()
+            {
+                schemas.iter().try_for_each(|schema| tell_units(units::misplaced(schema, &columns), &state, scope))?;
+            }
+            let schema = schemas.into_iter().next().ok_or_else(|| Error::new(Kind::Internal, "a statement has no plan"))?;
             let schema = Arc::new(match &keeping {
                 Keeping::Table(write) => write.declared(schema),
                 Keeping::Copy(_) => schema,
@@ -723,10 +736,7 @@ fn analyzed(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
 /// `InvalidQuery` where different units come together and the session doesn't want it; else that is a notice.
 fn told_schema(plan: &LogicalPlan, state: &SessionState, scope: &Scope) -> Result<Schema> {
     let (schema, problems) = units::told(plan, repeated::unmarked(plan.schema().as_arrow().clone()));
-    match OwnSettings::of(state.config_options()).units {
-        UnitRules::Strict => units::refused(&problems).map_or(Ok(()), Err)?,
-        UnitRules::Warn => problems.into_iter().for_each(|problem| scope.notices.add(problem)),
-    }
+    tell_units(problems, state, scope)?;
     let asks = plan.exists(|node| {
         let mut found = false;
         node.apply_expressions(|expr| {
@@ -742,6 +752,17 @@ fn told_schema(plan: &LogicalPlan, state: &SessionState, scope: &Scope) -> Resul
             Schema::new_with_metadata(nullable.collect::<Vec<_>>(), schema.metadata().clone())
         }
     })
+}
+
+/// Refuses what brings different units together, or tells of it, as the session wants it.
+fn tell_units(problems: BTreeSet<String>, state: &SessionState, scope: &Scope) -> Result<()> {
+    match OwnSettings::of(state.config_options()).units {
+        UnitRules::Strict => units::refused(&problems).map_or(Ok(()), Err),
+        UnitRules::Warn => {
+            problems.into_iter().for_each(|problem| scope.notices.add(problem));
+            Ok(())
+        }
+    }
 }
 
 /// A plan with the values of its parameters. Times of day are brought into the unit of SQL's own, which isn't compared with others.
