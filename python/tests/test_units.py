@@ -14,7 +14,7 @@ import lacus
 
 NAMES = pathlib.Path(__file__).resolve().parents[2] / "crates" / "lacus-units" / "src" / "names.txt"
 # What UDUNITS means by them, and why it is something else here.
-OTHER = {"ct": "counts of FITS; there it is a hundredth of a tonne", "nmi": "nautical miles; there they are nanomiles"}
+OTHER = {"ct": "counts of FITS; there it is a hundredth of a tonne", "nmi": "nautical miles; there they are nanomiles", "pH": "pH; there it is a picohenry"}
 # UDUNITS has the values of constants of 1986, and few digits of old units; the present ones are nearer to each other than this.
 ROUNDED = 2e-5
 EXACT = 1e-12

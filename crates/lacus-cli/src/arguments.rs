@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lacus::Form;
+use lacus::{CatalogForm, Form};
 
 /// How many rows of a table are shown.
 pub(crate) const ROWS: usize = 1000;
@@ -13,7 +13,7 @@ pub(crate) struct Arguments {
     /// The lake file, or the folder that holds it [default: lacus.toml here or in a folder above; none is needed]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) lake: Option<PathBuf>,
-    /// Ask a server instead of opening the lake here: for the shell, `sql`, `verify`, `cite` and `provenance`. grpc+tls://USER@HOST:PORT?ca=FILE for TLS and a user, whose
+    /// Ask a server instead of opening the lake here: for the shell, `sql`, `verify`, `cite`, `provenance` and `catalog`. grpc+tls://USER@HOST:PORT?ca=FILE for TLS and a user, whose
     /// password is LACUS_PASSWORD; grpc+unix:///PATH for a socket; a token is LACUS_TOKEN
     #[arg(long, global = true, value_name = "grpc://HOST:PORT", conflicts_with = "lake")]
     pub(crate) connect: Option<String>,
@@ -57,6 +57,14 @@ pub(crate) enum Command {
         record: RecordArguments,
         /// The form
         #[arg(long, value_name = "FORM", default_value = "record", value_parser = Form::NAMES)]
+        form: String,
+    },
+    /// Tell others what the lake has: its datasets with their columns, units, licence and DOI, in a form that catalogs of data read
+    Catalog {
+        /// The dataset; all of them when it is not given
+        dataset: Option<String>,
+        /// The form
+        #[arg(long = "as", value_name = "FORM", default_value = "schema.org", value_parser = CatalogForm::NAMES)]
         form: String,
     },
     /// Give out keys by which programs and people call a server, and take them back

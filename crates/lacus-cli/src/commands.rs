@@ -3,6 +3,7 @@
 pub(crate) mod add;
 pub(crate) mod audit;
 pub(crate) mod cache;
+pub(crate) mod catalog;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod datasets;

@@ -46,7 +46,12 @@ async fn run(arguments: Arguments) -> lacus::Result<()> {
             false => commands::sql::run(lake, connect, SqlArguments { rows: ROWS, ..SqlArguments::default() }).await,
         };
     };
-    if connect.is_some() && !matches!(command, Command::Sql(_) | Command::Verify(_) | Command::Cite(_) | Command::Provenance { .. }) {
+    if connect.is_some()
+        && !matches!(
+            command,
+            Command::Sql(_) | Command::Verify(_) | Command::Cite(_) | Command::Provenance { .. } | Command::Catalog { .. }
+        )
+    {
         let error = lacus::Error::new(lacus::Kind::InvalidConfiguration, "only the shell and `sql` ask a server");
         return Err(error.hint("leave --connect out"));
     }
@@ -63,6 +68,7 @@ async fn run(arguments: Arguments) -> lacus::Result<()> {
         Command::Verify(RecordArguments { record }) => commands::provenance::verify(lake, connect, &record).await,
         Command::Cite(RecordArguments { record }) => commands::provenance::cite(lake, connect, &record).await,
         Command::Provenance { record, form } => commands::provenance::print(lake, connect, &record.record, &form).await,
+        Command::Catalog { dataset, form } => commands::catalog::run(lake, connect, dataset.as_deref(), &form).await,
         Command::Keys(keys) => commands::keys::run(lake, keys),
         Command::SiteKey => commands::site_key::run(lake),
         Command::Login(login) => commands::login::log_in(login).await,

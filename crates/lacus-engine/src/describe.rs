@@ -16,7 +16,13 @@ use crate::access::Access;
 /// The query that a statement describes, in the place of the statement: its plan tells more than its schema does.
 pub(crate) fn take_query(statement: &mut Statement) -> bool {
     let Statement::Statement(outer) = statement else { return false };
-    let ast::Statement::Explain { describe_alias: DescribeAlias::Describe | DescribeAlias::Desc, analyze: false, verbose: false, statement: inner, .. } = outer.as_mut()
+    let ast::Statement::Explain {
+        describe_alias: DescribeAlias::Describe | DescribeAlias::Desc,
+        analyze: false,
+        verbose: false,
+        statement: inner,
+        ..
+    } = outer.as_mut()
     else {
         return false;
     };

@@ -399,7 +399,7 @@ impl<'a> Planner<'a> {
 
     async fn system_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if let Some(activity) = self.state.config().get_extension::<Activity>()
-            && let Some(table) = system::table(name, &activity, self.access()?, self.catalog)?
+            && let Some(table) = system::table(name, &activity, self.access()?, self.catalog, self.state)?
         {
             return Ok(Some(table));
         }

@@ -128,6 +128,7 @@ pub(crate) fn query_state(
         ..base.runtime_env().as_ref().clone()
     };
     let mut config = base.config().clone().with_extension(Arc::clone(&scope.reads)).with_extension(Arc::clone(&scope.notices));
+    config.set_extension(Arc::clone(stores));
     config.set_extension(Arc::clone(access));
     config.set_extension(Arc::clone(&scope.remotes));
     config.set_extension(Arc::clone(&scope.noted));

@@ -6,7 +6,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use datafusion::arrow::array::{
     ArrayRef, BooleanArray, Float64Array, ListBuilder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray, UInt64Array,
@@ -18,20 +18,21 @@ use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::datasource::MemTable;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::PartitionStream;
-use lacus_core::{Error, Kind, Principal, Result, SiteStatus};
+use lacus_core::{Classification, Error, Kind, Principal, Result, SiteStatus};
 use lacus_provenance::{Kept, Record as Told, read};
+use lacus_storage::{Stores, masked};
 use tokio::sync::mpsc::Sender;
 
 use crate::access::{Access, QUERIES};
 use crate::activity::{Activity, Record};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Entry};
 use crate::provenance;
 
 /// The names of these tables.
-pub(crate) const TABLES: [&str; 2] = [QUERIES, PROVENANCE];
+pub(crate) const TABLES: [&str; 3] = [QUERIES, PROVENANCE, DATASETS];
 /// Those of this schema that a policy has to grant by name.
 pub(crate) const IS_GRANTED: [&str; 2] = [AUDIT, SITES];
 /// The table of what is recorded of who asked what, where it is.
@@ -40,6 +41,8 @@ pub(crate) const AUDIT: &str = "audit";
 pub(crate) const SITES: &str = "sites";
 /// The table of what answers were computed from.
 pub(crate) const PROVENANCE: &str = "provenance";
+/// The table of what the lake file says of its datasets.
+pub(crate) const DATASETS: &str = "datasets";
 /// About how many bytes of records make a batch, and how many a file of a record takes.
 const FULL: usize = 8 << 20;
 const FILE: usize = 256;
@@ -47,7 +50,13 @@ const FILE: usize = 256;
 const RECORDS: usize = 1024;
 
 /// The table of this name, as things are now.
-pub(crate) fn table(name: &str, activity: &Activity, access: &Access, catalog: &Catalog) -> Result<Option<Arc<dyn TableProvider>>> {
+pub(crate) fn table(
+    name: &str,
+    activity: &Activity,
+    access: &Access,
+    catalog: &Catalog,
+    state: &SessionState,
+) -> Result<Option<Arc<dyn TableProvider>>> {
     match name {
         QUERIES => {
             let mut records = activity.records();
@@ -55,10 +64,74 @@ pub(crate) fn table(name: &str, activity: &Activity, access: &Access, catalog: &
             Ok(Some(queries(&records, access.is_bound())?))
         }
         PROVENANCE => answers(activity, access, catalog).map(Some),
+        DATASETS => datasets(access, catalog, state.config().get_extension::<Stores>().as_deref()).map(Some),
         SITES if !catalog.sites().is_empty() => sites(catalog).map(Some),
         AUDIT => activity.audit().map(|audit| audited(audit.file())).transpose(),
         _ => Ok(None),
     }
+}
+
+/// One row a dataset: what the lake file says of it, and where it lies for who sees all of it.
+fn datasets(access: &Access, catalog: &Catalog, stores: Option<&Stores>) -> Result<Arc<dyn TableProvider>> {
+    #[derive(Default)]
+    struct Row {
+        texts: [Option<String>; 8],
+        embargo: Option<i64>,
+        url: Option<String>,
+    }
+    let mut rows = Vec::new();
+    for (name, entry) in catalog.entries() {
+        let resolved = catalog.in_main(&name);
+        let asked = catalog.asked(&resolved);
+        if !access.sees(&asked) {
+            continue;
+        }
+        match entry {
+            Entry::Dataset { spec, .. } => {
+                let is_told = access.tells_all(&asked);
+                let place = || stores?.resolve(&spec.location).ok().and_then(|pattern| stores?.url(pattern.prefix()).ok());
+                let embargo = match spec.classification {
+                    Some(Classification::Embargoed(until)) => until.duration_since(UNIX_EPOCH).ok(),
+                    _ => None,
+                };
+                rows.push(Row {
+                    texts: [
+                        Some(name),
+                        spec.description.clone(),
+                        spec.license.clone(),
+                        spec.doi.clone(),
+                        spec.contact.clone(),
+                        spec.format.clone(),
+                        spec.classification.map(|classification| classification.at(SystemTime::now()).word().to_owned()),
+                        is_told.then(|| masked(&spec.location.to_string())),
+                    ],
+                    embargo: embargo.and_then(|since| i64::try_from(since.as_micros()).ok()),
+                    url: is_told.then(place).flatten().map(|url| masked(&url)),
+                });
+            }
+            Entry::Spread(spec) => {
+                let texts = [Some(name), spec.description.clone(), None, None, None, None, None, None];
+                rows.push(Row { texts, ..Row::default() });
+            }
+            Entry::View(_) | Entry::Table { .. } => {}
+        }
+    }
+    let text = |place: usize| Arc::new(rows.iter().map(|row| row.texts[place].as_deref()).collect::<StringArray>()) as ArrayRef;
+    let embargo: TimestampMicrosecondArray = rows.iter().map(|row| row.embargo).collect();
+    let columns = [
+        ("name", text(0)),
+        ("description", text(1)),
+        ("license", text(2)),
+        ("doi", text(3)),
+        ("contact", text(4)),
+        ("format", text(5)),
+        ("classification", text(6)),
+        ("embargo_until", Arc::new(embargo.with_timezone("UTC")) as ArrayRef),
+        ("location", text(7)),
+        ("url", Arc::new(rows.iter().map(|row| row.url.as_deref()).collect::<StringArray>()) as ArrayRef),
+    ];
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)))?;
+    Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
 }
 
 /// One row a site, as far as it is known without asking it.

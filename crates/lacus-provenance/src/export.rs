@@ -73,7 +73,7 @@ fn ended(record: &Record) -> Result<String> {
 }
 
 /// The name of something in a form that wants addresses.
-fn urn(kind: &str, name: &str) -> String {
+pub(crate) fn urn(kind: &str, name: &str) -> String {
     let escaped: String =
         name.bytes()
             .map(|byte| {
@@ -89,7 +89,7 @@ fn address(dataset: &Dataset) -> String {
 }
 
 /// A DOI as an address, however it was written.
-fn doi(text: &str) -> String {
+pub(crate) fn doi(text: &str) -> String {
     let bare = ["https://doi.org/", "http://doi.org/", "https://dx.doi.org/", "doi:"].iter().find_map(|prefix| text.strip_prefix(prefix));
     format!("https://doi.org/{}", bare.unwrap_or(text).trim())
 }

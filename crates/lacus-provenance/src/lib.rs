@@ -5,12 +5,14 @@
 //!                         \-> asked again -> Comparison
 //! ```
 
+mod catalog;
 mod compare;
 mod digest;
 mod export;
 mod kept;
 mod record;
 
+pub use catalog::{CatalogColumn, CatalogDataset, CatalogForm, CatalogTable, LakeCatalog};
 pub use compare::{Comparison, Verdict};
 pub use digest::Digest;
 pub use export::{Form, citation};

@@ -56,7 +56,10 @@ pub use lacus_engine::{
 };
 pub use lacus_identity::{CertificateName, CertificateSpec, IssuerSpec, Issuers};
 pub use lacus_policy::{Policy, PolicyFile, Privilege, Rule};
-pub use lacus_provenance::{Comparison, Form, Kept, Record as ProvenanceRecord, Verdict, citation};
+pub use lacus_provenance::{
+    CatalogColumn, CatalogDataset, CatalogForm, CatalogTable, Comparison, Form, Kept, LakeCatalog, Record as ProvenanceRecord, Verdict,
+    citation,
+};
 pub use lacus_storage::{
     AzureCredentials, AzureSpec, CacheSpec, CacheStatus, Credentials, GoogleCredentials, GoogleSpec, Listing, Network, Operation, Place,
     S3Spec, SftpSpec, StoreReads, StoreSpec, Stores, Unnamed, WebCredentials, WebSpec, masked,

@@ -201,11 +201,16 @@ struct Resampling {
     values: Vec<f64>,
 }
 
+/// Whether a row has a value; an untyped NULL has none.
+fn has_value(column: &ArrayRef, row: usize) -> bool {
+    column.is_valid(row) && !column.data_type().is_null()
+}
+
 impl How {
     fn of_row(values: &[ArrayRef], row: usize) -> Result<Self> {
         let invalid = |message: String| Error::new(Kind::InvalidQuery, message);
         let whole = |place: usize, name: &str| -> Result<Option<u64>> {
-            let Some(column) = values.get(place).filter(|column| column.is_valid(row)) else { return Ok(None) };
+            let Some(column) = values.get(place).filter(|column| has_value(column, row)) else { return Ok(None) };
             let number = cast(&column.slice(row, 1), &DataType::Int64)?;
             let wanted = cast(&column.slice(row, 1), &DataType::Float64)?.as_primitive::<Float64Type>().value(0);
             let number = Some(number.as_primitive::<Int64Type>()).filter(|number| number.is_valid(0)).map(|number| number.value(0));
@@ -225,7 +230,7 @@ impl How {
         if !(100..=MOST_RESAMPLES).contains(&resamples) {
             return Err(invalid(format!("`{NAME}` draws 100 to {MOST_RESAMPLES} samples, not {resamples}")).into());
         }
-        let confidence = match values.get(4).filter(|column| column.is_valid(row)) {
+        let confidence = match values.get(4).filter(|column| has_value(column, row)) {
             Some(column) => cast(&column.slice(row, 1), &DataType::Float64)?.as_primitive::<Float64Type>().value(0),
             None => CONFIDENCE,
         };
