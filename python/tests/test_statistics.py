@@ -426,7 +426,9 @@ def exact_mean(values: np.ndarray) -> float:
 
 
 def exact_variance(values: np.ndarray) -> float:
-    return math.fsum((values - exact_mean(values)) ** 2) / (len(values) - 1)
+    exact = [Fraction(value) for value in values.tolist()]
+    total = sum(exact)
+    return float((sum(value * value for value in exact) - total * total / len(exact)) / (len(exact) - 1))
 
 
 BOOTSTRAPPED: dict[str, Callable[[np.ndarray], float]] = {

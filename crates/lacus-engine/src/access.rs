@@ -32,7 +32,7 @@ pub(crate) use secured::{RestrictedExec, Secured, Unreadable, is_partial, lacks_
 /// The table about queries. Everybody sees it, with one's own.
 pub(crate) const QUERIES: &str = "queries";
 /// Settings that mean nothing but the form of one's own answers; the others are granted.
-const HARMLESS: [&str; 2] = ["datafusion.execution.time_zone", "datafusion.sql_parser.dialect"];
+const HARMLESS: [&str; 3] = ["datafusion.execution.time_zone", "datafusion.sql_parser.dialect", "lacus.units"];
 
 /// What was found while one query was planned, for its record.
 #[derive(Debug, Default)]

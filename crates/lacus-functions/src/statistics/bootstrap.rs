@@ -65,10 +65,7 @@ impl Of {
                 let upper = *upper;
                 if is_even { halfway(below.iter().copied().fold(f64::NEG_INFINITY, f64::max), upper) } else { upper }
             }
-            Self::Variance => {
-                let mean = sum(values.iter().copied()).divided(n).value();
-                sum(values.iter().map(|value| (value - mean) * (value - mean))).divided(n - 1.0).value()
-            }
+            Self::Variance => squares(values).divided(n - 1.0).value(),
             Self::Deviation => Self::Variance.of(values).sqrt(),
         }
     }
@@ -90,10 +87,7 @@ impl Of {
             }
             Self::Variance | Self::Deviation => {
                 let mean = sum(sorted.iter().copied()).divided(n);
-                let squares = sorted.iter().fold(Wide::default(), |sum, value| {
-                    let away = Wide::of(*value).minus(mean);
-                    sum.plus(away.times(away))
-                });
+                let squares = squares(sorted);
                 let without = sorted.iter().map(|value| {
                     let away = Wide::of(*value).minus(mean);
                     squares.minus(away.times(away).times(Wide::of(n)).divided(n - 1.0)).divided(n - 2.0).value().max(0.0)
@@ -106,6 +100,15 @@ impl Of {
 
 fn halfway(a: f64, b: f64) -> f64 {
     0.5 * a + 0.5 * b
+}
+
+/// The sum of the squares of how far values are from their mean, with the digits by which equal ones are told.
+fn squares(values: &[f64]) -> Wide {
+    let mean = sum(values.iter().copied()).divided(values.len() as f64);
+    values.iter().fold(Wide::default(), |sum, value| {
+        let away = Wide::of(*value).minus(mean);
+        sum.plus(away.times(away))
+    })
 }
 
 fn sum(values: impl Iterator<Item = f64>) -> Wide {
