@@ -125,13 +125,11 @@ pub(super) struct Bootstrap {
 impl Bootstrap {
     pub(super) fn new() -> Self {
         let names = Of::ALL.map(|(name, _)| format!("`{name}`")).join(", ");
-        let what = format!(
-            "How sure a statistic is, whatever the distribution: the interval that holds it, from samples that are drawn of the values with \
+        let what = "How sure a statistic is, whatever the distribution: the interval that holds it, from samples that are drawn of the values with \
              replacement, corrected for bias and skewness (BCa). Gives a structure of `count`, `estimate`, `standard_error`, `low`, `high`. The \
              same seed gives the same result, that of `scipy.stats.bootstrap` of the sorted values with `numpy.random.default_rng(seed)`. \
              Each group begins with the seed. Rows with NULL are left out, NaN gives NaN, and of fewer than three values the result is NULL. \
-             Keeps all values in memory."
-        );
+             Keeps all values in memory.";
         let documentation = Documentation::builder(STATISTICS, what, format!("{NAME}(value, statistic, seed)"))
             .with_alternative_syntax(format!("{NAME}(value, statistic, seed, resamples, confidence)"))
             .with_argument("value", "A number")
