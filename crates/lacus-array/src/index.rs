@@ -59,6 +59,8 @@ pub(crate) struct Index {
     pub(crate) structures: Vec<Arc<Structure>>,
     /// The location of the dataset whose files these are.
     pub(crate) location: Option<String>,
+    /// By what one build of it is told from another.
+    pub(crate) version: String,
     files: Files,
     bounds: Vec<Bounds>,
     /// The row of each file by its fingerprint, once somebody looks for one.
@@ -176,7 +178,9 @@ impl Indices {
             return Ok(Some(index));
         }
         let Some((files, structures)) = self.read(dataset).await? else { return Ok(None) };
-        let index = Arc::new(rows::index(files, structures).map_err(|error| self.unreadable(dataset, error))?);
+        let mut index = rows::index(files, structures).map_err(|error| self.unreadable(dataset, error))?;
+        index.version = object.e_tag.clone().unwrap_or_else(|| format!("{} {}", object.last_modified.to_rfc3339(), object.size));
+        let index = Arc::new(index);
         self.loaded.put(dataset.to_owned(), &object, Arc::clone(&index));
         Ok(Some(index))
     }

@@ -133,6 +133,9 @@ impl ArraySource {
             Some(indices) => indices.load(&spec.name).await?,
             None => None,
         };
+        if let (Some(index), Some(scope)) = (&index, session.config().get_extension::<ReadScope>()) {
+            scope.name_index(&spec.name, &index.version);
+        }
         let containers = Containers { format: format.clone(), opened: Arc::clone(&self.described) };
         let described =
             index.map(|index| Described::new(index, containers, Arc::clone(&self.stores), &options.mapping, !options.as_indexed));

@@ -105,6 +105,26 @@ impl Findings {
     }
 }
 
+/// What the policy grants a principal at an instant: what was computed by other rules is not for it any more.
+#[derive(Debug, Clone)]
+pub struct Rights(Option<Arc<Granted>>);
+
+impl Rights {
+    pub(crate) fn of(policy: Option<&PolicyFile>, principal: &Principal) -> Self {
+        Self(policy.filter(|_| !principal.is_owner()).map(|policy| Arc::new(policy.now().of(principal))))
+    }
+}
+
+impl PartialEq for Rights {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, None) => true,
+            (Some(one), Some(other)) => one.is_same(other),
+            _ => false,
+        }
+    }
+}
+
 /// What the principal of one query may do.
 #[derive(Debug)]
 pub(crate) struct Access {

@@ -20,7 +20,7 @@ use lacus_policy::{PolicyFile, Privilege};
 use lacus_provenance::Kept;
 use lacus_storage::Stores;
 
-use crate::access::Access;
+use crate::access::{Access, Rights};
 use crate::activity::Activity;
 use crate::catalog::{Catalog, Entry, Origin, TableEntry};
 use crate::client::{Room, Session};
@@ -636,6 +636,11 @@ impl Engine {
             Entry::View(_) | Entry::Spread(_) | Entry::Table { .. } => None,
         });
         datasets.filter(|(name, _)| access.sees(&catalog.asked(&catalog.in_main(name)))).collect()
+    }
+
+    /// What the policy grants the principal of a session now.
+    pub fn rights(&self, session: &Session) -> Rights {
+        Rights::of(self.shared.policy.as_deref(), session.principal())
     }
 
     /// The version of this engine.

@@ -61,7 +61,7 @@ mod view;
 mod watched;
 mod writes;
 
-pub use access::Decided;
+pub use access::{Decided, Rights};
 pub use catalog::{TableEntry, TableKind};
 pub use client::Session;
 pub use engine::{AccessReport, Engine, EngineBuilder, Ingest, Prepared};

@@ -188,6 +188,7 @@ pub(crate) fn told(record: &Record) -> Option<Told> {
         files: if is_told { read.files } else { Vec::new() },
         files_read: if is_told { read.count } else { 0 },
         files_hash: read.hash.filter(|_| is_told),
+        indices: if is_told { record.scope.reads.indices() } else { Default::default() },
         sites: if is_told { asked(record) } else { Vec::new() },
         policy: record.scope.findings.version(),
         notices: notices_of(schema).map(str::to_owned).collect(),

@@ -2,12 +2,14 @@
 //!
 //! Rules change plans, not answers. `benches/README.md` says what each gained or lost.
 
+mod bits;
 mod build_side;
 mod conjuncts;
 mod cooperative;
 mod join_order;
 mod keys_into_aggregate;
 mod long_values;
+mod recursive_metadata;
 mod semi_join_below;
 mod shared_subplans;
 mod wide_division;
@@ -38,9 +40,14 @@ pub(crate) fn logical(off: &[String], more: Vec<LogicalRule>) -> Vec<LogicalRule
     all.into_iter().chain(more).filter(|rule| is_on(off, rule.name())).collect()
 }
 
+/// What is wrong with the types that a statement has, as long as it has them.
+pub(crate) fn before_coercion() -> Arc<dyn AnalyzerRule + Send + Sync> {
+    Arc::new(bits::Bits)
+}
+
 /// What plans need to have an answer at all, behind DataFusion's coercion of types.
-pub(crate) fn analyzers() -> [Arc<dyn AnalyzerRule + Send + Sync>; 1] {
-    [Arc::new(wide_division::WideDivision)]
+pub(crate) fn analyzers() -> [Arc<dyn AnalyzerRule + Send + Sync>; 2] {
+    [Arc::new(wide_division::WideDivision), Arc::new(recursive_metadata::RecursiveMetadata)]
 }
 
 /// All rules on physical plans: DataFusion's among ours, without those that are switched off.

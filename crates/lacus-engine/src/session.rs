@@ -135,11 +135,9 @@ pub(crate) fn query_state(
     config.set_extension(Arc::clone(&scope.ended));
     client.apply(config.options_mut())?;
     let builder = SessionStateBuilder::new_from_existing(base.clone()).with_config(config).with_runtime_env(Arc::new(runtime));
-    let mut state = match access.is_bound() {
-        // The plan is looked at before anything else does something with it.
-        true => builder.with_analyzer_rules([access.rule()].into_iter().chain(base.analyzer().rules.iter().cloned()).collect()).build(),
-        false => builder.build(),
-    };
+    // The plan is looked at before anything else does something with it.
+    let first = access.is_bound().then(|| access.rule()).into_iter().chain([rules::before_coercion()]);
+    let mut state = builder.with_analyzer_rules(first.chain(base.analyzer().rules.iter().cloned()).collect()).build();
     // What `now()` gives, all over the query.
     state.mark_start_execution();
     let lake = state.config_options().catalog.default_catalog.clone();

@@ -9,9 +9,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::{self, Display, Formatter};
 use std::rc::Rc;
 
-use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::{AggregateFunctionParams, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -129,7 +129,7 @@ fn converted(value: &Expr, told: &Told, target: &Expr) -> Result<String> {
     match told {
         Told::Unit(unit) if unit.is_difference && has_origin(target) => {
             Err(invalid(format!("{} is a difference in `{}`, and {} is counted from another zero", Code(value), unit.text, Code(target)))
-                .hint("a difference of degC is as many K: it needs no conversion"))
+                .hint("differences of degC are in K as they are"))
         }
         Told::Unit(unit) => Ok(unit.text.clone()),
         Told::Mixed => Err(invalid(format!("{} has several units", Code(value))).hint("convert each of its parts")),
@@ -314,7 +314,7 @@ impl Walk {
                     .collect()
             }
             LogicalPlan::RecursiveQuery(query) => {
-                let (columns, more) = (self.plan(&query.static_term), self.plan(&query.recursive_term));
+                let (columns, more) = (self.plan(unnamed(&query.static_term)), self.plan(unnamed(&query.recursive_term)));
                 let names = query.static_term.schema().fields().iter().map(|field| field.name());
                 let pairs = columns.into_iter().zip(more).zip(names);
                 pairs.map(|((one, other), name)| self.together(one, other, &format_args!("the column `{name}` of a UNION"))).collect()
@@ -539,13 +539,34 @@ impl Walk {
             "coalesce" | "greatest" | "least" | "nvl" | "ifnull" | "nanvl" => {
                 told.into_iter().reduce(|one, other| self.together(one, other, &shown)).unwrap_or(Told::Unknown)
             }
-            "sqrt" | "cbrt" | "exp" | "ln" | "log10" | "log2" | "power" => Told::Unknown,
+            "sqrt" | "cbrt" | "exp" | "ln" | "log10" | "log2" => Told::Unknown,
             "sin" | "cos" | "tan" | "cot" => {
-                self.angle(&first, &shown);
+                self.angle(&first, "rad", &shown);
                 Told::Unknown
             }
-            "radians" => self.unit("rad", None),
-            "degrees" => self.unit("degree", None),
+            "radians" => {
+                self.angle(&first, "degree", &shown);
+                self.unit("rad", None)
+            }
+            "degrees" => {
+                self.angle(&first, "rad", &shown);
+                self.unit("degree", None)
+            }
+            // An angle of two lengths, which no unit of theirs matters to as long as it is one.
+            "atan2" => {
+                self.compare(&first, told.get(1).unwrap_or(&Told::Any), &shown);
+                Told::Unknown
+            }
+            "make_array" => told.into_iter().reduce(|one, other| self.together(one, other, &shown)).unwrap_or(Told::Unknown),
+            "power" => match (&first, call.args.get(1)) {
+                (Told::Unit(unit), Some(Expr::Literal(power, _))) => {
+                    let made = unit.read.as_ref().zip(power_of(power)).and_then(|(unit, power)| {
+                        (1..power).try_fold(unit.text().to_owned(), |text, _| Unit::parse(&text).ok()?.times(unit))
+                    });
+                    self.made(made)
+                }
+                _ => Told::Unknown,
+            },
             CONVERT => {
                 let text = |place: usize| match call.args.get(place) {
                     Some(Expr::Literal(value, _)) => value.try_as_str().flatten().map(str::to_owned),
@@ -576,6 +597,11 @@ impl Walk {
             _ => None,
         };
         match name {
+            "paired_t_test" => {
+                let (one, other) = (first, args.get(1).cloned().unwrap_or(Told::Any));
+                self.compare(&one, &other, &Code(whole));
+                Told::Unknown
+            }
             "min"
             | "max"
             | "avg"
@@ -652,16 +678,16 @@ impl Walk {
         }
     }
 
-    /// What a trigonometric function takes is in radians.
-    fn angle(&mut self, told: &Told, shown: &dyn Display) {
+    /// What a function of angles takes is in one unit.
+    fn angle(&mut self, told: &Told, wanted: &str, shown: &dyn Display) {
         let Told::Unit(unit) = told else { return };
-        let (Some(read), Ok(radian)) = (&unit.read, Unit::parse("rad")) else { return };
-        if read.is_same(&radian) {
+        let (Some(read), Ok(angle)) = (&unit.read, Unit::parse(wanted)) else { return };
+        if read.is_same(&angle) {
             return;
         }
-        let what = match read.is_comparable(&radian) {
-            true => format!("convert_units(value, '{}', 'rad') makes it radians", unit.text),
-            false => "it takes radians".to_owned(),
+        let what = match read.is_comparable(&angle) {
+            true => format!("convert_units(value, '{}', '{wanted}') makes it what the function takes", unit.text),
+            false => format!("it takes `{wanted}`"),
         };
         self.problems.insert(format!("{shown} is of `{}`: {what}", unit.text));
     }
@@ -676,6 +702,16 @@ impl Display for Code<'_> {
         let short: String = whole.chars().take(SHOWN).collect();
         let dots = if short.len() < whole.len() { "..." } else { "" };
         write!(formatter, "`{short}{dots}`")
+    }
+}
+
+/// What a term of a recursive query computes, without the names and the metadata that all of its terms share.
+fn unnamed(term: &LogicalPlan) -> &LogicalPlan {
+    match term {
+        LogicalPlan::Projection(named) if named.expr.iter().all(|expr| matches!(expr, Expr::Alias(alias) if alias.metadata.is_some())) => {
+            &named.input
+        }
+        other => other,
     }
 }
 
@@ -707,6 +743,12 @@ fn is_same_date(one: &str, other: &str) -> bool {
     };
     let is_same = |one: &str, other: &str| Unit::parse(one).is_ok_and(|one| Unit::parse(other).is_ok_and(|other| one.is_same(&other)));
     is_same(unit, other_unit) && day(epoch) == day(other_epoch)
+}
+
+/// A power that is written out: a small whole one.
+fn power_of(value: &ScalarValue) -> Option<u32> {
+    let ScalarValue::Float64(Some(power)) = value.cast_to(&DataType::Float64).ok()? else { return None };
+    [1.0, 2.0, 3.0, 4.0].contains(&power).then_some(power as u32)
 }
 
 /// Of what is written out alone, anything may be meant.

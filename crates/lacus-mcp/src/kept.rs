@@ -7,15 +7,22 @@ use std::time::Instant;
 use arrow::array::{Array, ArrayData, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use lacus_core::{AgentLimits, Error, Kind, Principal, Result};
+use lacus_engine::Rights;
 use lacus_provenance::Record;
 
 /// Bytes that an answer takes beside its rows.
 const OVERHEAD: usize = 4096;
 
+/// Who asked, who alone reads what is kept: with other groups or scopes it is somebody else, and so it is by other rules.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Asker {
+    pub(crate) principal: Principal,
+    pub(crate) rights: Rights,
+}
+
 /// An answer.
 pub(crate) struct Kept {
-    /// Who asked, who alone reads it: with other groups or scopes it is somebody else.
-    pub(crate) asker: Principal,
+    pub(crate) asker: Asker,
     pub(crate) query_id: String,
     pub(crate) schema: SchemaRef,
     pub(crate) batches: Vec<RecordBatch>,
@@ -30,7 +37,7 @@ pub(crate) struct Kept {
 
 /// A file that was made of an answer.
 pub(crate) struct File {
-    pub(crate) asker: Principal,
+    pub(crate) asker: Asker,
     pub(crate) media_type: &'static str,
     pub(crate) bytes: Vec<u8>,
 }
@@ -95,14 +102,14 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) fn keep(&self, answer: Kept, limits: &AgentLimits) -> Arc<Kept> {
         let bytes = in_memory(&answer.batches) + OVERHEAD;
-        self.answers.keep(answer.query_id.clone(), answer.asker.clone(), answer, bytes, limits)
+        self.answers.keep(answer.query_id.clone(), answer.asker.principal.clone(), answer, bytes, limits)
     }
 
     /// The answer of a query of this user.
     ///
     /// # Errors
-    /// `NotFound`, also for one of another user.
-    pub(crate) fn answer(&self, query_id: &str, asker: &Principal, limits: &AgentLimits) -> Result<Arc<Kept>> {
+    /// `NotFound`, also for one of another user, and for one that was computed by other rules.
+    pub(crate) fn answer(&self, query_id: &str, asker: &Asker, limits: &AgentLimits) -> Result<Arc<Kept>> {
         self.answers.get(query_id, limits).filter(|kept| kept.asker == *asker).ok_or_else(|| gone("answer", limits))
     }
 
@@ -110,7 +117,7 @@ impl Store {
     pub(crate) fn keep_file(&self, file: File, limits: &AgentLimits) -> String {
         let id = format!("{:032x}", rand::random::<u128>());
         let bytes = file.bytes.len() + OVERHEAD;
-        self.files.keep(id.clone(), file.asker.clone(), file, bytes, limits);
+        self.files.keep(id.clone(), file.asker.principal.clone(), file, bytes, limits);
         id
     }
 
@@ -118,7 +125,7 @@ impl Store {
     ///
     /// # Errors
     /// `NotFound`, also for one of another user.
-    pub(crate) fn file(&self, id: &str, asker: &Principal, limits: &AgentLimits) -> Result<Arc<File>> {
+    pub(crate) fn file(&self, id: &str, asker: &Asker, limits: &AgentLimits) -> Result<Arc<File>> {
         self.files.get(id, limits).filter(|file| file.asker == *asker).ok_or_else(|| gone("file", limits))
     }
 }

@@ -36,7 +36,7 @@ use rmcp::service::{RequestContext, RoleServer};
 use rmcp::{ErrorData, ServerHandler};
 pub use transport::{HttpService, Origins, over_http, over_stdio};
 
-use crate::kept::Store;
+use crate::kept::{Asker, Store};
 use crate::tools::Call;
 
 /// Through what its queries come, as records have it.
@@ -89,7 +89,9 @@ impl Agents {
         let session = Session::through(DOOR, &asker.principal, false).until(asker.expires).reading_only().within_lake();
         let session = session.for_at_most(self.0.limits.deadline);
         let teller = context.meta.get_progress_token().map(|token| progress::Teller::new(context.peer.clone(), token));
-        Ok(Call { engine: &self.0.engine, limits: &self.0.limits, store: &self.0.store, session, teller })
+        // What is kept was computed by the rules of its time.
+        let asker = Asker { principal: asker.principal.clone(), rights: self.0.engine.rights(&session) };
+        Ok(Call { engine: &self.0.engine, limits: &self.0.limits, store: &self.0.store, session, asker, teller })
     }
 
     /// What `work` gives, unless whoever asked goes away or it takes too long.

@@ -22,7 +22,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::answer::{Answer, column, fitting, notices, page};
 use crate::arguments::{self, Describe, Detail, Export, Form, Sample, Search, Sought, Statement, Status, bound, read};
-use crate::kept::{File, Kept, Store};
+use crate::kept::{Asker, File, Kept, Store};
 use crate::limits::{self, size};
 use crate::progress::Teller;
 use crate::uris;
@@ -48,6 +48,8 @@ pub(crate) struct Call<'a> {
     pub(crate) store: &'a Store,
     /// Who calls, for statements that only read what the lake names.
     pub(crate) session: Session,
+    /// For whom answers are kept.
+    pub(crate) asker: Asker,
     pub(crate) teller: Option<Teller>,
 }
 
@@ -357,7 +359,7 @@ impl Call<'_> {
         drop(stream);
         let record = provenance.record().filter(|_| read.cut.is_none());
         let Read { batches, rows, cut } = read;
-        let asker = self.session.principal().clone();
+        let asker = self.asker.clone();
         Ok(self.store.keep(Kept { asker, query_id: id, schema, batches, rows, cut, is_sample, record }, self.limits))
     }
 
@@ -427,7 +429,7 @@ impl Call<'_> {
     fn next(&self, cursor: &str, most: usize) -> Result<Answer> {
         let (id, from) = cursor.split_once('.').ok_or_else(unknown_cursor)?;
         let from: usize = from.parse().map_err(|_| unknown_cursor())?;
-        let kept = self.store.answer(id, self.session.principal(), self.limits)?;
+        let kept = self.store.answer(id, &self.asker, self.limits)?;
         self.page(&kept, from, most)
     }
 
@@ -529,7 +531,7 @@ impl Call<'_> {
         }
         let (bytes, media_type) = written(export.format, &schema, &read.batches, self.limits.kept_bytes)?;
         let length = bytes.len();
-        let asker = self.session.principal().clone();
+        let asker = self.asker.clone();
         let uri = uris::export(&self.store.keep_file(File { asker, media_type, bytes }, self.limits));
         let link = Resource::new(uri.clone(), format!("result-{}", &id[..id.len().min(8)]));
         let link = link.with_mime_type(media_type).with_size(length as u64);

@@ -1,5 +1,7 @@
 //! What a lake has, in the forms in which catalogs of data read it.
 
+use std::collections::HashSet;
+
 use lacus_core::{Error, Kind, Result};
 use serde_json::{Map, Value, json};
 
@@ -120,14 +122,17 @@ impl LakeCatalog {
     }
 
     fn of_schema_org(&self, dataset: &CatalogDataset) -> Value {
-        let variable = |column: &CatalogColumn| json!({"@type": "PropertyValue", "name": column.name, "unitText": column.unit, "description": column.description, "value": column.data_type});
-        let variables: Vec<Value> = dataset.tables.iter().flat_map(|table| &table.columns).map(variable).collect();
+        let variable = |column: &CatalogColumn| json!({"@type": "PropertyValue", "name": column.name, "unitText": column.unit, "description": column.description});
+        // Several tables of a container have the same variables.
+        let mut told = HashSet::new();
+        let variables: Vec<Value> =
+            dataset.tables.iter().flat_map(|table| &table.columns).filter(|column| told.insert(&column.name)).map(variable).collect();
         let download = dataset.address().map(|address| json!([{"@type": "DataDownload", "contentUrl": address, "encodingFormat": dataset.media_type(), "name": dataset.location}]));
         json!({
-            "@id": dataset.id(&self.lake), "@type": "Dataset", "name": dataset.name, "description": dataset.description, "license": dataset.license,
+            "@id": dataset.id(&self.lake), "@type": "Dataset", "name": dataset.name, "description": dataset.description, "license": dataset.license(),
             "identifier": dataset.doi.as_deref().map(doi), "isAccessibleForFree": dataset.is_open(),
             "conditionsOfAccess": dataset.classification, "variableMeasured": variables, "distribution": download,
-            "creator": dataset.contact.as_ref().map(|contact| json!({"@type": "Organization", "name": contact, "contactPoint": {"@type": "ContactPoint", "name": contact}})),
+            "maintainer": dataset.contact.as_ref().map(|contact| json!({"@type": "Organization", "name": contact})),
         })
     }
 
@@ -135,11 +140,11 @@ impl LakeCatalog {
         let dataset = |dataset: &CatalogDataset| {
             let distribution = dataset.address().map(|address| {
                 json!([{"@id": format!("{}#distribution", dataset.id(&self.lake)), "@type": "dcat:Distribution", "dct:title": dataset.location,
-                        "dcat:accessURL": {"@id": address}, "dct:license": dataset.license, "dcat:mediaType": dataset.media_type()}])
+                        "dcat:accessURL": {"@id": address}, "dct:license": dataset.license().map(reference), "dcat:mediaType": dataset.registered_type()}])
             });
             json!({
                 "@id": dataset.id(&self.lake), "@type": "dcat:Dataset", "dct:title": dataset.name, "dct:description": dataset.description,
-                "dct:identifier": dataset.doi.as_deref().map(doi), "dct:license": dataset.license, "dct:accessRights": dataset.classification,
+                "dct:identifier": dataset.doi.as_deref().map(doi), "dct:license": dataset.license().map(reference), "dct:accessRights": dataset.classification,
                 "dcat:contactPoint": dataset.contact.as_ref().map(|contact| json!({"@type": "vcard:Kind", "vcard:fn": contact})),
                 "dcat:distribution": distribution,
             })
@@ -176,16 +181,16 @@ impl LakeCatalog {
                 source["extract"] = json!({"column": column.name});
                 let description = [column.description.clone(), column.unit.as_ref().map(|unit| format!("in {unit}"))];
                 let description = description.into_iter().flatten().collect::<Vec<_>>().join(", ");
-                json!({"@id": format!("{}/{}", table.name, column.name), "@type": "cr:Field", "name": column.name, "dataType": kind(&column.data_type),
+                json!({"@id": format!("{}/{}", identifier(&table.name), identifier(&column.name)), "@type": "cr:Field", "name": column.name, "dataType": kind(&column.data_type),
                        "description": Some(description).filter(|text| !text.is_empty()), "source": source})
             };
-            json!({"@id": table.name, "@type": "cr:RecordSet", "name": table.name, "field": table.columns.iter().map(field).collect::<Vec<_>>()})
+            json!({"@id": identifier(&table.name), "@type": "cr:RecordSet", "name": table.name, "field": table.columns.iter().map(field).collect::<Vec<_>>()})
         };
         let records: Vec<Value> = dataset.tables.iter().filter(|_| is_table && address.is_some()).map(record_set).collect();
         let mut written = json!({
             "@context": context(), "@id": dataset.id(&self.lake), "@type": "sc:Dataset", "conformsTo": "http://mlcommons.org/croissant/1.0", "name": dataset.name,
             "description": dataset.description, "license": dataset.license, "url": dataset.id(&self.lake), "isLiveDataset": true, "distribution": distribution,
-            "creator": dataset.contact.as_ref().map(|contact| json!({"@type": "sc:Organization", "name": contact})),
+            "maintainer": dataset.contact.as_ref().map(|contact| json!({"@type": "sc:Organization", "name": contact})),
             "citeAs": dataset.doi.as_deref().map(doi),
         });
         if !records.is_empty() {
@@ -198,7 +203,25 @@ impl LakeCatalog {
 impl CatalogDataset {
     /// By what it is known: where it is cited, or a name.
     fn id(&self, lake: &str) -> String {
-        self.doi.as_deref().map_or_else(|| urn("dataset", &format!("{lake}.{}", self.name)), doi)
+        self.doi.as_deref().filter(|text| text.contains("10.")).map_or_else(|| urn("dataset", &format!("{lake}.{}", self.name)), doi)
+    }
+
+    /// Its licence as the address of that, where it has one.
+    fn license(&self) -> Option<String> {
+        let license = self.license.as_ref()?;
+        // SPDX names one licence without a space; what has some is an expression of several, or words.
+        let is_name = license.contains(['-', '.']) && license.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.+".contains(&byte));
+        Some(if is_name { format!("https://spdx.org/licenses/{license}") } else { license.clone() })
+    }
+
+    /// The media type as IANA's address of it, where it is registered.
+    fn registered_type(&self) -> Option<Value> {
+        let registered = match self.media_type() {
+            "application/x-parquet" => "application/vnd.apache.parquet",
+            known @ ("text/csv" | "text/tab-separated-values" | "application/vnd.apache.arrow.file") => known,
+            _ => return None,
+        };
+        Some(json!({"@id": format!("https://www.iana.org/assignments/media-types/{registered}")}))
     }
 
     fn is_open(&self) -> Option<bool> {
@@ -233,7 +256,8 @@ impl CatalogDataset {
     /// As IANA registers it, or as programs of the field name it.
     fn media_type(&self) -> &'static str {
         match self.ending().as_str() {
-            "parquet" => "application/vnd.apache.parquet",
+            // As Croissant names it.
+            "parquet" => "application/x-parquet",
             "csv" => "text/csv",
             "tsv" => "text/tab-separated-values",
             "json" | "jsonl" | "ndjson" => "application/jsonl",
@@ -244,6 +268,16 @@ impl CatalogDataset {
             _ => "application/octet-stream",
         }
     }
+}
+
+/// A licence as DCAT has it: an address where it is one.
+fn reference(license: String) -> Value {
+    if license.starts_with("https://") || license.starts_with("http://") { json!({"@id": license}) } else { license.into() }
+}
+
+/// A name as the end of an address.
+fn identifier(name: &str) -> String {
+    name.chars().map(|letter| if letter.is_alphanumeric() || "._-".contains(letter) { letter } else { '-' }).collect()
 }
 
 /// The type of schema.org for an Arrow type.
@@ -264,6 +298,7 @@ fn context() -> Value {
     let own = [
         "citeAs",
         "column",
+        "equivalentProperty",
         "extract",
         "field",
         "fileProperty",
@@ -282,6 +317,7 @@ fn context() -> Value {
         "regex",
         "repeated",
         "replace",
+        "samplingRate",
         "separator",
         "source",
         "subField",
@@ -292,6 +328,7 @@ fn context() -> Value {
         ("@language", json!("en")),
         ("@vocab", json!("https://schema.org/")),
         ("cr", json!("http://mlcommons.org/croissant/")),
+        ("rai", json!("http://mlcommons.org/croissant/RAI/")),
         ("sc", json!("https://schema.org/")),
         ("dct", json!("http://purl.org/dc/terms/")),
         ("conformsTo", json!("dct:conformsTo")),

@@ -181,6 +181,9 @@ pub struct Record {
     /// The hash of all of them in their versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files_hash: Option<String>,
+    /// The indices that told what its files hold, by their datasets, in their versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub indices: BTreeMap<String, String>,
     /// What sites and databases were asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sites: Vec<SiteQuery>,

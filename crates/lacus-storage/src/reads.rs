@@ -48,6 +48,8 @@ pub struct ReadScope {
     touched: Mutex<BTreeSet<Path>>,
     /// The tables that the query names, in full.
     tables: Mutex<BTreeSet<String>>,
+    /// The indices that were asked, by their datasets, in their versions.
+    indices: Mutex<BTreeMap<String, String>>,
 }
 
 /// An object among `objects`, which stand in the order of their paths.
@@ -137,6 +139,16 @@ impl ReadScope {
     /// The tables that the query names.
     pub fn tables(&self) -> Vec<String> {
         held(&self.tables).iter().cloned().collect()
+    }
+
+    /// Notes that the index of a dataset was asked, in this version.
+    pub fn name_index(&self, dataset: &str, version: &str) {
+        held(&self.indices).insert(dataset.to_owned(), version.to_owned());
+    }
+
+    /// The indices that were asked, by their datasets, in their versions.
+    pub fn indices(&self) -> BTreeMap<String, String> {
+        held(&self.indices).clone()
     }
 
     /// How often listings had been forgotten when the query began.

@@ -181,7 +181,7 @@ pub(super) fn index(files: Bytes, structures: Bytes) -> Result<Index> {
             bounds.push(Bounds { array: array.to_owned(), low, high });
         }
     }
-    Ok(Index { structures, location, files, bounds, rows: OnceLock::new() })
+    Ok(Index { structures, location, version: String::new(), files, bounds, rows: OnceLock::new() })
 }
 
 /// What each file of `index` has in the column of attributes; `None` when the rows are those of another index.

@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, StructArray, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Scalar, StructArray, UInt64Array};
 use arrow::compute::cast;
+use arrow::compute::kernels::cmp::distinct;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, Int64Type};
 use datafusion_common::{Result, ScalarValue};
 use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -277,11 +278,12 @@ impl Accumulator for Resampling {
         }
         self.agree(How::of_row(values, 0)?)?;
         for way in ways {
-            let first = way.slice(0, 1);
-            let is_same = (1..way.len()).all(|row| first.to_data() == way.slice(row, 1).to_data());
-            if !is_same {
-                let other = (1..way.len()).find(|row| first.to_data() != way.slice(*row, 1).to_data()).unwrap_or_default();
-                self.agree(How::of_row(values, other)?)?;
+            if way.data_type().is_null() {
+                continue;
+            }
+            let differs = distinct(way, &Scalar::new(way.slice(0, 1)))?;
+            if let Some(row) = differs.values().set_indices().next() {
+                self.agree(How::of_row(values, row)?)?;
             }
         }
         self.values.extend(column.iter().flatten());
