@@ -559,7 +559,7 @@ impl Walk {
             }
             "make_array" => told.into_iter().reduce(|one, other| self.together(one, other, &shown)).unwrap_or(Told::Unknown),
             "power" => match (&first, call.args.get(1)) {
-                (Told::Unit(unit), Some(Expr::Literal(power, _))) => {
+                (Told::Unit(unit), Some(power)) => {
                     let made = unit.read.as_ref().zip(power_of(power)).and_then(|(unit, power)| {
                         (1..power).try_fold(unit.text().to_owned(), |text, _| Unit::parse(&text).ok()?.times(unit))
                     });
@@ -746,9 +746,15 @@ fn is_same_date(one: &str, other: &str) -> bool {
 }
 
 /// A power that is written out: a small whole one.
-fn power_of(value: &ScalarValue) -> Option<u32> {
-    let ScalarValue::Float64(Some(power)) = value.cast_to(&DataType::Float64).ok()? else { return None };
-    [1.0, 2.0, 3.0, 4.0].contains(&power).then_some(power as u32)
+fn power_of(expr: &Expr) -> Option<u32> {
+    match expr {
+        Expr::Cast(cast) => power_of(&cast.expr),
+        Expr::Literal(value, _) => match value.cast_to(&DataType::Float64).ok()? {
+            ScalarValue::Float64(Some(power)) => [1.0, 2.0, 3.0, 4.0].contains(&power).then_some(power as u32),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Of what is written out alone, anything may be meant.
