@@ -50,7 +50,7 @@ impl fmt::Display for Privilege {
 }
 
 /// One rule of a policy.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Rule {
     /// The name, unique in its policy.
     pub name: String,
@@ -70,6 +70,37 @@ pub struct Rule {
     pub mask: BTreeMap<String, String>,
     /// The columns that are not seen.
     pub hide: BTreeSet<String>,
+}
+
+/// As the policy has it: rules are compared by this text, so it has all of a rule, and nothing of how globs are matched.
+impl fmt::Debug for Rule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, to, tables, paths, storage, settings, classification, allow, deny, filter, mask, hide } = self;
+        let settings: Vec<&str> = settings.iter().map(|setting| setting.glob().glob()).collect();
+        let what = (name, to, tables, paths, storage, settings);
+        formatter.debug_tuple("Rule").field(&what).field(&(classification, allow, deny, filter, mask, hide)).finish()
+    }
+}
+
+impl fmt::Debug for Whom {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everyone => formatter.write_str("everyone"),
+            Self::Users => formatter.write_str("users"),
+            Self::Anonymous => formatter.write_str("anonymous"),
+            Self::User(glob) => write!(formatter, "user:{:?}", glob.glob().glob()),
+            Self::Group(glob) => write!(formatter, "group:{:?}", glob.glob().glob()),
+            Self::Scope(glob) => write!(formatter, "scope:{:?}", glob.glob().glob()),
+        }
+    }
+}
+
+impl fmt::Debug for TablePattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { catalog, schema, table, is_literal } = self;
+        let catalog = catalog.as_ref().map(|glob| glob.glob().glob());
+        write!(formatter, "{catalog:?} {:?} {:?} {is_literal}", schema.glob().glob(), table.glob().glob())
+    }
 }
 
 impl Rule {
@@ -114,7 +145,7 @@ impl Rule {
 }
 
 /// Whom a rule is about.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Whom {
     /// Also who doesn't say who it is.
     Everyone,
@@ -144,7 +175,7 @@ impl Whom {
 }
 
 /// Tables, by patterns of their catalog, their schema and their name.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct TablePattern {
     pub(crate) catalog: Option<GlobMatcher>,
     pub(crate) schema: GlobMatcher,

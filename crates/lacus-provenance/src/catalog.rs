@@ -189,7 +189,7 @@ impl LakeCatalog {
         let records: Vec<Value> = dataset.tables.iter().filter(|_| is_table && address.is_some()).map(record_set).collect();
         let mut written = json!({
             "@context": context(), "@id": dataset.id(&self.lake), "@type": "sc:Dataset", "conformsTo": "http://mlcommons.org/croissant/1.0", "name": dataset.name,
-            "description": dataset.description, "license": dataset.license, "url": dataset.id(&self.lake), "isLiveDataset": true, "distribution": distribution,
+            "description": dataset.description, "license": dataset.license(), "url": dataset.id(&self.lake), "isLiveDataset": true, "distribution": distribution,
             "maintainer": dataset.contact.as_ref().map(|contact| json!({"@type": "sc:Organization", "name": contact})),
             "citeAs": dataset.doi.as_deref().map(doi),
         });
