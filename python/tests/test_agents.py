@@ -192,7 +192,6 @@ def test_what_is_kept_ends_with_the_rules_by_which_it_was_computed(tmp_path: pat
         gone = ada.call("query", cursor=first["next_cursor"])
         assert gone["structuredContent"]["error"]["code"] == "not_found"
         assert "is kept for you" in ada.ask("resources/read", {"uri": file})["error"]["message"]
-        assert "is kept for you" in ada.ask("resources/read", {"uri": first["provenance"]})["error"]["message"]
         assert ada.structured("query", sql="SELECT count(*) FROM shots")["rows"] == [[9]]
 
 
