@@ -79,15 +79,24 @@ pub(crate) fn told(plan: &LogicalPlan, schema: Schema) -> (Schema, BTreeSet<Stri
 /// # Errors
 /// `InvalidQuery` for values whose unit nobody tells.
 pub(crate) fn resolved(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let is_short = |expr: &Expr| matches!(expr, Expr::ScalarFunction(call) if call.func.name() == CONVERT && call.args.len() == 2);
+    let is_short = |call: &ScalarFunction| call.func.name() == CONVERT && call.args.len() == 2;
     let asks = |node: &LogicalPlan| {
         let mut found = false;
         node.apply_expressions(|expr| {
-            found |= expr.exists(|expr| Ok(is_short(expr)))?;
+            found |= expr.exists(|expr| Ok(matches!(expr, Expr::ScalarFunction(call) if is_short(call))))?;
             Ok(TreeNodeRecursion::Continue)
         })?;
         Ok::<_, DataFusionError>(found)
     };
+    // Few statements ask, and a plan is not taken apart for the others.
+    let mut is_asked = false;
+    plan.apply_with_subqueries(|node| {
+        is_asked |= asks(node)?;
+        Ok(if is_asked { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    if !is_asked {
+        return Ok(plan);
+    }
     let resolved = plan.transform_up_with_subqueries(|node| {
         if !asks(&node)? {
             return Ok(Transformed::no(node));
@@ -100,7 +109,7 @@ pub(crate) fn resolved(plan: LogicalPlan) -> Result<LogicalPlan> {
         let mut resolve = |expr: Expr| {
             let name = names.save(&expr);
             let resolved = expr.transform_up(|expr| match expr {
-                Expr::ScalarFunction(mut call) if call.func.name() == CONVERT && call.args.len() == 2 => {
+                Expr::ScalarFunction(mut call) if is_short(&call) => {
                     let told = walk.expr(&call.args[0], &seen);
                     call.args.insert(1, lit(converted(&call.args[0], &told, &call.args[1])?));
                     Ok(Transformed::yes(Expr::ScalarFunction(call)))
@@ -282,21 +291,8 @@ impl Walk {
                 }
             }
             LogicalPlan::Union(union) => {
-                let names: Vec<&String> = union.schema.fields().iter().map(|field| field.name()).collect();
-                let mut columns: Option<Vec<Told>> = None;
-                for input in &union.inputs {
-                    let more = self.plan(input);
-                    columns = Some(match columns {
-                        Some(columns) if columns.len() == more.len() => {
-                            let pairs = columns.into_iter().zip(more).zip(&names);
-                            pairs
-                                .map(|((one, other), name)| self.together(one, other, &format_args!("the column `{name}` of a UNION")))
-                                .collect()
-                        }
-                        _ => more,
-                    });
-                }
-                columns.unwrap_or_default()
+                let terms: Vec<Vec<Told>> = union.inputs.iter().map(|input| self.plan(input)).collect();
+                terms.into_iter().reduce(|columns, more| self.stacked(columns, more, &union.schema)).unwrap_or_default()
             }
             LogicalPlan::Distinct(Distinct::On(on)) => {
                 let input = self.plan(&on.input);
@@ -315,9 +311,7 @@ impl Walk {
             }
             LogicalPlan::RecursiveQuery(query) => {
                 let (columns, more) = (self.plan(unnamed(&query.static_term)), self.plan(unnamed(&query.recursive_term)));
-                let names = query.static_term.schema().fields().iter().map(|field| field.name());
-                let pairs = columns.into_iter().zip(more).zip(names);
-                pairs.map(|((one, other), name)| self.together(one, other, &format_args!("the column `{name}` of a UNION"))).collect()
+                self.stacked(columns, more, query.static_term.schema())
             }
             LogicalPlan::TableScan(scan) => self.schema(&scan.projected_schema),
             other => {
@@ -346,6 +340,12 @@ impl Walk {
         }
     }
 
+    /// The columns of two terms, the rows of one below those of the other.
+    fn stacked(&mut self, columns: Vec<Told>, more: Vec<Told>, schema: &DFSchema) -> Vec<Told> {
+        let pairs = columns.into_iter().zip(more).zip(schema.fields());
+        pairs.map(|((one, other), field)| self.together(one, other, &format_args!("the column `{}` of a UNION", field.name()))).collect()
+    }
+
     fn all(&mut self, exprs: &[Expr], inputs: &Inputs<'_>) -> Vec<Told> {
         exprs.iter().map(|expr| self.expr(expr, inputs)).collect()
     }
@@ -361,14 +361,14 @@ impl Walk {
             Expr::Column(column) => self.column(column, inputs),
             Expr::OuterReferenceColumn(field, _) => self.field(field),
             Expr::Literal(_, metadata) => match metadata.as_ref().and_then(|metadata| metadata.inner().get(UNIT_KEY)) {
-                Some(unit) => self.unit(&unit.clone(), None),
+                Some(unit) => self.unit(unit, None),
                 None => Told::Any,
             },
             Expr::Placeholder(_) => Told::Any,
             Expr::Alias(alias) => {
                 let inner = self.expr(&alias.expr, inputs);
                 match alias.metadata.as_ref().and_then(|metadata| metadata.inner().get(UNIT_KEY)) {
-                    Some(unit) => self.unit(&unit.clone(), None),
+                    Some(unit) => self.unit(unit, None),
                     None => inner,
                 }
             }
@@ -536,7 +536,7 @@ impl Walk {
                 self.compare(&first, told.get(1).unwrap_or(&Told::Any), &shown);
                 first
             }
-            "coalesce" | "greatest" | "least" | "nvl" | "ifnull" | "nanvl" => {
+            "coalesce" | "greatest" | "least" | "nvl" | "ifnull" | "nanvl" | "make_array" => {
                 told.into_iter().reduce(|one, other| self.together(one, other, &shown)).unwrap_or(Told::Unknown)
             }
             "sqrt" | "cbrt" | "exp" | "ln" | "log10" | "log2" => Told::Unknown,
@@ -557,7 +557,6 @@ impl Walk {
                 self.compare(&first, told.get(1).unwrap_or(&Told::Any), &shown);
                 Told::Unknown
             }
-            "make_array" => told.into_iter().reduce(|one, other| self.together(one, other, &shown)).unwrap_or(Told::Unknown),
             "power" => match (&first, call.args.get(1)) {
                 (Told::Unit(unit), Some(power)) => {
                     let made = unit.read.as_ref().zip(power_of(power)).and_then(|(unit, power)| {
