@@ -19,6 +19,8 @@ pub struct AgentLimits {
     pub kept_for: Duration,
     /// How long one call may take.
     pub deadline: Duration,
+    /// How long a call is waited for by a client that knows tasks, before it is one.
+    pub patience: Duration,
     /// Bytes that one query may read.
     pub scan_bytes: u64,
     /// Files that one query may read.
@@ -39,6 +41,7 @@ impl Default for AgentLimits {
             all_kept_bytes: 256 << 20,
             kept_for: Duration::from_secs(900),
             deadline: Duration::from_secs(60),
+            patience: Duration::from_secs(2),
             scan_bytes: 100 << 30,
             scan_files: 10_000,
             remote_calls: 32,

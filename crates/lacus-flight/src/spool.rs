@@ -94,8 +94,8 @@ impl Spool {
         let file = Arc::new(file(folder)?);
         let (into, columns) = (Arc::clone(&file), Arc::clone(&schema));
         let task = tokio::spawn(async move {
-            let end = run(query, columns, into, (FIRST_SEGMENT, most), &tell).await;
-            tell.send_modify(|stage| stage.end = Some(end));
+            let last = run(query, columns, into, (FIRST_SEGMENT, most), &tell).await;
+            tell.send_modify(|stage| stage.end = Some(last.map(|segment| stage.segments.push(segment))));
         });
         Ok(Self { schema, query: id, provenance, progress, told: Mutex::new(0.), stage, file, task: task.abort_handle() })
     }
@@ -219,37 +219,43 @@ impl Writing {
     }
 }
 
-/// Writes the result, the first segment of which has the size that is given, and tells of each segment that is there.
-async fn run(query: Query, schema: SchemaRef, file: Arc<File>, (mut size, most): (u64, u64), tell: &watch::Sender<Stage>) -> Result<()> {
+/// Writes the result, the first segment of which has the size that is given, tells of each segment that is there, and gives the last: nobody fetches
+/// it before it is known to be the last.
+async fn run(
+    query: Query,
+    schema: SchemaRef,
+    file: Arc<File>,
+    (mut size, most): (u64, u64),
+    tell: &watch::Sender<Stage>,
+) -> Result<Segment> {
     let mut batches = query.stream()?;
     let mut writing = Writing::begin(BufWriter::new(Shared(file)), 0, &schema)?;
-    let mut count = 1;
+    let (mut count, mut end) = (1, 0);
     while let Some(batch) = batches.try_next().await? {
         let batch = wire::batch(&batch, &schema)?;
         let columns = Arc::clone(&schema);
-        let is_last = count == MOST_SEGMENTS;
-        let (next, ended) = blocking(move || {
+        // A segment ends when there are rows for another.
+        let is_full = count < MOST_SEGMENTS && end - writing.segment.start >= size;
+        let (next, now, ended) = blocking(move || {
+            let (mut writing, ended) = match is_full {
+                true => {
+                    let (segment, mut file) = writing.finish()?;
+                    let start = file.stream_position().map_err(unwritable)?;
+                    (Writing::begin(file, start, &columns)?, Some(segment))
+                }
+                false => (writing, None),
+            };
             let end = writing.write(&batch, most)?;
-            if is_last || end - writing.segment.start < size {
-                return Ok((writing, None));
-            }
-            let (segment, mut file) = writing.finish()?;
-            let start = file.stream_position().map_err(unwritable)?;
-            Ok((Writing::begin(file, start, &columns)?, Some(segment)))
+            Ok((writing, end, ended))
         })
         .await?;
-        writing = next;
+        (writing, end) = (next, now);
         if let Some(segment) = ended {
             (count, size) = (count + 1, size * 2);
             tell.send_modify(|stage| stage.segments.push(segment));
         }
     }
-    let (segment, _) = blocking(move || writing.finish()).await?;
-    // The schema alone is a segment when there are no rows at all.
-    if segment.rows > 0 || count == 1 {
-        tell.send_modify(|stage| stage.segments.push(segment));
-    }
-    Ok(())
+    Ok(blocking(move || writing.finish()).await?.0)
 }
 
 /// A file that is written by one.

@@ -342,9 +342,11 @@ impl Issuer {
         }
         let groups = self.spec.groups.iter().flat_map(|claim| words(found(claims, claim))).map(|group| format!("{prefix}{group}"));
         let scopes: BTreeSet<String> = ["scope", "scp"].iter().flat_map(|claim| words(claims.get(*claim))).collect();
-        let own = self.spec.claims.iter().map(String::as_str).chain(["iss", "sub"]);
+        let own = self.spec.claims.iter().map(String::as_str).chain(["sub"]);
         let own = own.filter_map(|claim| Some((claim.to_owned(), text(claims, claim)?)));
-        let principal = Principal::user(&format!("{prefix}{name}")).with_claims(own);
+        // An issuer that is asked about a token need not say its own name.
+        let issuer = ("iss".to_owned(), self.spec.url.clone());
+        let principal = Principal::user(&format!("{prefix}{name}")).with_claims(own.chain([issuer]));
         let principal = match self.spec.limited.unwrap_or_else(|| scopes.iter().any(|scope| names_place(scope))) {
             true => principal.limited_to(scopes),
             false => principal.with_groups(groups).with_scopes(scopes),

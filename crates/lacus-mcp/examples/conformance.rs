@@ -5,6 +5,7 @@
 use std::convert::Infallible;
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -13,10 +14,11 @@ use lacus::{Config, Principal};
 use lacus_core::AgentLimits;
 use lacus_mcp::{Agents, Origins, over_http};
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult, ContentBlock, GetPromptRequestParams,
-    GetPromptResponse, GetPromptResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
-    PaginatedRequestParams, ProgressNotificationParam, Prompt, PromptArgument, PromptMessage, ReadResourceRequestParams,
-    ReadResourceResponse, ReadResourceResult, Resource, ResourceContents, ResourceTemplate, Role, ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CompleteRequestParams, CompleteResult, ContentBlock,
+    GetPromptRequestParams, GetPromptResponse, GetPromptResult, GetTaskParams, GetTaskResult, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, Prompt,
+    PromptArgument, PromptMessage, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Resource, ResourceContents,
+    ResourceTemplate, Role, ServerConfig, Tool, UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, RoleServer};
 use rmcp::{ErrorData, ServerHandler};
@@ -28,7 +30,7 @@ use tower::Service as _;
 const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg==";
 const WAV: &str = "UklGRiQAAABXQVZFZm10IBAAAAABAAEAQB8AAEAfAAABAAgAZGF0YQAAAAA=";
 
-const TOOLS: [(&str, &str); 7] = [
+const TOOLS: [(&str, &str); 11] = [
     ("test_simple_text", "Gives a text"),
     ("test_image_content", "Gives an image"),
     ("test_audio_content", "Gives a sound"),
@@ -36,6 +38,10 @@ const TOOLS: [(&str, &str); 7] = [
     ("test_multiple_content_types", "Gives a text, an image and a resource"),
     ("test_error_handling", "Fails"),
     ("test_tool_with_progress", "Tells how far it is"),
+    ("greet", "Greets"),
+    ("slow_compute", "Takes as many seconds as it is told"),
+    ("failing_job", "Fails after a second"),
+    ("protocol_error_job", "Fails after a second, by an error of the protocol"),
 ];
 
 type Context = RequestContext<RoleServer>;
@@ -130,10 +136,40 @@ impl ServerHandler for Fixtures {
     }
 
     async fn call_tool(&self, request: CallToolRequestParams, context: Context) -> Result<CallToolResponse, ErrorData> {
-        match self.called(&request.name, &context).await {
-            Some(result) => Ok(result.into()),
-            None => self.0.call_tool(request, context).await,
+        if let Some(result) = self.called(&request.name, &context).await {
+            return Ok(result.into());
         }
+        let argument = |name: &str| request.arguments.as_ref().and_then(|given| given.get(name));
+        let seconds = match &*request.name {
+            "slow_compute" => argument("seconds").and_then(Value::as_f64).unwrap_or(1.0),
+            "failing_job" | "protocol_error_job" => 1.0,
+            "greet" => {
+                let name = argument("name").and_then(Value::as_str).unwrap_or_default();
+                return Ok(CallToolResult::success(vec![ContentBlock::text(format!("Hello, {name}!"))]).into());
+            }
+            _ => return self.0.call_tool(request, context).await,
+        };
+        let work = async move {
+            tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+            match &*request.name {
+                "slow_compute" => Ok(CallToolResult::success(vec![ContentBlock::text("computed")])),
+                "failing_job" => Ok(CallToolResult::error(vec![ContentBlock::text("This job fails")])),
+                _ => Err(ErrorData::internal_error("this job fails", None)),
+            }
+        };
+        self.0.or_task(&context, work).await
+    }
+
+    async fn get_task(&self, request: GetTaskParams, context: Context) -> Result<GetTaskResult, ErrorData> {
+        self.0.get_task(request, context).await
+    }
+
+    async fn update_task(&self, request: UpdateTaskParams, context: Context) -> Result<(), ErrorData> {
+        self.0.update_task(request, context).await
+    }
+
+    async fn cancel_task(&self, request: CancelTaskParams, context: Context) -> Result<(), ErrorData> {
+        self.0.cancel_task(request, context).await
     }
 
     async fn list_resources(&self, request: Option<PaginatedRequestParams>, context: Context) -> Result<ListResourcesResult, ErrorData> {
@@ -193,7 +229,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = tokio::net::TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
     let engine = Config::discover(&std::env::temp_dir())?.engine()?;
-    let fixtures = Fixtures(Agents::of(engine, AgentLimits::default(), Principal::owner()));
+    // The suite tells tasks by jobs of a second.
+    let limits = AgentLimits { patience: Duration::from_millis(200), ..AgentLimits::default() };
+    let fixtures = Fixtures(Agents::of(engine, limits, Principal::owner()));
     let origins = ["localhost", "127.0.0.1"].map(|name| format!("http://{name}:{}", address.port()));
     let allowed = Origins { hosts: vec![address.to_string()], origins: origins.to_vec() };
     let service = over_http(fixtures, &allowed, CancellationToken::new());

@@ -4,29 +4,40 @@ use lacus_engine::QueryProgress;
 use rmcp::RoleServer;
 use rmcp::model::{ProgressNotificationParam, ProgressToken};
 use rmcp::service::Peer;
+use tokio::sync::watch;
 
-/// Tells whoever waits how far a call is, if it wants to know.
+/// Tells whoever waits, or asks, how far a call is.
 pub(crate) struct Teller {
-    peer: Peer<RoleServer>,
-    token: ProgressToken,
+    /// Who waits, if it wants to know.
+    waiting: Option<(Peer<RoleServer>, ProgressToken)>,
+    /// What is said to who asks.
+    said: watch::Sender<String>,
     told: AtomicU64,
 }
 
 impl Teller {
-    pub(crate) fn new(peer: Peer<RoleServer>, token: ProgressToken) -> Self {
-        Self { peer, token, told: AtomicU64::new(0) }
+    pub(crate) fn new(waiting: Option<(Peer<RoleServer>, ProgressToken)>) -> Self {
+        Self { waiting, said: watch::Sender::default(), told: AtomicU64::new(0) }
+    }
+
+    /// What is said to who asks, from now on.
+    pub(crate) fn said(&self) -> watch::Receiver<String> {
+        self.said.subscribe()
     }
 
     pub(crate) async fn tell(&self, progress: &QueryProgress) {
         let now = progress.now();
+        let message = format!("{} rows and {} read", now.rows, crate::limits::size(now.bytes));
+        self.said.send_replace(message.clone());
+        let Some((peer, token)) = &self.waiting else { return };
         // What is told must grow; a scan may count rows late.
         let rows = now.rows.max(self.told.load(Ordering::Relaxed) + 1);
         self.told.store(rows, Ordering::Relaxed);
-        let mut told = ProgressNotificationParam::new(self.token.clone(), rows as f64);
+        let mut told = ProgressNotificationParam::new(token.clone(), rows as f64);
         told.total = now.of_rows.map(|of| (of.max(rows)) as f64);
-        told.message = Some(format!("{} rows and {} read", now.rows, crate::limits::size(now.bytes)));
+        told.message = Some(message);
         // Who has gone away needs no answer; the call ends by itself.
-        if let Err(error) = self.peer.notify_progress(told).await {
+        if let Err(error) = peer.notify_progress(told).await {
             tracing::debug!(%error, "nobody hears how far a call is");
         }
     }

@@ -46,7 +46,7 @@ impl Call<'_> {
     }
 
     pub(crate) async fn resource(&self, uri: &str) -> Result<ReadResourceResult> {
-        let (asker, limits) = (&self.asker, self.limits);
+        let (asker, limits) = (self.asker, self.limits);
         let no_record =
             || Error::new(Kind::NotFound, "the answer is not whole, and has no record").hint("ask for less, so that all of it is read");
         let text = |text: String, kind: &str| ReadResourceResult::new(vec![ResourceContents::text(text, uri).with_mime_type(kind)]);

@@ -47,10 +47,10 @@ pub(crate) struct Call<'a> {
     pub(crate) limits: &'a AgentLimits,
     pub(crate) store: &'a Store,
     /// Who calls, for statements that only read what the lake names.
-    pub(crate) session: Session,
+    pub(crate) session: &'a Session,
     /// For whom answers are kept.
-    pub(crate) asker: Asker,
-    pub(crate) teller: Option<Teller>,
+    pub(crate) asker: &'a Asker,
+    pub(crate) teller: &'a Teller,
 }
 
 /// What was read of an answer.
@@ -103,7 +103,7 @@ impl Call<'_> {
 
     /// The tables that one may know of, without those of the system.
     pub(crate) async fn tables(&self) -> Result<Vec<TableEntry>> {
-        let tables = self.engine.tables(&self.session).await?.into_iter();
+        let tables = self.engine.tables(self.session).await?.into_iter();
         Ok(tables.filter(|table| table.kind != TableKind::System && table.schema != "system").collect())
     }
 
@@ -135,7 +135,7 @@ impl Call<'_> {
                 }
                 for table in tables.iter().take(OPENED) {
                     // A table that can't be opened says why when it is described.
-                    let Ok(schema) = self.engine.table_schema(table, &self.session).await else {
+                    let Ok(schema) = self.engine.table_schema(table, self.session).await else {
                         unopened.push(Value::from(clean(&full_name(table), 400).0));
                         continue;
                     };
@@ -184,7 +184,7 @@ impl Call<'_> {
             told.insert("description".to_owned(), clean(description, DESCRIPTION).0.into());
         }
         if detail == Detail::Full {
-            match self.engine.table_schema(table, &self.session).await {
+            match self.engine.table_schema(table, self.session).await {
                 Ok(schema) => {
                     let columns = schema.fields().iter().take(COLUMNS).map(|field| Value::Object(column(field)));
                     told.insert("columns".to_owned(), columns.collect());
@@ -203,7 +203,7 @@ impl Call<'_> {
 
     /// The table that a name means, and how it is written in SQL.
     async fn table(&self, name: &str) -> Result<(TableEntry, String)> {
-        let tables = self.engine.tables(&self.session).await?;
+        let tables = self.engine.tables(self.session).await?;
         let plain = name.replace('"', "");
         let names = |table: &TableEntry| {
             [
@@ -229,7 +229,7 @@ impl Call<'_> {
 
     pub(crate) async fn describe(&self, name: &str) -> Result<Answer> {
         let (table, sql) = self.table(name).await?;
-        let schema = self.engine.table_schema(&table, &self.session).await?;
+        let schema = self.engine.table_schema(&table, self.session).await?;
         let query = self.planned(&format!("SELECT * FROM {sql}"), &[]).await?;
         let estimate = query.estimate();
         drop(query);
@@ -250,7 +250,7 @@ impl Call<'_> {
         structured.insert("description".to_owned(), table.description.as_deref().map(|text| clean(text, 2_000).0).into());
         structured.insert("columns".to_owned(), columns.into());
         structured.insert("columns_left_out".to_owned(), left.into());
-        let spec = self.engine.dataset(if table.schema == "main" { &table.name } else { &table.schema }, &self.session);
+        let spec = self.engine.dataset(if table.schema == "main" { &table.name } else { &table.schema }, self.session);
         if let Some(spec) = &spec {
             for (key, value) in [("doi", &spec.doi), ("license", &spec.license), ("contact", &spec.contact), ("format", &spec.format)] {
                 if let Some(value) = value {
@@ -280,7 +280,7 @@ impl Call<'_> {
 
     /// One statement, planned. Nothing of it has run.
     async fn planned(&self, sql: &str, params: &[ScalarValue]) -> Result<Query> {
-        self.engine.query(sql, params, &self.session).await
+        self.engine.query(sql, params, self.session).await
     }
 
     async fn estimate(&self, statement: &Statement) -> Result<Answer> {
@@ -322,7 +322,7 @@ impl Call<'_> {
     async fn sample(&self, sample: Sample) -> Result<Answer> {
         let (table, sql) = self.table(&sample.table).await?;
         let most = sample.n.unwrap_or(10).clamp(1, self.limits.rows);
-        let schema = self.engine.table_schema(&table, &self.session).await?;
+        let schema = self.engine.table_schema(&table, self.session).await?;
         let columns = sample.columns.iter().map(|name| {
             let found = schema.fields().iter().find(|field| field.name() == name || field.name().eq_ignore_ascii_case(name));
             found.map(|field| quoted(field.name())).ok_or_else(|| {
@@ -391,11 +391,7 @@ impl Call<'_> {
                 }
             };
             match batch {
-                None => {
-                    if let Some(teller) = &self.teller {
-                        teller.tell(progress).await;
-                    }
-                }
+                None => self.teller.tell(progress).await,
                 Some(None) => return Ok(read),
                 Some(Some(batch)) => {
                     let batch = batch?;
@@ -429,7 +425,7 @@ impl Call<'_> {
     fn next(&self, cursor: &str, most: usize) -> Result<Answer> {
         let (id, from) = cursor.split_once('.').ok_or_else(unknown_cursor)?;
         let from: usize = from.parse().map_err(|_| unknown_cursor())?;
-        let kept = self.store.answer(id, &self.asker, self.limits)?;
+        let kept = self.store.answer(id, self.asker, self.limits)?;
         self.page(&kept, from, most)
     }
 

@@ -19,7 +19,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use lacus::{AgentLimits, Engine, Error, Kind, Result};
+use lacus::{AgentLimits, Bearer, Engine, Error, Kind, Result};
 use lacus_flight::Gate;
 use lacus_mcp::{Agents, HttpService, Origins, over_http};
 use serde_json::json;
@@ -50,6 +50,8 @@ pub struct AgentsListen {
     pub url: Option<String>,
     /// Pages that may ask from a browser.
     pub origins: Vec<String>,
+    /// What tokens must be for that were given by issuers.
+    pub scopes: Vec<String>,
     /// Who gives tokens for the server.
     pub issuers: Vec<String>,
     /// What one may ask for.
@@ -236,6 +238,15 @@ impl Door {
         }
         match self.gate.bearer(request.headers(), connection).await {
             Ok(bearer) => {
+                if let Some(error) = self.lacking(&bearer) {
+                    return self.refused_for(
+                        &request,
+                        StatusCode::FORBIDDEN,
+                        bearer.principal.name(),
+                        &error,
+                        "error=\"insufficient_scope\", ",
+                    );
+                }
                 request.extensions_mut().insert(bearer);
                 // A body that doesn't come to its end must not hold a place for ever.
                 match tokio::time::timeout(self.longest(), self.service.call(request)).await {
@@ -254,10 +265,30 @@ impl Door {
             tracing::warn!(%error, "who an agent is can't be found out");
             return text(StatusCode::SERVICE_UNAVAILABLE, "who asks can't be found out now: try again\n", &[]);
         }
-        self.engine.record_refused(&Gate::claimed(request.headers()).unwrap_or_default(), lacus_mcp::DOOR, error);
-        let base = self.base(request);
-        let challenge = format!("Bearer resource_metadata=\"{base}{WELL_KNOWN}{PATH}\"");
-        text(StatusCode::UNAUTHORIZED, format!("{error}\n"), &[(WWW_AUTHENTICATE, &challenge)])
+        let claimed = Gate::claimed(request.headers()).unwrap_or_default();
+        self.refused_for(request, StatusCode::UNAUTHORIZED, &claimed, error, "")
+    }
+
+    /// Why a token is not for this server, if it isn't. Who has another proof than a token of an issuer has no scopes to show.
+    fn lacking(&self, bearer: &Bearer) -> Option<Error> {
+        bearer.principal.claim("iss")?;
+        let lacks: Vec<&str> =
+            self.listen.scopes.iter().map(String::as_str).filter(|scope| !bearer.principal.scopes().any(|has| has == *scope)).collect();
+        (!lacks.is_empty()).then(|| {
+            let error = Error::new(Kind::PermissionDenied, format!("the token is not for {}", lacks.join(" ")));
+            error.hint("ask for one with these scopes")
+        })
+    }
+
+    /// A refusal that says how to ask otherwise, and is in the records.
+    fn refused_for(&self, request: &Request<Asked>, status: StatusCode, who: &str, error: &Error, why: &str) -> Answer {
+        self.engine.record_refused(who, lacus_mcp::DOOR, error);
+        let scope = match self.listen.scopes.join(" ") {
+            none if none.is_empty() => none,
+            scopes => format!(", scope=\"{scopes}\""),
+        };
+        let challenge = format!("Bearer {why}resource_metadata=\"{}{WELL_KNOWN}{PATH}\"{scope}", self.base(request));
+        text(status, format!("{error}\n"), &[(WWW_AUTHENTICATE, &challenge)])
     }
 
     /// The address of the server without a path, as the client knows it.
@@ -277,12 +308,15 @@ impl Door {
     /// Who gives tokens for this server.
     fn resource(&self, request: &Request<Asked>) -> Answer {
         let resource = self.listen.url.clone().unwrap_or_else(|| format!("{}{PATH}", self.base(request)));
-        let told = json!({
+        let mut told = json!({
             "resource": resource,
             "resource_name": format!("Lacus: {}", self.engine.lake()),
             "authorization_servers": self.listen.issuers,
             "bearer_methods_supported": ["header"],
         });
+        if !self.listen.scopes.is_empty() {
+            told["scopes_supported"] = json!(self.listen.scopes);
+        }
         text(StatusCode::OK, told.to_string(), &[(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "max-age=300")])
     }
 }

@@ -19,6 +19,9 @@ use crate::otlp::{Attribute, Span, SpanKind, Status, Value};
 /// The header by which a caller names its trace, and the field that hands it on.
 const TRACEPARENT: &str = "traceparent";
 
+/// The name of the span of a call.
+const CALL: &str = "call";
+
 /// The span of a call, for a caller that says which trace it belongs to: it is no work of its own, but what is begun within it belongs there.
 pub(crate) fn call(headers: &HeaderMap) -> tracing::Span {
     let named = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()).filter(|text| Place::of_caller(text).is_some());
@@ -101,11 +104,14 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
         let Some(span) = context.span(id) else { return };
         let mut known = Fields::default();
         attributes.record(&mut known);
-        if let Some(caller) = known.caller {
-            span.extensions_mut().insert(caller);
+        let parent = span.parent().and_then(|parent| parent.extensions().get::<Place>().cloned());
+        if span.name() == CALL {
+            // Where what the caller says can't be read, the work belongs to what is around the call, if to anything.
+            if let Some(place) = known.caller.or(parent) {
+                span.extensions_mut().insert(place);
+            }
             return;
         }
-        let parent = span.parent().and_then(|parent| parent.extensions().get::<Place>().cloned());
         let place = parent.as_ref().map_or_else(Place::root, Place::part);
         let open = Open { parent: parent.map(|parent| parent.span), start: place.now(), known };
         let mut extensions = span.extensions_mut();

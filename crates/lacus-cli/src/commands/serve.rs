@@ -49,6 +49,7 @@ pub(crate) async fn run(lake: Option<&Path>, arguments: &ServeArguments) -> Resu
             address: address.clone(),
             url: config.agents.url.clone(),
             origins: config.agents.origins.clone(),
+            scopes: config.agents.scopes.clone(),
             issuers: config.issuers.iter().map(|issuer| issuer.url.clone()).collect(),
             limits: config.agents.limits.clone(),
         };

@@ -18,6 +18,8 @@ pub struct AgentsSpec {
     pub url: Option<String>,
     /// Pages that may ask from a browser.
     pub origins: Vec<String>,
+    /// What the tokens of issuers must be for.
+    pub scopes: Vec<String>,
     /// What one may ask for.
     pub limits: AgentLimits,
 }
@@ -44,10 +46,18 @@ pub(super) fn agents(written: &McpSection, environment: Environment<'_>) -> Resu
         remote_calls: written.remote_calls.unwrap_or(defaults.remote_calls),
         ..defaults
     };
+    // They stand in a header, separated by spaces (RFC 6749, 3.3).
+    let is_scope =
+        |scope: &&String| !scope.is_empty() && scope.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'));
+    if let Some(wrong) = written.scopes.iter().find(|scope| !is_scope(scope)) {
+        let error = Error::new(Kind::InvalidConfiguration, format!("`mcp.scopes` has {wrong:?}, which is no scope"));
+        return Err(error.hint("write each by itself, without spaces and quotes: [\"lacus:read\", \"openid\"]"));
+    }
     Ok(AgentsSpec {
         listen: text(&written.listen, "mcp.listen")?,
         url: text(&written.url, "mcp.url")?,
         origins: written.origins.clone(),
+        scopes: written.scopes.clone(),
         limits,
     })
 }
@@ -55,12 +65,15 @@ pub(super) fn agents(written: &McpSection, environment: Environment<'_>) -> Resu
 impl Config {
     /// Writes the door of agents, as far as it is not what it is without a word.
     pub(super) fn agents(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let AgentsSpec { listen, url, origins, limits } = &self.agents;
+        let AgentsSpec { listen, url, origins, scopes, limits } = &self.agents;
         writeln!(formatter, "\n[mcp]")?;
         listen.iter().try_for_each(|listen| writeln!(formatter, "listen = {listen:?}"))?;
         url.iter().try_for_each(|url| writeln!(formatter, "url = {url:?}"))?;
         if !origins.is_empty() {
             writeln!(formatter, "origins = {origins:?}")?;
+        }
+        if !scopes.is_empty() {
+            writeln!(formatter, "scopes = {scopes:?}")?;
         }
         writeln!(formatter, "rows = {}\ntext = {}\ncell = {}\nkept_rows = {}", limits.rows, limits.text, limits.cell, limits.kept_rows)?;
         writeln!(formatter, "kept_for = \"{}s\"\ndeadline = \"{}s\"", limits.kept_for.as_secs_f64(), limits.deadline.as_secs_f64())?;

@@ -146,6 +146,8 @@ section! {
         url: Option<String> = "the address",
         /// Pages that may ask from a browser: `["https://chat.lab.example:443"]`.
         origins: Vec<String> = "none",
+        /// What the tokens of issuers must be for, to ask here: `["lacus:read"]`. Clients are told to get tokens for it.
+        scopes: Vec<String> = "none",
         /// Rows of one page of an answer.
         rows: Option<usize> = "`200`",
         /// Characters of one page of an answer.

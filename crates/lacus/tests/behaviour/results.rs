@@ -84,11 +84,17 @@ async fn a_large_result_is_polled_in_parts_that_keep_its_order() -> TestResult {
     let sql = "SELECT value, sha512(value::varchar) AS a, sha256(value::varchar) AS b FROM generate_series(1, 1500000) ORDER BY value";
     let mut descriptor = FlightDescriptor::new_cmd(query(sql).as_any().encode_to_vec());
     let mut before: Vec<Option<Ticket>> = Vec::new();
+    let mut records = Vec::new();
     let info = loop {
         let told = client.calls.poll_flight_info(descriptor).await?.into_inner();
         let info = told.info.ok_or("no information")?;
         let tickets: Vec<_> = info.endpoint.iter().map(|endpoint| endpoint.ticket.clone()).collect();
         assert!(tickets.starts_with(&before), "endpoints are only added");
+        for ticket in &tickets[before.len()..] {
+            let messages = client.calls.do_get(ticket.clone().ok_or("no ticket")?).await?.into_inner();
+            let told: Vec<_> = messages.map_ok(|message| message.app_metadata).try_collect().await?;
+            records.push(told.into_iter().rfind(|metadata| !metadata.is_empty()));
+        }
         before = tickets;
         match told.flight_descriptor {
             Some(again) => descriptor = again,
@@ -96,6 +102,10 @@ async fn a_large_result_is_polled_in_parts_that_keep_its_order() -> TestResult {
         }
     };
     assert!(info.ordered && info.endpoint.len() == 2, "{}", info.endpoint.len());
+    // What it was computed from is told behind the last part, however soon that is fetched.
+    let [None, Some(record)] = records.as_slice() else { return Err(format!("{records:?}").into()) };
+    let record: serde_json::Value = serde_json::from_slice(record)?;
+    assert_eq!((&record["id"], &record["rows"]), (&String::from_utf8(info.app_metadata.to_vec())?.into(), &1_500_000.into()));
     let mut next = 1;
     for endpoint in &info.endpoint {
         let rows = client.fetch(endpoint.ticket.clone().ok_or("no ticket")?).await?;

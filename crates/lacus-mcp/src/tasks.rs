@@ -1,0 +1,100 @@
+//! Calls that take long, for clients that would rather ask how far they are than wait: the extension `io.modelcontextprotocol/tasks`.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use lacus_core::AgentLimits;
+use rmcp::ErrorData;
+use rmcp::model::{CallToolResult, CreateTaskResult, DetailedTask};
+use rmcp::task_manager::{TaskExit, TaskManager, TaskOptions};
+use tokio::sync::watch;
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::kept::Asker;
+
+/// How often whoever asks should ask.
+const POLL_MS: u64 = 1_000;
+/// How many tasks are kept of one asker, and of all. Whoever has as many waits for its calls.
+const MOST_OF_ONE: usize = 32;
+const MOST: usize = 256;
+
+/// A call that runs: dropping it ends it.
+pub(crate) type Work = AbortOnDropHandle<Result<CallToolResult, ErrorData>>;
+
+/// What a call gave.
+pub(crate) fn ended(joined: Result<Result<CallToolResult, ErrorData>, JoinError>) -> Result<CallToolResult, ErrorData> {
+    joined.unwrap_or_else(|error| Err(ErrorData::internal_error(format!("the call stopped: {error}"), None)))
+}
+
+/// Whose a task is, and since when.
+type Owners = HashMap<String, (Asker, Instant)>;
+
+/// The tasks that there are.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    manager: TaskManager,
+    owners: Mutex<Owners>,
+}
+
+impl Tasks {
+    /// Makes a task of a call, which tells how far it is by `told`; gives it back where there are too many.
+    pub(crate) fn begin(
+        &self,
+        work: Work,
+        mut told: watch::Receiver<String>,
+        asker: &Asker,
+        limits: &AgentLimits,
+    ) -> Result<CreateTaskResult, Work> {
+        let life = limits.deadline.saturating_add(limits.kept_for);
+        let mut owners = self.held();
+        // The manager keeps how a task ended for as long again.
+        owners.retain(|_, (_, since)| since.elapsed() < life.saturating_mul(2));
+        let own = owners.values().filter(|(owner, _)| owner.principal == asker.principal).count();
+        if own >= MOST_OF_ONE || owners.len() >= MOST {
+            return Err(work);
+        }
+        let life = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+        let task = self.manager.spawn(TaskOptions::new().with_ttl_ms(life).with_poll_interval_ms(POLL_MS), |context| {
+            Box::pin(async move {
+                let mut work = work;
+                loop {
+                    tokio::select! {
+                        done = &mut work => return ended(done).map_err(TaskExit::Error),
+                        () = context.cancelled() => return Err(TaskExit::Cancelled),
+                        Ok(()) = told.changed() => context.set_status_message(told.borrow_and_update().clone()),
+                    }
+                }
+            })
+        });
+        owners.insert(task.task_id.clone(), (asker.clone(), Instant::now()));
+        Ok(CreateTaskResult::new(task))
+    }
+
+    /// How far a task is.
+    pub(crate) fn get(&self, id: &str, asker: &Asker) -> Result<DetailedTask, ErrorData> {
+        self.of(id, asker)?.get_task(id)
+    }
+
+    /// Takes what a client says to a task, which none of them asks for.
+    pub(crate) fn update(&self, id: &str, asker: &Asker) -> Result<(), ErrorData> {
+        self.of(id, asker)?.update_task(id, [])
+    }
+
+    /// Ends a task.
+    pub(crate) fn cancel(&self, id: &str, asker: &Asker) -> Result<(), ErrorData> {
+        self.of(id, asker)?.cancel_task(id)
+    }
+
+    /// What knows a task of this asker. That of another, and one that was begun by other rules, is not there.
+    fn of(&self, id: &str, asker: &Asker) -> Result<&TaskManager, ErrorData> {
+        let is_own = self.held().get(id).is_some_and(|(owner, _)| owner == asker);
+        is_own.then_some(&self.manager).ok_or_else(|| ErrorData::invalid_params("no task of yours has this id", None))
+    }
+
+    /// A poisoned lock only means that another thread panicked; the map is valid at every instant.
+    fn held(&self) -> MutexGuard<'_, Owners> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
