@@ -138,6 +138,7 @@ class Agent:
 
     def __init__(self, url: str, token: str = "", version: str = "2025-11-25") -> None:
         self.url, self.token, self.version, self.count = url, token, version, 0
+        self.capabilities: dict[str, Any] = {}
 
     def post(self, body: bytes, **headers: str) -> tuple[int, dict[str, str], bytes]:
         """Sends bytes, and gives the status, the headers and the bytes of the answer."""
@@ -151,16 +152,17 @@ class Agent:
         except urllib.error.HTTPError as error:
             return error.code, dict(error.headers), error.read()
 
-    def ask(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The answer to a request: `result` or `error`."""
+    def ask(self, method: str, params: dict[str, Any] | None = None, **more: str) -> dict[str, Any]:
+        """The answer to a request, which has `more` headers: `result` or `error`."""
         self.count += 1
         params = dict(params or {})
-        headers = {}
+        headers = more
         if self.version >= "2026-07-28":
             about = {"name": "test", "version": "1"}
             prefix = "io.modelcontextprotocol/"
-            params["_meta"] = {f"{prefix}protocolVersion": self.version, f"{prefix}clientInfo": about, f"{prefix}clientCapabilities": {}}
-            headers = {"Mcp-Method": method, **{"Mcp-Name": params[key] for key in ("name", "uri") if key in params}}
+            usual = {f"{prefix}protocolVersion": self.version, f"{prefix}clientInfo": about, f"{prefix}clientCapabilities": self.capabilities}
+            params["_meta"] = {**usual, **params.get("_meta", {})}
+            headers = {**more, "Mcp-Method": method, **{"Mcp-Name": params[key] for key in ("name", "uri", "taskId") if key in params}}
         body = {"jsonrpc": "2.0", "id": self.count, "method": method, "params": params}
         status, told, answer = self.post(json.dumps(body).encode(), **headers)
         if not answer.strip().startswith(b"{"):
@@ -200,6 +202,21 @@ def answering(lab: pathlib.Path) -> Iterator[str]:
     finally:
         process.terminate()
         assert process.wait(timeout=60) == 0, "the server did not stop when asked"
+
+
+TASKS = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
+
+
+def long_call(agent: Agent) -> str:
+    """The id of the task of a query that takes long, and ends."""
+    size = 5_000_000
+    while True:
+        sql = f"SELECT count(*) AS n, min(length(md5(value::varchar))) AS least FROM generate_series(1, {size})"
+        result = agent.ask("tools/call", {"name": "query", "arguments": {"sql": sql}})["result"]
+        assert not result.get("isError"), result
+        if result["resultType"] == "task":
+            return str(result["taskId"])
+        size *= 4
 
 
 def key_of(lab: pathlib.Path, user: str) -> str:

