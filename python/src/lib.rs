@@ -22,11 +22,9 @@ mod value;
 
 use pyo3::prelude::*;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[pymodule]
 fn _lacus(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    lacus_allocator::keep_memory_at_hand();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(lake::open, module)?)?;
     module.add_function(wrap_pyfunction!(lake::connect, module)?)?;

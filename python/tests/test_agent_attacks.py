@@ -9,6 +9,7 @@ import os
 import pathlib
 import socket
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -383,6 +384,28 @@ def test_limits_hold(ada: Agent, what: str, sql: str) -> None:
         if tool == "query" and not refused(answer):
             assert answer["structuredContent"]["row_count"] <= 20
     assert ada.structured("query", sql="SELECT 1")["rows"] == [[1]]
+
+
+def test_tasks_are_few(url: str, lab: pathlib.Path) -> None:
+    key = key_of(lab, "ada")
+
+    def ask(_: int) -> str:
+        agent = Agent(url, key, "2026-07-28")
+        agent.capabilities = TASKS
+        endless = "SELECT count(*) FROM generate_series(1, 100000000000) WHERE value % 7 = 8"
+        result = agent.ask("tools/call", {"name": "query", "arguments": {"sql": endless}})["result"]
+        return str(result.get("taskId", ""))
+
+    with ThreadPoolExecutor(48) as workers:
+        tasks = [task for task in workers.map(ask, range(48)) if task]
+    assert 1 <= len(tasks) <= 32
+    agent = Agent(url, key, "2026-07-28")
+    agent.capabilities = TASKS
+    for task in tasks:
+        agent.ask("tasks/cancel", {"taskId": task})
+    assert agent.structured("query", sql="SELECT 1 AS x")["rows"] == [[1]]
+    # What can't be read as a trace is in no line of the log.
+    assert agent.ask("tools/call", {"name": "query", "arguments": {"sql": "SELECT 1 AS x"}, "_meta": {"traceparent": "0" * 500_000}})["result"]
 
 
 def test_samples_do_not_pass_for_whole_tables(ada: Agent) -> None:

@@ -16,13 +16,11 @@ use clap::Parser;
 
 use crate::arguments::{Arguments, Command, ROWS, RecordArguments, SqlArguments};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// How long the end of a command waits for tasks that are under way.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    lacus_allocator::keep_memory_at_hand();
     let arguments = Arguments::parse();
     let runtime = match lacus::runtime() {
         Ok(runtime) => runtime,

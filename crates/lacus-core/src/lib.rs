@@ -41,6 +41,7 @@ mod source;
 mod spec;
 mod stamp;
 mod tables;
+mod trace_parent;
 mod types;
 mod wanted;
 
@@ -65,5 +66,6 @@ pub use source::{IndexProgress, IndexStatus, Source, TableInfo};
 pub use spec::{ColumnSpec, DatasetSpec, ForeignKey, OptionValue};
 pub use stamp::FileStamp;
 pub use tables::{IfExists, TableName, Tables};
+pub use trace_parent::TraceParent;
 pub use types::{wider_field, wider_type};
 pub use wanted::{check_wanted, know_wanted};

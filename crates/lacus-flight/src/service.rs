@@ -256,8 +256,9 @@ impl Service {
     fn run(&self, ticket: &Bytes, principal: &Principal, headers: &MetadataMap) -> Result<FlightStream> {
         let options = encode::options(headers)?;
         if let Ok((spool, segment)) = self.spool_of(ticket, principal) {
+            let batches = spool.batches(segment)?;
             let records = encode::records(headers, spool.record(segment));
-            return Ok(encode::messages(Arc::clone(&spool.schema), options, spool.batches(segment)?, records)? as FlightStream);
+            return Ok(encode::messages(Arc::clone(&spool.schema), options, batches, records)? as FlightStream);
         }
         let take = || {
             let waiting = self.waiting.take(ticket, principal)?;

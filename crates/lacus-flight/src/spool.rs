@@ -126,7 +126,7 @@ impl Spool {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the result was computed from, behind the last of its segments.
+    /// What the result was computed from, behind the last of its segments. Of one whose batches are there already: it may be told only now that it is the last.
     pub(crate) fn record(&self, segment: usize) -> Vec<Provenance> {
         let Stage { segments, end } = self.stage.borrow().clone();
         let is_last = matches!(end, Some(Ok(()))) && segment + 1 == segments.len();
@@ -232,6 +232,9 @@ async fn run(
     let mut writing = Writing::begin(BufWriter::new(Shared(file)), 0, &schema)?;
     let (mut count, mut end) = (1, 0);
     while let Some(batch) = batches.try_next().await? {
+        if batch.num_rows() == 0 {
+            continue;
+        }
         let batch = wire::batch(&batch, &schema)?;
         let columns = Arc::clone(&schema);
         // A segment ends when there are rows for another.

@@ -26,7 +26,7 @@ mod values;
 
 use std::sync::Arc;
 
-use lacus_core::{AgentLimits, Bearer, Error, Kind, Principal};
+use lacus_core::{AgentLimits, Bearer, Error, Kind, Principal, TraceParent};
 use lacus_engine::{Engine, Session};
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CompleteRequestParams, CompleteResult,
@@ -96,7 +96,7 @@ impl Agents {
         };
         let session = Session::through(DOOR, &asker.principal, false).until(asker.expires).reading_only().within_lake();
         let session = session.for_at_most(self.0.limits.deadline);
-        let teller = Teller::new(context.meta.get_progress_token().map(|token| (context.peer.clone(), token)));
+        let teller = Teller::new(context.meta.get_progress_token().map(|token| (context.peer.clone(), token)), context.ct.clone());
         // What is kept was computed by the rules of its time.
         let asker = Asker { principal: asker.principal.clone(), rights: self.0.engine.rights(&session) };
         Ok(Asked { session, asker, teller })
@@ -150,6 +150,8 @@ impl Agents {
         work: impl Future<Output = Result<CallToolResult, ErrorData>> + Send + 'static,
     ) -> Result<CallToolResponse, ErrorData> {
         let Asked { asker, teller, .. } = self.asked(context)?;
+        let agents = self.clone();
+        let work = async move { agents.in_time(async { Ok(work.await) }).await.unwrap_or_else(|error| Ok(answer::failed(&error))) };
         self.told_or_task(context, &asker, teller.said(), work).await
     }
 
@@ -161,7 +163,7 @@ impl Agents {
         work: impl Future<Output = Result<CallToolResult, ErrorData>> + Send + 'static,
     ) -> Result<CallToolResponse, ErrorData> {
         let done = async {
-            if !context.client_capabilities().is_some_and(|capabilities| capabilities.supports_tasks()) {
+            if !context.meta.client_capabilities().is_some_and(|capabilities| capabilities.supports_tasks()) {
                 return work.await.map(Into::into);
             }
             let mut work = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
@@ -174,8 +176,10 @@ impl Agents {
             }
         };
         tokio::select! {
-            done = done => done,
+            biased;
+            // No task is begun for who has gone away.
             () = context.ct.cancelled() => Ok(answer::failed(&Engine::cancelled()).into()),
+            done = done => done,
         }
     }
 }
@@ -189,7 +193,8 @@ struct Asked {
 
 /// The span of a call that says which trace it belongs to, for who follows traces.
 fn span_of(context: &RequestContext<RoleServer>) -> Span {
-    match context.meta.get_traceparent() {
+    // It stands in every line of the log that belongs to the call.
+    match context.meta.get_traceparent().filter(|text| TraceParent::read(text).is_some()) {
         Some(traceparent) => tracing::info_span!("call", traceparent),
         None => Span::none(),
     }

@@ -5,19 +5,22 @@ use rmcp::RoleServer;
 use rmcp::model::{ProgressNotificationParam, ProgressToken};
 use rmcp::service::Peer;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// Tells whoever waits, or asks, how far a call is.
 pub(crate) struct Teller {
     /// Who waits, if it wants to know.
     waiting: Option<(Peer<RoleServer>, ProgressToken)>,
+    /// Cancelled once nobody waits.
+    answered: CancellationToken,
     /// What is said to who asks.
     said: watch::Sender<String>,
     told: AtomicU64,
 }
 
 impl Teller {
-    pub(crate) fn new(waiting: Option<(Peer<RoleServer>, ProgressToken)>) -> Self {
-        Self { waiting, said: watch::Sender::default(), told: AtomicU64::new(0) }
+    pub(crate) fn new(waiting: Option<(Peer<RoleServer>, ProgressToken)>, answered: CancellationToken) -> Self {
+        Self { waiting, answered, said: watch::Sender::default(), told: AtomicU64::new(0) }
     }
 
     /// What is said to who asks, from now on.
@@ -29,7 +32,7 @@ impl Teller {
         let now = progress.now();
         let message = format!("{} rows and {} read", now.rows, crate::limits::size(now.bytes));
         self.said.send_replace(message.clone());
-        let Some((peer, token)) = &self.waiting else { return };
+        let Some((peer, token)) = self.waiting.as_ref().filter(|_| !self.answered.is_cancelled()) else { return };
         // What is told must grow; a scan may count rows late.
         let rows = now.rows.max(self.told.load(Ordering::Relaxed) + 1);
         self.told.store(rows, Ordering::Relaxed);

@@ -1,10 +1,10 @@
 //! Calls that take long, for clients that would rather ask how far they are than wait: the extension `io.modelcontextprotocol/tasks`.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use lacus_core::AgentLimits;
+use lacus_core::{AgentLimits, Principal};
 use rmcp::ErrorData;
 use rmcp::model::{CallToolResult, CreateTaskResult, DetailedTask};
 use rmcp::task_manager::{TaskExit, TaskManager, TaskOptions};
@@ -16,20 +16,37 @@ use crate::kept::Asker;
 
 /// How often whoever asks should ask.
 const POLL_MS: u64 = 1_000;
-/// How many tasks are kept of one asker, and of all. Whoever has as many waits for its calls.
-const MOST_OF_ONE: usize = 32;
-const MOST: usize = 256;
+/// How many tasks may run of one user, by whatever tokens, how many are kept of one, and of all. Whoever has as many waits for its calls.
+const MOST_RUNNING: usize = 32;
+const MOST_OF_ONE: usize = 128;
+const MOST: usize = 512;
+
+/// Whether two are one user, whatever their tokens say.
+fn is_same_user(one: &Principal, other: &Principal) -> bool {
+    one.kind() == other.kind() && one.name() == other.name()
+}
 
 /// A call that runs: dropping it ends it.
 pub(crate) type Work = AbortOnDropHandle<Result<CallToolResult, ErrorData>>;
 
 /// What a call gave.
 pub(crate) fn ended(joined: Result<Result<CallToolResult, ErrorData>, JoinError>) -> Result<CallToolResult, ErrorData> {
-    joined.unwrap_or_else(|error| Err(ErrorData::internal_error(format!("the call stopped: {error}"), None)))
+    joined.unwrap_or_else(|error| {
+        // What it says may hold values.
+        tracing::error!(%error, "a call of an agent stopped");
+        Err(ErrorData::internal_error("the call stopped", None))
+    })
 }
 
-/// Whose a task is, and since when.
-type Owners = HashMap<String, (Asker, Instant)>;
+/// What is known of a task beside how far it is.
+struct Owned {
+    asker: Asker,
+    since: Instant,
+    /// There while it runs.
+    running: Weak<()>,
+}
+
+type Owners = HashMap<String, Owned>;
 
 /// The tasks that there are.
 #[derive(Default)]
@@ -50,15 +67,21 @@ impl Tasks {
         let life = limits.deadline.saturating_add(limits.kept_for);
         let mut owners = self.held();
         // The manager keeps how a task ended for as long again.
-        owners.retain(|_, (_, since)| since.elapsed() < life.saturating_mul(2));
-        let own = owners.values().filter(|(owner, _)| owner.principal == asker.principal).count();
-        if own >= MOST_OF_ONE || owners.len() >= MOST {
+        owners.retain(|_, task| task.since.elapsed() < life.saturating_mul(2));
+        let (mut own, mut run) = (0, 0);
+        for task in owners.values().filter(|task| is_same_user(&task.asker.principal, &asker.principal)) {
+            own += 1;
+            run += usize::from(task.running.strong_count() > 0);
+        }
+        if run >= MOST_RUNNING || own >= MOST_OF_ONE || owners.len() >= MOST {
             return Err(work);
         }
+        let runs = Arc::new(());
+        let running = Arc::downgrade(&runs);
         let life = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
         let task = self.manager.spawn(TaskOptions::new().with_ttl_ms(life).with_poll_interval_ms(POLL_MS), |context| {
             Box::pin(async move {
-                let mut work = work;
+                let (mut work, _runs) = (work, runs);
                 loop {
                     tokio::select! {
                         done = &mut work => return ended(done).map_err(TaskExit::Error),
@@ -68,7 +91,7 @@ impl Tasks {
                 }
             })
         });
-        owners.insert(task.task_id.clone(), (asker.clone(), Instant::now()));
+        owners.insert(task.task_id.clone(), Owned { asker: asker.clone(), since: Instant::now(), running });
         Ok(CreateTaskResult::new(task))
     }
 
@@ -89,7 +112,7 @@ impl Tasks {
 
     /// What knows a task of this asker. That of another, and one that was begun by other rules, is not there.
     fn of(&self, id: &str, asker: &Asker) -> Result<&TaskManager, ErrorData> {
-        let is_own = self.held().get(id).is_some_and(|(owner, _)| owner == asker);
+        let is_own = self.held().get(id).is_some_and(|task| task.asker == *asker);
         is_own.then_some(&self.manager).ok_or_else(|| ErrorData::invalid_params("no task of yours has this id", None))
     }
 

@@ -14,7 +14,7 @@ use futures::StreamExt;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming as Asked;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, WWW_AUTHENTICATE};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -266,7 +266,9 @@ impl Door {
             return text(StatusCode::SERVICE_UNAVAILABLE, "who asks can't be found out now: try again\n", &[]);
         }
         let claimed = Gate::claimed(request.headers()).unwrap_or_default();
-        self.refused_for(request, StatusCode::UNAUTHORIZED, &claimed, error, "")
+        // Who brought no token learns only where there is one (RFC 6750, 3.1).
+        let why = if request.headers().contains_key(AUTHORIZATION) { "error=\"invalid_token\", " } else { "" };
+        self.refused_for(request, StatusCode::UNAUTHORIZED, &claimed, error, why)
     }
 
     /// Why a token is not for this server, if it isn't. Who has another proof than a token of an issuer has no scopes to show.

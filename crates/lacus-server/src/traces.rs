@@ -3,6 +3,7 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::HeaderMap;
+use lacus::TraceParent;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
@@ -19,12 +20,9 @@ use crate::otlp::{Attribute, Span, SpanKind, Status, Value};
 /// The header by which a caller names its trace, and the field that hands it on.
 const TRACEPARENT: &str = "traceparent";
 
-/// The name of the span of a call.
-const CALL: &str = "call";
-
 /// The span of a call, for a caller that says which trace it belongs to: it is no work of its own, but what is begun within it belongs there.
 pub(crate) fn call(headers: &HeaderMap) -> tracing::Span {
-    let named = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()).filter(|text| Place::of_caller(text).is_some());
+    let named = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()).filter(|text| TraceParent::read(text).is_some());
     match named {
         Some(traceparent) => tracing::info_span!("call", traceparent),
         None => tracing::Span::none(),
@@ -59,20 +57,10 @@ impl Place {
         Self { span: rand::random::<u64>().max(1), ..self.clone() }
     }
 
-    /// The place that the header `traceparent` of the W3C names: version, trace, span, flags.
+    /// The place that a caller names.
     fn of_caller(text: &str) -> Option<Self> {
-        let is_hex = |part: &str| part.bytes().all(|letter| letter.is_ascii_digit() || (b'a'..=b'f').contains(&letter));
-        let parts: Vec<&str> = text.split('-').collect();
-        let [version, trace, span, flags, rest @ ..] = parts.as_slice() else { return None };
-        let lengths = [version.len(), trace.len(), span.len(), flags.len()] == [2, 32, 16, 2];
-        // Later versions may say more, the first may not.
-        let known = *version != "ff" && (*version != "00" || rest.is_empty());
-        if !lengths || !known || ![version, trace, span, flags].into_iter().all(|part| is_hex(part)) {
-            return None;
-        }
-        let (trace, span) = (u128::from_str_radix(trace, 16).ok()?, u64::from_str_radix(span, 16).ok()?);
-        let kept = u8::from_str_radix(flags, 16).ok()? & 1 == 1;
-        (trace != 0 && span != 0).then(|| Self { trace, span, kept, clocks: clocks() })
+        let TraceParent { trace, span, kept } = TraceParent::read(text)?;
+        Some(Self { trace, span, kept, clocks: clocks() })
     }
 
     /// Nanoseconds since 1970.
@@ -104,14 +92,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
         let Some(span) = context.span(id) else { return };
         let mut known = Fields::default();
         attributes.record(&mut known);
-        let parent = span.parent().and_then(|parent| parent.extensions().get::<Place>().cloned());
-        if span.name() == CALL {
-            // Where what the caller says can't be read, the work belongs to what is around the call, if to anything.
-            if let Some(place) = known.caller.or(parent) {
-                span.extensions_mut().insert(place);
-            }
+        if let Some(caller) = known.caller {
+            span.extensions_mut().insert(caller);
             return;
         }
+        let parent = span.parent().and_then(|parent| parent.extensions().get::<Place>().cloned());
         let place = parent.as_ref().map_or_else(Place::root, Place::part);
         let open = Open { parent: parent.map(|parent| parent.span), start: place.now(), known };
         let mut extensions = span.extensions_mut();
@@ -198,33 +183,5 @@ impl Visit for Fields {
 
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         self.add(field, Value::Text(format!("{value:?}")));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn callers_are_named_as_the_w3c_says() {
-        let place = |text: &str| Place::of_caller(text).map(|place| (place.trace, place.span, place.kept));
-        let (trace, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
-        let found = Some((0x0af7651916cd43dd8448eb211c80319c, 0xb7ad6b7169203331, true));
-        assert_eq!(place(&format!("00-{trace}-{span}-01")), found);
-        assert_eq!(place(&format!("00-{trace}-{span}-00")).map(|place| place.2), Some(false));
-        assert_eq!(place(&format!("cc-{trace}-{span}-01-what-the-future-says")), found);
-        let zeros = "0".repeat(32);
-        for wrong in [
-            String::new(),
-            format!("00-{trace}-{span}"),
-            format!("00-{trace}-{span}-01-more"),
-            format!("ff-{trace}-{span}-01"),
-            format!("00-{zeros}-{span}-01"),
-            format!("00-{trace}-{}-01", &zeros[..16]),
-            format!("00-{}-{span}-01", trace.to_uppercase()),
-            format!("00-+{}-{span}-01", &trace[1..]),
-        ] {
-            assert_eq!(place(&wrong), None, "{wrong}");
-        }
     }
 }

@@ -47,7 +47,7 @@ pub use lacus_audit::{Audit, Verified, WhenFull, verify};
 pub use lacus_core::{
     AgentLimits, Bearer, Classification, ColumnSpec, DatasetName, DatasetSpec, Error, FileStamp, IfExists, IndexProgress, IndexStatus,
     Kind, Location, NOTICES_KEY, OptionValue, Principal, PrincipalKind, ReferenceFiles, ReferenceForm, Result, Rows, Secret, Sink, Source,
-    StoreName, TableInfo, TableName, Tables, Tokens, WriteSpec, description_of, nearest, notices_of, unit_of,
+    StoreName, TableInfo, TableName, Tables, Tokens, TraceParent, WriteSpec, description_of, nearest, notices_of, unit_of,
 };
 pub use lacus_engine::{
     AccessReport, Decided, Durations, Engine, EngineBuilder, Function, Ingest, LakeContent, LakeFile, Limits, Prepared, Progress,
