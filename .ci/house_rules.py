@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 TOP_LEVEL = {"crates", "python", "sql", "testdata", "benches", "docs", ".ci", ".git", ".cargo", "target", ".lacus"}
 # Arrows point down only: a crate may use those of lower levels, and within a level those listed first.
 LEVELS = [
-    ["lacus-core"],
+    ["lacus-core", "lacus-allocator"],
     ["lacus-units", "lacus-provenance", "lacus-audit", "lacus-policy", "lacus-identity", "lacus-storage", "lacus-files", "lacus-array", "lacus-engine", "lacus-remote"],
     ["lacus-formats", "lacus-functions", "lacus-tables", "lacus-databases", "lacus-flight", "lacus-mcp"],
     ["lacus", "lacus-server"],

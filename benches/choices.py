@@ -1,10 +1,14 @@
-"""What the choices of `benches/README.md` rest on: `python benches/choices.py DATA [--binaries ONE OTHER] [--rounds 3]`.
+"""What the choices of `benches/README.md` rest on: `python benches/choices.py DATA [--of partitions|memory] [--binaries ONE OTHER] [--rounds 3]`.
 
-DATA is a folder of TPC-H tables. Without `--binaries`, plain DataFusion with one and with two partitions a core; with it, two builds of
-`lacus`, such as with and without `#[global_allocator]`. Both alternate, query by query; the ratio of the sums of medians is printed.
+DATA is a folder of TPC-H tables. Measured is Lacus with one to four partitions a core, or with memory that is free kept for a second, for half a
+minute as it is, and for ever; or, with `--binaries`, two builds of `lacus`. All alternate, query by query; printed is, for each, the geometric
+mean over the queries of its medians by those of the first.
 """
 
 import argparse
+import atexit
+import math
+import multiprocessing
 import os
 import pathlib
 import re
@@ -13,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 
 TABLES = ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"]
 QUERIES = pathlib.Path(__file__).resolve().parent.parent / "sql" / "tpch"
@@ -23,23 +28,44 @@ def queries() -> list[str]:
     return [found[1] for text in texts if (found := re.search(r"^query[^\n]*\n(.*?)\n----", text, re.S | re.M))]
 
 
-def partitions(data: pathlib.Path) -> dict[str, Callable[[str], object]]:
-    import datafusion
+def answer(asked: Connection, folder: str, settings: dict[str, object], environment: dict[str, str]) -> None:
+    """Answers queries until it is told to end."""
+    os.environ |= environment
+    import lacus
 
-    def engine(count: int) -> Callable[[str], object]:
-        context = datafusion.SessionContext(datafusion.SessionConfig().with_target_partitions(count))
-        for table in TABLES:
-            context.register_parquet(table, str(data / f"{table}.parquet"))
-        return lambda sql: context.sql(sql).to_arrow_table()
+    lake = lacus.open(folder)
+    for name, value in settings.items():
+        lake.sql(f"SET {name} = {value}").to_arrow()
+    while sql := asked.recv():
+        asked.send(lake.sql(sql).to_arrow().num_rows)
 
+
+def variant(folder: str, settings: dict[str, object], environment: dict[str, str]) -> Callable[[str], object]:
+    """Lacus in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    ours, its = context.Pipe()
+    context.Process(target=answer, args=(its, folder, settings, environment), daemon=True).start()
+
+    # It ends with whoever asks.
+    atexit.register(ours.send, "")
+
+    def run(sql: str) -> object:
+        ours.send(sql)
+        return ours.recv()
+
+    return run
+
+
+def variants(folder: str, of: str) -> dict[str, Callable[[str], object]]:
+    if of == "memory":
+        delays = {"a second": "1000", "as it is": "", "for ever": "-1"}
+        return {name: variant(folder, {}, {"MIMALLOC_PURGE_DELAY": delay} if delay else {}) for name, delay in delays.items()}
     cores = os.cpu_count() or 1
-    return {f"{cores * 2} partitions": engine(cores * 2), f"{cores} partitions": engine(cores)}
+    setting = "datafusion.execution.target_partitions"
+    return {f"{cores * count} partitions": variant(folder, {setting: cores * count}, {}) for count in range(1, 5)}
 
 
-def binaries(data: pathlib.Path, folder: str, paths: list[str]) -> dict[str, Callable[[str], object]]:
-    lake = "[lake]\nname = \"tpch\"\n" + "".join(f"[dataset.{table}]\npath = \"{data.resolve()}/{table}.parquet\"\n" for table in TABLES)
-    pathlib.Path(folder, "lacus.toml").write_text(lake)
-
+def binaries(folder: str, paths: list[str]) -> dict[str, Callable[[str], object]]:
     def engine(path: str) -> Callable[[str], object]:
         command = [path, "--lake", folder, "sql", "--quiet", "--format", "csv", "--output", f"{folder}/out.csv"]
         return lambda sql: subprocess.run([*command, sql], check=True)
@@ -50,21 +76,29 @@ def binaries(data: pathlib.Path, folder: str, paths: list[str]) -> dict[str, Cal
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=pathlib.Path)
+    parser.add_argument("--of", choices=["partitions", "memory"], default="partitions")
     parser.add_argument("--binaries", nargs=2)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        engines = binaries(arguments.data, folder, arguments.binaries) if arguments.binaries else partitions(arguments.data)
+        path = arguments.data.resolve()
+        lake = "[lake]\nname = \"tpch\"\n" + "".join(f"[dataset.{table}]\npath = \"{path}/{table}.parquet\"\n" for table in TABLES)
+        pathlib.Path(folder, "lacus.toml").write_text(lake)
+        engines = binaries(folder, arguments.binaries) if arguments.binaries else variants(folder, arguments.of)
         times: dict[str, list[list[float]]] = {name: [[] for _ in queries()] for name in engines}
-        for turn in range(arguments.rounds):
+        # The first round is not measured.
+        for turn in range(arguments.rounds + 1):
             for number, sql in enumerate(queries()):
                 for name in list(engines)[:: 1 if turn % 2 == 0 else -1]:
                     start = time.perf_counter()
                     engines[name](sql)
-                    times[name][number].append(time.perf_counter() - start)
-    totals = {name: sum(map(statistics.median, all_times)) for name, all_times in times.items()}
-    (first, one), (second, other) = totals.items()
-    print(f"{first} / {second}: {one / other:.3f} over {len(queries())} queries, {arguments.rounds} rounds")
+                    if turn:
+                        times[name][number].append(time.perf_counter() - start)
+    medians = {name: [statistics.median(each) for each in all_times] for name, all_times in times.items()}
+    first = next(iter(medians))
+    for name, own in medians.items():
+        ratios = [math.log(one / other) for one, other in zip(own, medians[first], strict=True)]
+        print(f"{name}: {math.exp(statistics.mean(ratios)):.3f} of {first}, over {len(ratios)} queries, {arguments.rounds} rounds")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_stream};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning, execute_stream, replace_children_if_necessary};
 use futures::future::{BoxFuture, ready};
 use futures::{Stream, StreamExt, ready, stream};
 use lacus_core::{Error, Kind, Result};
@@ -92,18 +92,20 @@ impl RowsWork {
     }
 }
 
-/// Whether each partition of a plan is computed of one partition of what it reads, so that some can be read without the others.
-fn has_independent_partitions(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    let partitions = plan.output_partitioning().partition_count();
+/// A plan each partition of which is computed of one partition of what it reads, so that some can be read without the others; `None` where that
+/// can't be. What only deals rows out to more partitions is left out: its partitions wait for one another.
+fn with_independent_partitions(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
+    if let Some(exchange) = plan.downcast_ref::<RepartitionExec>() {
+        let deals_out = matches!(exchange.partitioning(), Partitioning::RoundRobinBatch(_));
+        return if deals_out { with_independent_partitions(exchange.input()) } else { None };
+    }
     match plan.children().as_slice() {
         // What is below a restricted table may be anything.
-        [] => !plan.is::<RestrictedExec>(),
-        [child] => {
-            !plan.is::<RepartitionExec>()
-                && child.output_partitioning().partition_count() == partitions
-                && has_independent_partitions(child)
+        [] => (!plan.is::<RestrictedExec>()).then(|| Arc::clone(plan)),
+        [child] if child.output_partitioning().partition_count() == plan.output_partitioning().partition_count() => {
+            replace_children_if_necessary(Arc::clone(plan), vec![with_independent_partitions(child)?]).ok()
         }
-        _ => false,
+        _ => None,
     }
 }
 
@@ -271,15 +273,15 @@ impl Query {
     pub fn into_parts(self, most: usize) -> Vec<Self> {
         let Self { schema, work, deadline, recorded } = self;
         let (Work::Rows(rows), true) = (&work, most > 1) else { return vec![Self { schema, work, deadline, recorded }] };
-        let partitions = rows.plan.output_partitioning().partition_count();
-        if rows.explains || partitions == 1 || !has_independent_partitions(&rows.plan) {
-            return vec![Self { schema, work, deadline, recorded }];
-        }
+        let independent =
+            with_independent_partitions(&rows.plan).filter(|plan| !rows.explains && plan.output_partitioning().partition_count() > 1);
+        let Some(plan) = independent else { return vec![Self { schema, work, deadline, recorded }] };
+        let partitions = plan.output_partitioning().partition_count();
         let count = most.min(partitions);
         let part = |(place, recorded): (usize, Recorded)| {
             let partitions = Some((place..partitions).step_by(count).collect());
             // Other parts may have given rows when one is short of memory, so that none can be planned anew.
-            let part = RowsWork { plan: Arc::clone(&rows.plan), task: Arc::clone(&rows.task), explains: false, fallback: None, partitions };
+            let part = RowsWork { plan: Arc::clone(&plan), task: Arc::clone(&rows.task), explains: false, fallback: None, partitions };
             Self { schema: Arc::clone(&schema), work: Work::Rows(Box::new(part)), deadline, recorded }
         };
         recorded.into_parts(count).into_iter().enumerate().map(part).collect()

@@ -1,5 +1,6 @@
 //! Answers that are kept for a while, so that they can be read page by page, cited, and fetched as files.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -77,7 +78,7 @@ impl<T> Shelf<T> {
         }
         while all > limits.all_kept_bytes {
             let others = held.iter().filter(|(other, _)| **other != id);
-            let goes = others.max_by_key(|(_, entry)| (shares.get(&entry.asker), entry.since.elapsed())).map(|(id, _)| id.clone());
+            let goes = others.max_by_key(|(_, entry)| (shares.get(&entry.asker), Reverse(entry.since))).map(|(id, _)| id.clone());
             let Some(gone) = goes.and_then(|id| held.remove(&id)) else { break };
             all -= gone.bytes;
             shares.entry(gone.asker).and_modify(|share| *share -= gone.bytes);
