@@ -20,7 +20,10 @@ const SIGNALS: Duration = Duration::from_millis(50);
 pub(crate) fn runtime() -> Result<&'static Runtime> {
     static RUNTIME: OnceLock<(u32, Option<Runtime>)> = OnceLock::new();
     let process = std::process::id();
-    let (of, made) = RUNTIME.get_or_init(|| (process, lacus::runtime().ok()));
+    let (of, made) = RUNTIME.get_or_init(|| {
+        lacus_allocator::give_memory_back();
+        (process, lacus::runtime().ok())
+    });
     if *of != process {
         return Err(Error::new(Kind::Unsupported, "lacus was used before this process was forked, and can't be used in the child").hint(
             "start processes by \"spawn\" or \"forkserver\" (multiprocessing.set_start_method, multiprocessing_context of a DataLoader)",

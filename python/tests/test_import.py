@@ -1,7 +1,10 @@
 """What `import lacus` brings along."""
 
+import os
 import subprocess
 import sys
+
+from conftest import TESTDATA
 
 OPTIONAL = ("IPython", "altair", "asyncio", "matplotlib", "multiprocessing", "numpy", "pandas", "polars", "pyarrow", "sqlalchemy", "xarray")
 
@@ -14,3 +17,30 @@ def test_import_brings_nothing_that_takes_long() -> None:
     (microseconds,) = [int(cumulative) for _, cumulative, name in rows if name.strip() == "lacus" and not name.startswith("   ")]
     # 150 ms is what it may take; a machine that is busy takes longer.
     assert microseconds < 1_000_000, f"{microseconds / 1000:.0f} ms"
+
+
+MEMORY = """
+import os, pathlib, sys, time
+import lacus
+
+def memory():
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+def threads():
+    return {pathlib.Path(f"/proc/self/task/{task}/comm").read_text().strip() for task in os.listdir("/proc/self/task")}
+
+assert len(os.listdir("/proc/self/task")) == 1, threads()
+lake = lacus.open(sys.argv[1])
+assert lake.sql("SELECT count(DISTINCT value) AS n FROM generate_series(1, 3000000)").to_arrow().to_pylist() == [{"n": 3_000_000}]
+assert "lacus-memory" in threads()
+most, begin = memory(), time.monotonic()
+while memory() > most / 2:
+    assert time.monotonic() - begin < 60, (most, memory())
+    time.sleep(0.1)
+"""
+
+
+def test_memory_goes_back_while_nothing_is_asked() -> None:
+    environment = {**os.environ, "MIMALLOC_PURGE_DELAY": "2000"}
+    subprocess.run([sys.executable, "-c", MEMORY, str(TESTDATA)], check=True, timeout=120, env=environment)

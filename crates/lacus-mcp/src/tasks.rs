@@ -33,7 +33,7 @@ pub(crate) type Work = AbortOnDropHandle<Result<CallToolResult, ErrorData>>;
 pub(crate) fn ended(joined: Result<Result<CallToolResult, ErrorData>, JoinError>) -> Result<CallToolResult, ErrorData> {
     joined.unwrap_or_else(|error| {
         // What it says may hold values.
-        tracing::error!(%error, "a call of an agent stopped");
+        tracing::error!(panicked = error.is_panic(), "a call of an agent stopped");
         Err(ErrorData::internal_error("the call stopped", None))
     })
 }
@@ -66,8 +66,8 @@ impl Tasks {
     ) -> Result<CreateTaskResult, Work> {
         let life = limits.deadline.saturating_add(limits.kept_for);
         let mut owners = self.held();
-        // The manager keeps how a task ended for as long again.
-        owners.retain(|_, task| task.since.elapsed() < life.saturating_mul(2));
+        // The manager keeps how a task ended for as long as it may live.
+        owners.retain(|_, task| task.since.elapsed() < life.saturating_add(limits.deadline));
         let (mut own, mut run) = (0, 0);
         for task in owners.values().filter(|task| is_same_user(&task.asker.principal, &asker.principal)) {
             own += 1;
