@@ -404,7 +404,7 @@ def test_tasks_are_few(url: str, lab: pathlib.Path) -> None:
     for task in tasks:
         agent.ask("tasks/cancel", {"taskId": task})
     assert agent.structured("query", sql="SELECT 1 AS x")["rows"] == [[1]]
-    # What can't be read as a trace is in no line of the log.
+    # What can't be read as a trace is no trace.
     assert agent.ask("tools/call", {"name": "query", "arguments": {"sql": "SELECT 1 AS x"}, "_meta": {"traceparent": "0" * 500_000}})["result"]
 
 

@@ -269,7 +269,6 @@ def test_long_calls_become_tasks(patient: pathlib.Path) -> None:
         assert any("rows and" in words for words in said), said
         # The result is there for a while, and nobody else sees it.
         assert ada.ask("tasks/get", task)["result"]["status"] == "completed"
-        run(patient, "keys", "create", "root")
         other = Agent(url, key_of(patient, "root"), "2026-07-28")
         other.capabilities = TASKS
         for method in ("tasks/get", "tasks/cancel", "tasks/update"):

@@ -21,8 +21,8 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn main() -> ExitCode {
     lacus_allocator::keep_memory_at_hand();
-    lacus_allocator::give_memory_back();
     let arguments = Arguments::parse();
+    lacus_allocator::give_memory_back();
     let runtime = match lacus::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return terminal::fail(&error),
