@@ -29,9 +29,12 @@ struct Calls {
     closed_by: Option<ThreadId>,
 }
 
-/// Runs `work` with the interpreter. Other queries go on meanwhile, on a thread that takes the place of this one.
+/// Runs `work` with the interpreter, if its query is wanted then. Other queries go on meanwhile, on a thread that takes the place of this one.
 pub(crate) fn call<T>(work: impl FnOnce(Python<'_>) -> Result<T>) -> Result<T> {
     let _running = Running::begin()?;
+    let wanted = lacus::wanted();
+    // Calls take the interpreter one after the other: the query of one that waited for long may have ended.
+    let work = |py: Python<'_>| wanted().and_then(|()| work(py));
     // A thread of the runtime that waits for the interpreter must not keep others from running.
     tokio::task::block_in_place(|| lacus::aside(|| Python::try_attach(work))).unwrap_or_else(|| Err(closed()))
 }

@@ -441,8 +441,8 @@ GROUPED = "SELECT value % 5 AS g, sum(slow(value)) FROM generate_series(1, 10000
 
 @pytest.mark.parametrize(("sql", "call"), [(ENDLESS, "0.01"), (ENDLESS, "6"), (GROUPED, "0.01"), (GROUPED, "5")])
 def test_ctrl_c_ends_a_query_and_the_lake_lives_on(sql: str, call: str) -> None:
-    # Calls that were begun end, one after the other.
-    assert passed(INTERRUPTED, sql, call, seconds=180) == "interrupted True\n[{'one': 1}]\n"
+    # The call that runs ends; those that wait for the interpreter are not begun.
+    assert passed(INTERRUPTED, sql, call, seconds=60) == "interrupted True\n[{'one': 1}]\n"
 
 
 ENDS = """

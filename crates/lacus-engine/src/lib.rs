@@ -76,7 +76,7 @@ pub use query::{Query, ResultStream};
 pub use rules::RULES;
 pub use runtime::runtime;
 pub use settings::MAIN;
-pub use share::aside;
+pub use share::{aside, wanted};
 pub use statement::{check_query, named_parameters, split};
 pub use totals::{Durations, Totals};
 pub use units::UnitRules;

@@ -58,13 +58,8 @@ impl Watch {
 
     /// Ends what is no longer wanted, and gives the thread to others when it was had for long.
     pub(crate) fn look(&self, too_long: fn() -> Error) -> Result<(), Error> {
-        if self.ended.0.load(Ordering::Relaxed) {
-            return Err(Error::new(Kind::Cancelled, "the query was cancelled"));
-        }
+        self.check(too_long)?;
         let now = Instant::now();
-        if self.remotes.ends().is_some_and(|end| now >= end) {
-            return Err(too_long());
-        }
         let since = SINCE.get().filter(|since| now.duration_since(*since) < PATIENCE * 4);
         match since {
             None => SINCE.set(Some(now)),
@@ -79,6 +74,17 @@ impl Watch {
             Some(_) => {}
         }
         Ok(())
+    }
+
+    /// Ends what is no longer wanted.
+    pub(crate) fn check(&self, too_long: fn() -> Error) -> Result<(), Error> {
+        if self.ended.0.load(Ordering::Relaxed) {
+            return Err(Error::new(Kind::Cancelled, "the query was cancelled"));
+        }
+        match self.remotes.ends() {
+            Some(end) if Instant::now() >= end => Err(too_long()),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -52,7 +52,7 @@ pub use lacus_core::{
 pub use lacus_engine::{
     AccessReport, Decided, Durations, Engine, EngineBuilder, Function, Ingest, LakeContent, LakeFile, Limits, Prepared, Progress,
     Provenance, Query, QueryProgress, RULES, ResultStream, Session, TableEntry, TableKind, Totals, aside, check_query, named_parameters,
-    parameters_of, runtime, split,
+    parameters_of, runtime, split, wanted,
 };
 pub use lacus_identity::{CertificateName, CertificateSpec, IssuerSpec, Issuers};
 pub use lacus_policy::{Policy, PolicyFile, Privilege, Rule};
