@@ -22,8 +22,8 @@ const ONE_TABLE_ROWS: usize = 1 << 20;
 const MERGE: usize = 10 << 20;
 const SORTS: usize = 8;
 
-/// More partitions than cores pay as long as there are few cores.
-const FEW_CORES: usize = 8;
+/// More partitions than cores pay as long as there are few cores: how many a core has where there are so many cores at most.
+const A_CORE: [(usize, usize); 2] = [(2, 3), (8, 2)];
 
 /// The settings of a session that are ours, `lacus.NAME`.
 #[derive(Debug, Clone, Default)]
@@ -103,9 +103,10 @@ pub(crate) fn session_config(lake: &str, memory: usize, units: UnitRules) -> Ses
     config
 }
 
-/// Two partitions a core where cores are few: one decodes while the other waits for its page. On many cores the exchange between
+/// More partitions than cores where these are few: one decodes while the other waits for its page. On many cores the exchange between
 /// partitions costs more than it hides. `benches/README.md` says what was measured.
 fn partitions() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if cores <= FEW_CORES { cores * 2 } else { cores }
+    let a_core = A_CORE.iter().find(|(most, _)| cores <= *most).map_or(1, |(_, a_core)| *a_core);
+    cores * a_core
 }
