@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable
 
 TABLES = ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"]
-RULES = ["semi_join_below", "keys_into_aggregate", "shared_subplans", "join_order", "build_side", "conjuncts"]
+RULES = ["semi_join_below", "keys_into_aggregate", "shared_subplans", "join_order", "build_side", "decimal_words", "conjuncts"]
 SQL = pathlib.Path(__file__).parent.parent / "sql" / "tpch"
 
 Run = Callable[[str], list[tuple]]

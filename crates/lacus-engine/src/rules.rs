@@ -6,6 +6,7 @@ mod bits;
 mod build_side;
 mod conjuncts;
 mod cooperative;
+mod decimal_words;
 mod join_order;
 mod keys_into_aggregate;
 mod long_values;
@@ -28,8 +29,15 @@ pub(crate) use long_values::with_bounds;
 pub(crate) use shared_subplans::share;
 
 /// The names of the rules, as the lake file switches them off.
-pub const RULES: [&str; 6] =
-    [semi_join_below::NAME, keys_into_aggregate::NAME, shared_subplans::NAME, join_order::NAME, build_side::NAME, conjuncts::NAME];
+pub const RULES: [&str; 7] = [
+    semi_join_below::NAME,
+    keys_into_aggregate::NAME,
+    shared_subplans::NAME,
+    join_order::NAME,
+    build_side::NAME,
+    decimal_words::NAME,
+    conjuncts::NAME,
+];
 
 /// A rule on logical plans.
 pub(crate) type LogicalRule = Arc<dyn OptimizerRule + Send + Sync>;
@@ -60,6 +68,7 @@ pub(crate) fn physical(off: &[String]) -> Vec<Arc<dyn PhysicalOptimizerRule + Se
         rules.push(rule);
         rules.extend(chooses_sides.then(|| own(Arc::new(build_side::BuildSide))).flatten());
     }
+    rules.extend(own(Arc::new(decimal_words::DecimalWords)));
     rules.extend(own(Arc::new(conjuncts::Conjuncts)));
     rules.push(Arc::new(cooperative::Cooperative));
     rules

@@ -110,7 +110,7 @@ section! {
 section! {
     /// How queries are planned.
     OptimizerSection in "[optimizer]" {
-        /// Rules of the optimizer to switch off: `semi_join_below`, `keys_into_aggregate`, `shared_subplans`, `join_order`, `build_side`, `conjuncts`; of sites `whole_groups`, `split_aggregate`, `split_top_k`, `site_queries`.
+        /// Rules of the optimizer to switch off: `semi_join_below`, `keys_into_aggregate`, `shared_subplans`, `join_order`, `build_side`, `decimal_words`, `conjuncts`; of sites `whole_groups`, `split_aggregate`, `split_top_k`, `site_queries`.
         off: Vec<String> = "none",
     }
 }

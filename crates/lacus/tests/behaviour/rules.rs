@@ -181,3 +181,28 @@ async fn conditions_are_combined() -> TestResult {
     assert_eq!(ask(&off, question).await?, "1,13,1\n1,16,2\n1,19,3");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn decimals_are_computed_in_words() -> TestResult {
+    let made = |off: &[&str]| -> lacus::Result<Engine> {
+        let builder = register_defaults(Engine::builder(stores(Vec::new()))).without_rules(off.iter().map(|name| (*name).to_owned()));
+        builder.table("many", numbers("v", 100_000)?).build()
+    };
+    let (on, off) = (made(&[])?, made(&["decimal_words"])?);
+    let decimals = "FROM (SELECT v, CAST(v AS DECIMAL(15,2)) AS d, CAST(v AS DECIMAL(38,0)) * 1000000000000000 AS wide FROM many)";
+    for (question, has_words) in [
+        (format!("SELECT sum(d * (1 - d)), count(d + wide), sum(d - 0.5) {decimals}"), true),
+        (format!("SELECT v, d * d AS n, wide + d AS m {decimals} ORDER BY d * d DESC LIMIT 3"), true),
+        (format!("SELECT avg(d), sum(v * v) {decimals}"), false),
+        (format!("SELECT n, row_number() OVER (ORDER BY n) AS place FROM (SELECT d + 1 AS n {decimals}) ORDER BY n LIMIT 2"), true),
+    ] {
+        let plans = (ask(&on, &format!("EXPLAIN {question}")).await?, ask(&off, &format!("EXPLAIN {question}")).await?);
+        assert_eq!(plans.0.contains("words("), has_words, "{}", plans.0);
+        assert!(!plans.1.contains("words("), "{}", plans.1);
+        assert_eq!(ask(&on, &question).await?, ask(&off, &question).await?, "{question}");
+    }
+    // What 128 bits don't hold is still told.
+    let failed = ask(&on, "SELECT sum(w * w) FROM (SELECT CAST(v AS DECIMAL(38,0)) * 10000000000000000000 AS w FROM many)").await;
+    assert!(failed.is_err_and(|error| error.to_string().contains("verflow")));
+    Ok(())
+}
