@@ -15,6 +15,7 @@
 
 mod ahead;
 mod compressed;
+mod decimals;
 mod format;
 mod kept;
 mod kept_scan;

@@ -25,6 +25,7 @@ use object_store::ObjectStore;
 use tracing::Instrument;
 
 use crate::compressed::{Compression, Decompressing};
+use crate::decimals::{self, Changed};
 use crate::kept::KeptColumns;
 use crate::kept_scan;
 
@@ -46,6 +47,7 @@ pub(crate) struct NamedSource {
     unpacking: Unpacking,
     kept: Option<Arc<KeptColumns>>,
     batch_size: Option<usize>,
+    changed: Arc<Changed>,
 }
 
 /// How files are compressed as a whole.
@@ -66,7 +68,7 @@ impl Unpacking {
 
 impl NamedSource {
     pub(crate) fn new(inner: Arc<dyn FileSource>, stores: Arc<Stores>, scan: Scan, selection: Selection, unpacking: Unpacking) -> Self {
-        Self { inner, stores, scan, selection, unpacking, kept: None, batch_size: None }
+        Self { inner, stores, scan, selection, unpacking, kept: None, batch_size: None, changed: Arc::default() }
     }
 
     /// Serves decoded columns from memory.
@@ -85,7 +87,11 @@ impl FileSource for NamedSource {
     }
 
     fn create_morselizer(&self, store: Arc<dyn ObjectStore>, config: &FileScanConfig, partition: usize) -> Result<Box<dyn Morselizer>> {
-        let mut inner = self.inner.create_morselizer(self.unpacking.store(store), config, partition)?;
+        let store = self.unpacking.store(store);
+        let mut inner = match decimals::as_bytes(&self.inner, config, &self.changed) {
+            Some((source, config)) => source.create_morselizer(store, &config, partition)?,
+            None => self.inner.create_morselizer(store, config, partition)?,
+        };
         if let (Some(kept), Some(piece)) = (&self.kept, self.batch_size) {
             inner = kept_scan::around(inner, &self.inner, kept, piece, partition)?;
         }
