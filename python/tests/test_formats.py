@@ -2,6 +2,7 @@
 
 import bz2
 import datetime
+import decimal
 import gzip
 import lzma
 import pathlib
@@ -152,3 +153,77 @@ def test_encrypted_parquet_is_refused_clearly(plain_footer: bool, tmp_path: path
     with pytest.raises(lacus.UnsupportedError, match="encrypted") as refused:
         rows(f"SELECT sum(x) AS x FROM '{tmp_path}/a.parquet'")
     assert "a.parquet" in str(refused.value)
+
+
+WIDTHS = (1, 2, 4, 7, 9, 10, 15, 18, 19, 23, 28, 37, 38)
+
+
+def of_digits(digits: int, row: int) -> decimal.Decimal | None:
+    """Of every width the largest, the smallest, those about zero, others, and NULLs."""
+    most = 10**digits - 1
+    numbers = (most, -most, 0, 1, -1, None, most * row // 1000, -most * row // 777)
+    number = numbers[row % len(numbers)]
+    return None if number is None else decimal.Decimal(number).scaleb(-(digits // 2), decimal.Context(50))
+
+
+@pytest.mark.parametrize("encoding", ["dictionary", "plain", "BYTE_STREAM_SPLIT", "DELTA_BYTE_ARRAY"])
+def test_decimals_of_fixed_length_bytes(encoding: str, tmp_path: pathlib.Path) -> None:
+    """Decimals as pyarrow writes them, of every width, with what is beside them: lists of them, and bytes that are none."""
+    count = 700
+    columns = {}
+    for digits in WIDTHS:
+        values = [of_digits(digits, row) for row in range(count)]
+        columns[f"d{digits}"] = pyarrow.array(values, pyarrow.decimal128(digits, digits // 2))
+    columns["row"] = pyarrow.array(range(count))
+    columns["token"] = pyarrow.array([bytes([row % 256] * 7) for row in range(count)], pyarrow.binary(7))
+    columns["listed"] = pyarrow.array([[of_digits(9, row), None] for row in range(count)], pyarrow.list_(pyarrow.decimal128(9, 4)))
+    table = pyarrow.table(columns)
+    path = tmp_path / "a.parquet"
+    chosen: dict[str, object] = {"use_dictionary": encoding == "dictionary"}
+    if encoding.isupper():
+        chosen["column_encoding"] = {f"d{digits}": encoding for digits in WIDTHS}
+    pyarrow.parquet.write_table(table, path, row_group_size=100, data_page_size=300, write_page_index=True, **chosen)
+    lake = lacus.open()
+    assert lake.sql(f"SELECT * FROM '{path}'").to_arrow().cast(table.schema).equals(table)
+    for digits in WIDTHS:
+        # One column that is wanted and one that a filter looks at; both; pages are left out; and none but in a filter.
+        bound = f"CAST(0.{'0' * (digits // 2 - 1)}1 AS DECIMAL({digits},{digits // 2}))" if digits > 1 else "CAST(1 AS DECIMAL(1,0))"
+        for predicate, keep in [
+            ("row BETWEEN 250 AND 260 OR row = 699", lambda row, value: 250 <= row <= 260 or row == 699),
+            (f"d{digits} > {bound}", lambda row, value, least=of_digits(digits, 3): value is not None and value > least),
+            (f"d{digits} IS NULL AND row > 600", lambda row, value: value is None and row > 600),
+        ]:
+            expected = [(row, of_digits(digits, row)) for row in range(count) if keep(row, of_digits(digits, row))]
+            for names in (f"row, d{digits}", f"d{digits}, row", f"row, d{digits}, d7"):
+                found = lake.sql(f"SELECT {names} FROM '{path}' WHERE {predicate} ORDER BY row").to_arrow().to_pylist()
+                assert [(row["row"], row[f"d{digits}"]) for row in found] == expected, (predicate, names)
+    least = lake.sql(f"SELECT d7 FROM '{path}' ORDER BY d7 NULLS LAST LIMIT 1").to_arrow().to_pylist()
+    assert least == [{"d7": decimal.Decimal("-9999.999")}]
+
+
+def test_files_with_decimals_in_other_ways_are_one_dataset(tmp_path: pathlib.Path) -> None:
+    """Bytes, integers and none of the column: each file is read in its way."""
+    def written(name: str, kind: pyarrow.DataType | None, value: str, **chosen: bool) -> None:
+        columns = {"f": pyarrow.array([name, name])}
+        if kind is not None:
+            columns["v"] = pyarrow.array([decimal.Decimal(value), None], kind)
+        pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / f"{name}.parquet", **chosen)
+
+    written("a", pyarrow.decimal128(12, 2), "-1.25")
+    written("b", pyarrow.decimal128(12, 2), "3.5", store_decimal_as_integer=True)
+    written("c", None, "")
+    found = rows(f"SELECT f, v FROM '{tmp_path}/*.parquet' WHERE v IS NOT NULL OR f = 'c' ORDER BY f, v")
+    expected = [("a", "-1.25"), ("b", "3.50"), ("c", None), ("c", None)]
+    assert [(row["f"], row["v"] and str(row["v"])) for row in found] == expected
+    assert rows(f"SELECT sum(v) AS s FROM '{tmp_path}/*.parquet'") == [{"s": decimal.Decimal("2.25")}]
+
+
+def test_row_groups_are_left_out_by_decimals(tmp_path: pathlib.Path) -> None:
+    """Statistics of a column that a filter looks at are those of decimals, negative ones among them."""
+    values = [decimal.Decimal(row - 500).scaleb(-2) for row in range(1000)]
+    table = pyarrow.table({"v": pyarrow.array(values, pyarrow.decimal128(15, 2)), "w": pyarrow.array(values, pyarrow.decimal128(20, 2))})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=100)
+    sql = f"SELECT count(*) AS n, sum(w) AS w FROM '{tmp_path}/a.parquet' WHERE v BETWEEN -1.50 AND -1.20"
+    assert rows(sql) == [{"n": 31, "w": decimal.Decimal("-41.85")}]
+    plan = rows(f"EXPLAIN ANALYZE {sql}")
+    assert "row_groups_pruned_statistics=10 total → 1 matched" in str(plan), plan
