@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::config::ExecutionOptions;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
@@ -144,7 +145,10 @@ impl Fallback {
         // Memory is short: fewer operators share it, and each hands over less at once.
         let (partitions, batch) = (config.target_partitions().min(FEW_PARTITIONS), config.batch_size().min(SMALL_BATCH));
         *config = std::mem::take(config).with_target_partitions(partitions).with_batch_size(batch);
-        config.options_mut().optimizer.prefer_hash_join = false;
+        let (options, usual) = (config.options_mut(), ExecutionOptions::default());
+        options.optimizer.prefer_hash_join = false;
+        options.execution.perfect_hash_join_small_build_threshold = usual.perfect_hash_join_small_build_threshold;
+        options.execution.perfect_hash_join_min_key_density = usual.perfect_hash_join_min_key_density;
         let plan = session::physical_plan(&state, &logical, false).await?;
         Ok(RowsWork { plan, task: state.task_ctx(), explains: explain::is_explanation(&logical), fallback: None, partitions: None })
     }

@@ -25,6 +25,14 @@ const SORTS: usize = 8;
 /// More partitions than cores pay as long as there are few cores: how many a core has where there are so many cores at most.
 const A_CORE: [(usize, usize); 2] = [(2, 3), (8, 2)];
 
+/// Keys of a join that lie in a range of so many at most are found by their place in it rather than by a hash table: 4 MiB.
+const KEYS: usize = 1 << 20;
+/// Of the memory limit, one of so many keys is such a range.
+const MEMORY_OF_KEY: usize = 4096;
+/// Where there is so much memory, a wider range is one as well if so many of its keys are there: a row takes up to 800 bytes then.
+const MUCH_MEMORY: usize = 8 << 30;
+const KEYS_THERE: f64 = 0.005;
+
 /// The settings of a session that are ours, `lacus.NAME`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct OwnSettings {
@@ -87,6 +95,11 @@ pub(crate) fn session_config(lake: &str, memory: usize, units: UnitRules) -> Ses
         .with_collect_statistics(true);
     let options = config.options_mut();
     options.extensions.insert(OwnSettings { units });
+    options.execution.perfect_hash_join_small_build_threshold =
+        (memory / MEMORY_OF_KEY).clamp(options.execution.perfect_hash_join_small_build_threshold, KEYS);
+    if memory >= MUCH_MEMORY {
+        options.execution.perfect_hash_join_min_key_density = KEYS_THERE;
+    }
     // Decoding filter columns first loses 11% on TPC-H as DataFusion 55 does it.
     options.execution.parquet.pushdown_filters = false;
     // Field metadata holds units and descriptions.

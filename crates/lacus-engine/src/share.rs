@@ -289,7 +289,7 @@ impl Drop for Again {
 /// Whether the query on whose behalf this thread computes is still wanted.
 fn look() -> Result<()> {
     let now = CURRENT.with_borrow(Clone::clone);
-    now.map_or(Ok(()), |now| now.lane.watch.look(too_long))
+    now.map_or(Ok(()), |now| now.lane.watch.look(|| late("the query took too long, computing of one group of rows")))
 }
 
 /// What tells, on any thread and also from [`aside`], whether the query on whose behalf this thread computes is still wanted.
@@ -299,12 +299,12 @@ fn look() -> Result<()> {
 /// What it gives fails when the query was cancelled, or has taken too long.
 pub fn wanted() -> impl Fn() -> Result<()> {
     let now = CURRENT.with_borrow(Clone::clone);
+    let too_long = || late("the query took too long, waiting for a function of its own");
     move || now.as_ref().map_or(Ok(()), |now| now.lane.watch.check(too_long))
 }
 
-fn too_long() -> Error {
-    Error::new(Kind::DeadlineExceeded, "the query took too long, computing of one group of rows")
-        .hint("narrow the query, or raise `deadline` under [limits]")
+fn late(message: &'static str) -> Error {
+    Error::new(Kind::DeadlineExceeded, message).hint("narrow the query, or raise `deadline` under [limits]")
 }
 
 /// Has the tasks of all engines of this process take turns, and what computes for long know whether it is wanted.

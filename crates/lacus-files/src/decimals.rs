@@ -10,7 +10,7 @@
 //! A column that filters look at stays as it is, as statistics of bytes would rule out nothing.
 
 use std::any::Any;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::{self, Debug, Display, Formatter};
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
@@ -23,7 +23,7 @@ use datafusion_common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion_common::{DataFusionError, Result, internal_err};
 use datafusion_datasource::PartitionedFile;
 use datafusion_datasource::file::FileSource;
-use datafusion_datasource::file_scan_config::FileScanConfig;
+use datafusion_datasource::file_scan_config::{FileScanConfig, FileScanConfigBuilder};
 use datafusion_datasource_parquet::ParquetFileReaderFactory;
 use datafusion_datasource_parquet::source::ParquetSource;
 use datafusion_expr::ColumnarValue;
@@ -45,18 +45,21 @@ use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
 /// Where the metadata of a file that was changed tells which columns were decimals.
 const DECIMALS: &str = "lacus.decimals";
 
-/// The metadata that was changed last: the parts of a file are opened one by one.
+/// The metadata that was changed last: all parts of a file are opened with the same, and so are those of the next query.
 #[derive(Debug, Default)]
-pub(crate) struct Changed(Mutex<Option<Change>>);
+pub(crate) struct Changed(Mutex<VecDeque<Change>>);
 
-#[derive(Debug, Clone)]
+/// How many are kept of a dataset: one of many files has them changed again, which takes as long as a part of decoding them.
+const CHANGES: usize = 4;
+
+#[derive(Debug)]
 struct Change {
     before: Arc<ParquetMetaData>,
     columns: Arc<HashSet<String>>,
     after: Arc<ParquetMetaData>,
 }
 
-/// `source`, and the scan that it is part of, with decimals as bytes; `None` where none are wanted.
+/// `source`, with decimals as bytes, and what it reads of the scan that it is part of; `None` where none are wanted.
 pub(crate) fn as_bytes(
     source: &Arc<dyn FileSource>,
     config: &FileScanConfig,
@@ -65,22 +68,28 @@ pub(crate) fn as_bytes(
     let any: &dyn Any = source.as_ref();
     let parquet = any.downcast_ref::<ParquetSource>()?;
     let factory = Arc::clone(parquet.parquet_file_reader_factory()?);
-    // Whoever has expressions adapted another way knows the types of files.
-    if config.expr_adapter_factory.is_some() {
+    let table = source.table_schema();
+    // Whoever has expressions adapted another way knows the types of files; and where the reader adds columns, expressions are adapted
+    // without the metadata of the file's schema.
+    if config.expr_adapter_factory.is_some() || !table.virtual_columns().is_empty() {
         return None;
     }
-    let table = source.table_schema();
     let (whole, stored) = (table.table_schema(), table.file_schema());
     let filtered: HashSet<usize> = source.filter().iter().flat_map(collect_columns).map(|column| column.index()).collect();
     let wanted = parquet.projection().map_or_else(|| (0..whole.fields().len()).collect(), ProjectionExprs::column_indices);
     let wanted = wanted.into_iter().filter(|place| !filtered.contains(place)).filter_map(|place| stored.fields().get(place));
-    let columns: HashSet<String> = wanted.filter(|field| field.data_type().is_decimal()).map(|field| field.name().clone()).collect();
+    let columns: HashSet<String> =
+        wanted.filter(|field| matches!(field.data_type(), DataType::Decimal128(..))).map(|field| field.name().clone()).collect();
     if columns.is_empty() {
         return None;
     }
     let factory = BytesFactory { inner: factory, columns: Arc::new(columns), changed: Arc::clone(changed) };
-    let mut config = config.clone();
-    config.expr_adapter_factory = Some(Arc::new(AdapterFactory));
+    // A copy of the scan would be one of all its files.
+    let config = FileScanConfigBuilder::new(config.object_store_url.clone(), Arc::clone(source))
+        .with_limit(config.limit)
+        .with_preserve_order(config.preserve_order)
+        .with_expr_adapter(Some(Arc::new(AdapterFactory)))
+        .build();
     Some((parquet.clone().with_parquet_file_reader_factory(Arc::new(factory)), config))
 }
 
@@ -134,14 +143,15 @@ impl AsyncFileReader for BytesReader {
 impl Changed {
     /// `before` with decimals of `columns` as bytes.
     fn of(&self, before: Arc<ParquetMetaData>, columns: &Arc<HashSet<String>>) -> ParquetResult<Arc<ParquetMetaData>> {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(last) = last.filter(|last| Arc::ptr_eq(&last.before, &before) && last.columns == *columns) {
-            return Ok(last.after);
+        // Who opens another part of the file meanwhile waits for the same.
+        let mut changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = changes.iter().find(|known| Arc::ptr_eq(&known.before, &before) && known.columns == *columns) {
+            return Ok(Arc::clone(&known.after));
         }
         let Some(after) = changed(&before, columns)? else { return Ok(before) };
-        let change = Change { before, columns: Arc::clone(columns), after: Arc::new(after) };
-        let after = Arc::clone(&change.after);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(change);
+        let after = Arc::new(after);
+        changes.truncate(CHANGES - 1);
+        changes.push_front(Change { before, columns: Arc::clone(columns), after: Arc::clone(&after) });
         Ok(after)
     }
 }
@@ -178,6 +188,7 @@ fn changed(metadata: &ParquetMetaData, columns: &HashSet<String>) -> ParquetResu
         return Ok(None);
     }
     let mut told = file.key_value_metadata().cloned().unwrap_or_default();
+    told.retain(|pair| pair.key != DECIMALS);
     told.push(KeyValue::new(DECIMALS.to_owned(), decimals.join(",")));
     let root = Type::group_type_builder(root.name()).with_fields(fields).build()?;
     let schema = Arc::new(SchemaDescriptor::new(Arc::new(root)));
@@ -201,19 +212,15 @@ fn bytes_of(column: &TypePtr) -> ParquetResult<TypePtr> {
     Ok(Arc::new(bytes.build()?))
 }
 
-/// What [`changed`] noted, by the place of the column.
-fn noted(schema: &Schema) -> Result<HashMap<usize, Digits>> {
-    let Some(noted) = schema.metadata().get(DECIMALS) else { return Ok(HashMap::new()) };
+/// What [`changed`] noted, by the place of the column. A file may have such a note of its own, which means nothing.
+fn noted(schema: &Schema) -> HashMap<usize, Digits> {
     let one = |note: &str| {
         let mut parts = note.split(' ');
-        let (place, precision, scale) = (parts.next()?, parts.next()?, parts.next()?);
-        Some((place.parse().ok()?, (precision.parse().ok()?, scale.parse().ok()?)))
+        let (place, precision, scale) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let is_bytes = matches!(schema.fields().get::<usize>(place)?.data_type(), DataType::FixedSizeBinary(1..=16));
+        is_bytes.then_some((place, (precision, scale)))
     };
-    let all: Option<HashMap<usize, Digits>> = noted.split(',').map(one).collect();
-    match all {
-        Some(all) => Ok(all),
-        None => internal_err!("`{DECIMALS}` is `{noted}`"),
-    }
+    schema.metadata().get(DECIMALS).map_or_else(HashMap::new, |noted| noted.split(',').filter_map(one).collect())
 }
 
 /// Has expressions see decimals where the file has bytes.
@@ -222,7 +229,7 @@ struct AdapterFactory;
 
 impl PhysicalExprAdapterFactory for AdapterFactory {
     fn create(&self, logical: SchemaRef, physical: SchemaRef) -> Result<Arc<dyn PhysicalExprAdapter>> {
-        let noted = noted(&physical)?;
+        let noted = noted(&physical);
         let field = |(place, field): (usize, &Arc<Field>)| match noted.get(&place) {
             Some((precision, scale)) => Arc::new(field.as_ref().clone().with_data_type(DataType::Decimal128(*precision, *scale))),
             None => Arc::clone(field),

@@ -63,6 +63,7 @@ pub(crate) fn around(
         metrics: source.metrics().clone(),
         predicate: source.filter(),
         stored: Arc::clone(stored),
+        partitions: table.table_partition_cols().len(),
         wanted,
         projected,
         projector,
@@ -83,6 +84,8 @@ struct Scan {
     predicate: Option<Arc<dyn PhysicalExpr>>,
     /// The columns of the table that are stored in its files.
     stored: SchemaRef,
+    /// How many columns stand in the paths of the files.
+    partitions: usize,
     /// The columns of the table that are wanted, and their schema.
     wanted: Vec<usize>,
     projected: SchemaRef,
@@ -148,7 +151,8 @@ impl Scan {
     /// Where the wanted columns stand in a file; `None` when it lacks one, or has it in another type.
     fn places(&self, schema: &Schema) -> Option<Vec<Option<usize>>> {
         let place = |column: &usize| match self.stored.fields().get(*column) {
-            None => Some(None),
+            // What the reader counts, such as the places of rows, is not in the file.
+            None => (*column < self.stored.fields().len() + self.partitions).then_some(None),
             Some(field) => {
                 let (place, found) = schema.fields().find(field.name())?;
                 (found.data_type() == field.data_type()).then_some(Some(place))

@@ -9,7 +9,7 @@
 //! 5. `layout` groups files whose readers go by position, so that columns are matched by name;
 //! 6. `table` scans: it prunes files by their partition values, attaches statistics and groups files for the cores.
 //!
-//! `ahead` has Parquet of remote stores read ahead; `named` stands around every reader, so that EXPLAIN shows the selection and an error
+//! `ahead` has Parquet of remote stores read ahead; `decimals` has fixed-length decimals of Parquet read as bytes; `named` stands around every reader, so that EXPLAIN shows the selection and an error
 //! names its file; `compressed` lets text files be packed; `kept` holds decoded columns of Parquet, which `kept_scan` serves; `orc` reads
 //! ORC; `sink` writes what COPY keeps.
 

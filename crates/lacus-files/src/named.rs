@@ -76,6 +76,11 @@ impl NamedSource {
         Self { kept, ..self }
     }
 
+    /// Shares what was changed of the metadata of files.
+    pub(crate) fn changing(self, changed: Arc<Changed>) -> Self {
+        Self { changed, ..self }
+    }
+
     fn around(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
         Arc::new(Self { inner, ..self.clone() })
     }

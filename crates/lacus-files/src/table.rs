@@ -24,6 +24,7 @@ use lacus_storage::{Known, ReadScope, Scan, Stores, lake_url};
 use object_store::{ObjectMeta, ObjectStore};
 
 use crate::ahead::AheadFactory;
+use crate::decimals::Changed;
 use crate::kept::KeptColumns;
 use crate::layout::{Layouts, aligned, columns_to_read};
 use crate::named::{NamedSource, Selection, Unpacking};
@@ -74,6 +75,7 @@ pub(crate) struct FilesTable {
     files: Files,
     statistics: Arc<Known<Key, Arc<Statistics>>>,
     kept: Option<Arc<KeptColumns>>,
+    changed: Arc<Changed>,
 }
 
 impl FilesTable {
@@ -86,7 +88,7 @@ impl FilesTable {
         statistics: Arc<Known<Key, Arc<Statistics>>>,
     ) -> Self {
         let whole = Schema::new(stored.fields().iter().chain(&files.partitions.fields).cloned().collect::<Vec<_>>());
-        Self { name: name.to_owned(), stores, reader, whole: Arc::new(whole), files, statistics, kept: None }
+        Self { name: name.to_owned(), stores, reader, whole: Arc::new(whole), files, statistics, kept: None, changed: Arc::default() }
     }
 
     /// Serves decoded columns from memory.
@@ -215,7 +217,7 @@ impl FilesTable {
             .ok_or_else(|| DataFusionError::Internal("a file format planned something else than a scan of files".to_owned()))?;
         let source = self.ahead(Arc::clone(config.file_source()));
         let source = NamedSource::new(source, Arc::clone(&self.stores), scan, selection, self.files.unpacking);
-        let source = source.keeping(self.kept.clone());
+        let source = source.keeping(self.kept.clone()).changing(Arc::clone(&self.changed));
         let config = FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).with_file_groups(groups).build();
         Ok(DataSourceExec::from_data_source(config))
     }

@@ -1,11 +1,13 @@
 //! Sums, differences and products of decimals in machine words; Arrow computes them in 128 bits, and looks at each value for an overflow.
 //!
-//! Most decimals of 128 bits fit into 64. The product of two words fits into 128 bits, and so does the sum of two such products, so nothing
-//! can overflow; a batch with a value that doesn't fit is computed by Arrow. It comes behind the rules that look into expressions.
+//! Most decimals of 128 bits fit into 64. The product of two words fits into 128 bits, and so does the sum of two words times powers of ten
+//! below 2^60, so nothing can overflow; from the first batch with a value that doesn't fit on, Arrow computes. It comes behind the rules that
+//! look into expressions, and sees none that were moved into a scan.
 
 use std::fmt::{self, Display, Formatter};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::array::{Array, AsArray, Decimal128Array, PrimitiveArray};
 use datafusion::arrow::buffer::NullBuffer;
@@ -69,7 +71,7 @@ fn projected_in_words(projection: &ProjectionExec) -> Result<Option<Arc<dyn Exec
     }
     let columns =
         projection.expr().iter().zip(columns).map(|(before, column)| ProjectionExpr { expr: column.data, alias: before.alias.clone() });
-    let changed = ProjectionExec::try_new(columns, Arc::clone(projection.input()))?;
+    let changed = ProjectionExec::try_new_with_schema_metadata(columns, Arc::clone(projection.input()), &projection.schema())?;
     // An order by an expression is known by the expression that the plan below tells.
     let known = |node: &ProjectionExec| node.properties().equivalence_properties().to_string();
     Ok((known(projection) == known(&changed)).then(|| Arc::new(changed) as Arc<dyn ExecutionPlan>))
@@ -123,6 +125,8 @@ struct Words {
     of: DataType,
     /// What brings each side to the scale of a sum; 1 for a product.
     factors: (i64, i64),
+    /// Whether a value didn't fit: others won't, either.
+    is_wide: AtomicBool,
 }
 
 impl PartialEq for Words {
@@ -151,19 +155,27 @@ impl Words {
             Operator::Plus | Operator::Minus if scale == left.max(right) => factor(scale, left).zip(factor(scale, right)),
             _ => None,
         };
-        Ok(factors.map(|factors| Self { plain: plain.clone(), of, factors }))
+        Ok(factors.map(|factors| Self { plain: plain.clone(), of, factors, is_wide: AtomicBool::new(false) }))
     }
 
     /// `None` if a value doesn't fit.
-    fn computed(&self, left: &Side<'_>, right: &Side<'_>) -> Option<Decimal128Array> {
+    fn computed(&self, left: &ColumnarValue, right: &ColumnarValue) -> Option<Decimal128Array> {
+        if self.is_wide.load(Ordering::Relaxed) {
+            return None;
+        }
+        let (left, right) = (&Side::of(left)?, &Side::of(right)?);
         let (by_left, by_right) = self.factors;
         let values = match self.plain.op() {
             Operator::Multiply => each(left, right, product),
             Operator::Plus => each(left, right, |left, right| product(left, by_left) + product(right, by_right)),
             _ => each(left, right, |left, right| product(left, by_left) - product(right, by_right)),
         };
+        let Some(values) = values else {
+            self.is_wide.store(true, Ordering::Relaxed);
+            return None;
+        };
         let nulls = NullBuffer::union(left.nulls(), right.nulls());
-        Some(PrimitiveArray::new(values?.into(), nulls).with_data_type(self.of.clone()))
+        Some(PrimitiveArray::new(values.into(), nulls).with_data_type(self.of.clone()))
     }
 }
 
@@ -219,8 +231,7 @@ impl PhysicalExpr for Words {
 
     fn evaluate(&self, batch: &datafusion::arrow::array::RecordBatch) -> Result<ColumnarValue> {
         let (left, right) = (self.plain.left().evaluate(batch)?, self.plain.right().evaluate(batch)?);
-        let fast = Side::of(&left).zip(Side::of(&right)).and_then(|(left, right)| self.computed(&left, &right));
-        if let Some(fast) = fast {
+        if let Some(fast) = self.computed(&left, &right) {
             return Ok(ColumnarValue::Array(Arc::new(fast)));
         }
         match self.plain.op() {
@@ -236,8 +247,12 @@ impl PhysicalExpr for Words {
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
         let plain = Arc::new(self.plain.clone()).with_new_children(children)?;
-        let again =
-            plain.downcast_ref::<BinaryExpr>().map(|plain| Self { plain: plain.clone(), of: self.of.clone(), factors: self.factors });
+        let again = plain.downcast_ref::<BinaryExpr>().map(|plain| Self {
+            plain: plain.clone(),
+            of: self.of.clone(),
+            factors: self.factors,
+            is_wide: AtomicBool::new(false),
+        });
         Ok(again.map_or_else(|| Arc::clone(&plain), |again| Arc::new(again)))
     }
 
