@@ -1,7 +1,8 @@
-"""What the choices of `benches/README.md` rest on: `python benches/choices.py DATA [--of partitions|memory] [--binaries ONE OTHER] [--rounds 3]`.
+"""What the choices of `benches/README.md` rest on: `python benches/choices.py DATA [--of partitions|memory|keys] [--binaries ONE OTHER] [--rounds 3]`.
 
-DATA is a folder of TPC-H tables. Measured is Lacus with one to four partitions a core, or with memory that is free kept for a second, for half a
-minute as it is, and for ever; or, with `--binaries`, two builds of `lacus`. All alternate, query by query; printed is, for each, the geometric
+DATA is a folder of TPC-H tables. Measured is Lacus with one to four partitions a core; or with memory that is free kept for a second, for half a
+minute as it is, and for ever; or with keys of joins found by their place as seldom as DataFusion does, in short ranges alone, and as it is; or,
+with `--binaries`, two builds of `lacus`. All alternate, query by query; printed is, for each, the geometric
 mean over the queries of its medians by those of the first.
 """
 
@@ -60,6 +61,11 @@ def variants(folder: str, of: str) -> dict[str, Callable[[str], object]]:
     if of == "memory":
         delays = {"a second": "1000", "as it is": "", "for ever": "-1"}
         return {name: variant(folder, {}, {"MIMALLOC_PURGE_DELAY": delay} if delay else {}) for name, delay in delays.items()}
+    if of == "keys":
+        join = "datafusion.execution.perfect_hash_join"
+        seldom: dict[str, object] = {f"{join}_small_build_threshold": 1024, f"{join}_min_key_density": 0.15}
+        settings = {"as DataFusion": seldom, "short ranges": {f"{join}_min_key_density": 0.15}, "as it is": {}}
+        return {name: variant(folder, of_it, {}) for name, of_it in settings.items()}
     cores = os.cpu_count() or 1
     setting = "datafusion.execution.target_partitions"
     return {f"{cores * count} partitions": variant(folder, {setting: cores * count}, {}) for count in range(1, 5)}
@@ -76,7 +82,7 @@ def binaries(folder: str, paths: list[str]) -> dict[str, Callable[[str], object]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=pathlib.Path)
-    parser.add_argument("--of", choices=["partitions", "memory"], default="partitions")
+    parser.add_argument("--of", choices=["partitions", "memory", "keys"], default="partitions")
     parser.add_argument("--binaries", nargs=2)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()

@@ -227,3 +227,20 @@ def test_row_groups_are_left_out_by_decimals(tmp_path: pathlib.Path) -> None:
     assert rows(sql) == [{"n": 31, "w": decimal.Decimal("-41.85")}]
     plan = rows(f"EXPLAIN ANALYZE {sql}")
     assert "row_groups_pruned_statistics=10 total → 1 matched" in str(plan), plan
+
+
+def test_decimals_beside_what_a_scan_and_a_plan_add(tmp_path: pathlib.Path) -> None:
+    """The place of a row comes from the reader; the metadata of a column that a subquery gives is known to the plan alone."""
+    values = [decimal.Decimal(row).scaleb(-2) for row in range(4)]
+    price = pyarrow.field("price", pyarrow.decimal128(15, 2), metadata={"units": "m"})
+    table = pyarrow.table([pyarrow.array(values, pyarrow.decimal128(15, 2))], pyarrow.schema([price], metadata={"lacus.decimals": "0 3 1,x"}))
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(table, path)
+    pyarrow.parquet.write_table(table, tmp_path / "b.parquet", store_decimal_as_integer=True)
+    for sql in (f"SELECT file_row_index() AS row, price FROM '{path}' ORDER BY row", f"SELECT row_number() OVER () - 1 AS row, price FROM '{path}'"):
+        assert rows(sql) == [{"row": row, "price": value} for row, value in enumerate(values)]
+    for name in ("a", "b"):
+        nested = f"SELECT price * 2 AS twice, (SELECT max(price) FROM '{path}') AS most FROM '{tmp_path}/{name}.parquet' WHERE price > 0.01"
+        assert rows(nested) == [{"twice": value * 2, "most": values[-1]} for value in values[2:]]
+    first = f"SELECT price * price AS square, (SELECT price FROM '{path}' LIMIT 1) AS first FROM '{path}' WHERE price < 0.02 ORDER BY square"
+    assert rows(first) == [{"square": value * value, "first": values[0]} for value in values[:2]]

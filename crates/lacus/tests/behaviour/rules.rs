@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lacus::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use lacus::datafusion::datasource::MemTable;
-use lacus::{Engine, RULES, register_defaults};
+use lacus::{Engine, Limits, RULES, register_defaults};
 
 use crate::{TestResult, ask, stores};
 
@@ -204,5 +204,36 @@ async fn decimals_are_computed_in_words() -> TestResult {
     // What 128 bits don't hold is still told.
     let failed = ask(&on, "SELECT sum(w * w) FROM (SELECT CAST(v AS DECIMAL(38,0)) * 10000000000000000000 AS w FROM many)").await;
     assert!(failed.is_err_and(|error| error.to_string().contains("verflow")));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_joins_are_found_by_their_place_where_there_is_room() -> TestResult {
+    let made = |memory: usize| -> lacus::Result<Engine> {
+        let limits = Limits { memory, ..Limits::default() };
+        let builder = register_defaults(Engine::builder(stores(Vec::new()))).limits(limits);
+        builder.table("many", numbers("v", 100_000)?).table("few", numbers("f", 1000)?).build()
+    };
+    let apart =
+        |step: i64| format!("SELECT count(*), sum(v), min(f) FROM many JOIN (SELECT (f - 500) * {step} AS f FROM few) AS few ON v = f");
+    let answer = |step: i64| {
+        let found = 0..=(99_999 / step).min(499);
+        format!("{},{},0", found.end() + 1, found.sum::<i64>() * step)
+    };
+    for (memory, step, by_place) in [
+        (64 << 20, 10, true),
+        // A range of 100,000 takes 400 KB, which is much of 64 MiB.
+        (64 << 20, 100, false),
+        (1 << 30, 100, true),
+        // One in 10,000 of a range of ten million is there.
+        (16 << 30, 10_000, false),
+        (16 << 30, 100, true),
+    ] {
+        let engine = made(memory)?;
+        let plan = ask(&engine, &format!("EXPLAIN ANALYZE {}", apart(step))).await?;
+        let is_by_place = plan.contains("array_map_created_count=") && !plan.contains("array_map_created_count=0");
+        assert_eq!(is_by_place, by_place, "{memory} {step}: {plan}");
+        assert_eq!(ask(&engine, &apart(step)).await?, answer(step), "{memory} {step}");
+    }
     Ok(())
 }
