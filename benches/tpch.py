@@ -7,8 +7,8 @@ python benches/tpch.py DATA [--rounds N] [--warm N] [--engines lacus,datafusion,
 python benches/tpch.py DATA --copy FOLDER
 
 `--memory` limits Lacus and DuckDB; `--copy` writes the tables anew, as pyarrow writes Parquet by default. `lacus-cached` is Lacus with a cache
-of blocks on local disk and listings trusted for an hour, `lacus-kept` with room for decoded columns, `lacus-without-RULE` without a rule
-of its optimizer, `lacus-without-rules` without any.
+of blocks on local disk and listings trusted for an hour, `lacus-local` Lacus over the folder in LACUS_BENCH_LOCAL, `lacus-kept` with room for
+decoded columns, `lacus-without-RULE` without a rule of its optimizer, `lacus-without-rules` without any.
 `duckdb-httpfs` is DuckDB 1 with its extension for S3, in the Python of LACUS_BENCH_DUCKDB1. `--warm` rounds are not measured.
 """
 
@@ -55,6 +55,8 @@ def engine(name: str, data: str, memory: str | None) -> Run:
         return lacus_engine(data, f'[limits]\nmemory = "{memory}"\n')
     if name == "duckdb":
         return duckdb_engine(data, memory)
+    if name == "lacus-local":
+        return lacus_engine(os.environ["LACUS_BENCH_LOCAL"])
     if name == "lacus-kept":
         return lacus_engine(data, '[limits]\ncolumns = "6 GiB"\n')
     if name == "lacus-cached":
