@@ -239,6 +239,11 @@ def test_decimals_beside_what_a_scan_and_a_plan_add(tmp_path: pathlib.Path) -> N
     pyarrow.parquet.write_table(table, tmp_path / "b.parquet", store_decimal_as_integer=True)
     for sql in (f"SELECT file_row_index() AS row, price FROM '{path}' ORDER BY row", f"SELECT row_number() OVER () - 1 AS row, price FROM '{path}'"):
         assert rows(sql) == [{"row": row, "price": value} for row, value in enumerate(values)]
+    (tmp_path / "lacus.toml").write_text('[limits]\ncolumns = "64 MiB"\n')
+    keeping = lacus.open(tmp_path / "lacus.toml")
+    for _ in range(3):
+        found = keeping.sql(f"SELECT file_row_index() AS row, price FROM '{path}' ORDER BY row").to_arrow().to_pylist()
+        assert found == [{"row": row, "price": value} for row, value in enumerate(values)]
     for name in ("a", "b"):
         nested = f"SELECT price * 2 AS twice, (SELECT max(price) FROM '{path}') AS most FROM '{tmp_path}/{name}.parquet' WHERE price > 0.01"
         assert rows(nested) == [{"twice": value * 2, "most": values[-1]} for value in values[2:]]

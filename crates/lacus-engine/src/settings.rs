@@ -27,7 +27,7 @@ const A_CORE: [(usize, usize); 2] = [(2, 3), (8, 2)];
 
 /// Keys of a join that lie in a range of so many at most are found by their place in it rather than by a hash table: 4 MiB.
 const KEYS: usize = 1 << 20;
-/// Of the memory limit, one of so many keys is such a range.
+/// Bytes of the memory limit for each key of such a range.
 const MEMORY_OF_KEY: usize = 4096;
 /// Where there is so much memory, a wider range is one as well if so many of its keys are there: a row takes up to 800 bytes then.
 const MUCH_MEMORY: usize = 8 << 30;

@@ -45,6 +45,10 @@ pub(crate) fn around(
         return Ok(inner);
     }
     let table = source.table_schema();
+    // What the reader counts, such as the places of rows, is in no column of the file.
+    if !table.virtual_columns().is_empty() {
+        return Ok(inner);
+    }
     let (whole, stored) = (table.table_schema(), table.file_schema());
     let wanted = parquet.projection().map_or_else(|| (0..whole.fields().len()).collect(), ProjectionExprs::column_indices);
     let projected = Arc::new(whole.project(&wanted)?);
@@ -63,7 +67,6 @@ pub(crate) fn around(
         metrics: source.metrics().clone(),
         predicate: source.filter(),
         stored: Arc::clone(stored),
-        partitions: table.table_partition_cols().len(),
         wanted,
         projected,
         projector,
@@ -84,8 +87,6 @@ struct Scan {
     predicate: Option<Arc<dyn PhysicalExpr>>,
     /// The columns of the table that are stored in its files.
     stored: SchemaRef,
-    /// How many columns stand in the paths of the files.
-    partitions: usize,
     /// The columns of the table that are wanted, and their schema.
     wanted: Vec<usize>,
     projected: SchemaRef,
@@ -151,8 +152,7 @@ impl Scan {
     /// Where the wanted columns stand in a file; `None` when it lacks one, or has it in another type.
     fn places(&self, schema: &Schema) -> Option<Vec<Option<usize>>> {
         let place = |column: &usize| match self.stored.fields().get(*column) {
-            // What the reader counts, such as the places of rows, is not in the file.
-            None => (*column < self.stored.fields().len() + self.partitions).then_some(None),
+            None => Some(None),
             Some(field) => {
                 let (place, found) = schema.fields().find(field.name())?;
                 (found.data_type() == field.data_type()).then_some(Some(place))

@@ -9,7 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use datafusion::arrow::array::{Array, AsArray, Decimal128Array, PrimitiveArray};
+use datafusion::arrow::array::{Array, AsArray, Decimal128Array, PrimitiveArray, RecordBatch};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::kernels::numeric;
 use datafusion::arrow::datatypes::{DataType, Decimal128Type, FieldRef, Schema};
@@ -229,7 +229,7 @@ impl PhysicalExpr for Words {
         self.plain.return_field(schema)
     }
 
-    fn evaluate(&self, batch: &datafusion::arrow::array::RecordBatch) -> Result<ColumnarValue> {
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let (left, right) = (self.plain.left().evaluate(batch)?, self.plain.right().evaluate(batch)?);
         if let Some(fast) = self.computed(&left, &right) {
             return Ok(ColumnarValue::Array(Arc::new(fast)));
@@ -274,7 +274,6 @@ impl Display for Words {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use datafusion::arrow::array::RecordBatch;
     use datafusion::arrow::datatypes::Field;
     use datafusion::physical_expr::expressions::{Column, binary, lit};
 

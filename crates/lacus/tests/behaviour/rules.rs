@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lacus::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use lacus::datafusion::datasource::MemTable;
-use lacus::{Engine, Limits, RULES, register_defaults};
+use lacus::{Engine, EngineBuilder, Limits, RULES, register_defaults};
 
 use crate::{TestResult, ask, stores};
 
@@ -87,6 +87,11 @@ async fn each_rule_shows_in_explain_and_can_be_switched_off() -> TestResult {
 }
 
 /// A table of `rows` numbers, from 0.
+/// What builds an engine without the rules in `off`.
+fn without(off: &[&str]) -> EngineBuilder {
+    register_defaults(Engine::builder(stores(Vec::new()))).without_rules(off.iter().map(|name| (*name).to_owned()))
+}
+
 fn numbers(name: &str, rows: i64) -> lacus::Result<Arc<MemTable>> {
     let column: ArrayRef = Arc::new((0..rows).collect::<Int64Array>());
     let batch = RecordBatch::try_from_iter([(name, column)])?;
@@ -96,8 +101,7 @@ fn numbers(name: &str, rows: i64) -> lacus::Result<Arc<MemTable>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn joins_begin_with_what_makes_few_rows() -> TestResult {
     let made = |off: &[&str]| -> lacus::Result<Engine> {
-        let builder = register_defaults(Engine::builder(stores(Vec::new()))).without_rules(off.iter().map(|name| (*name).to_owned()));
-        builder.table("large", numbers("l", 100_000)?).table("larger", numbers("r", 200_000)?).table("few", numbers("f", 3)?).build()
+        without(off).table("large", numbers("l", 100_000)?).table("larger", numbers("r", 200_000)?).table("few", numbers("f", 3)?).build()
     };
     let (on, off) = (made(&[])?, made(&["join_order"])?);
     let question = "SELECT r, l, f FROM large JOIN larger ON l = r JOIN few ON f = r ORDER BY r";
@@ -118,10 +122,7 @@ async fn semi_and_anti_joins_make_their_table_of_fewer_rows() -> TestResult {
         let batch = RecordBatch::try_from_iter([("w", Arc::new((0..1000).collect::<Int64Array>()) as ArrayRef), ("text", text)])?;
         Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
     };
-    let made = |off: &[&str]| -> lacus::Result<Engine> {
-        let builder = register_defaults(Engine::builder(stores(Vec::new()))).without_rules(off.iter().map(|name| (*name).to_owned()));
-        builder.table("wide", wide()?).table("long", numbers("l", 50_000)?).build()
-    };
+    let made = |off: &[&str]| -> lacus::Result<Engine> { without(off).table("wide", wide()?).table("long", numbers("l", 50_000)?).build() };
     let (on, off) = (made(&[])?, made(&["build_side"])?);
     for (word, kind, answer) in [("NOT EXISTS", "Anti", "500,4000,999"), ("EXISTS", "Semi", "500,4000,499")] {
         let question =
@@ -145,8 +146,7 @@ async fn joins_use_equalities_that_follow() -> TestResult {
         Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
     };
     let made = |off: &[&str]| -> lacus::Result<Engine> {
-        let builder = register_defaults(Engine::builder(stores(Vec::new()))).without_rules(off.iter().map(|name| (*name).to_owned()));
-        let builder = builder.table("customers", pairs(["c", "c_region"], 20_000, 5_000)?);
+        let builder = without(off).table("customers", pairs(["c", "c_region"], 20_000, 5_000)?);
         builder.table("suppliers", pairs(["s", "s_region"], 10_000, 5_000)?).table("regions", pairs(["n", "x"], 2, 2)?).build()
     };
     let (on, off) = (made(&[])?, made(&["join_order"])?);
@@ -162,10 +162,7 @@ async fn joins_use_equalities_that_follow() -> TestResult {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn conditions_are_combined() -> TestResult {
-    let made = |off: &[&str]| -> lacus::Result<Engine> {
-        let builder = register_defaults(Engine::builder(stores(Vec::new()))).without_rules(off.iter().map(|name| (*name).to_owned()));
-        builder.table("many", numbers("v", 100_000)?).build()
-    };
+    let made = |off: &[&str]| -> lacus::Result<Engine> { without(off).table("many", numbers("v", 100_000)?).build() };
     let (on, off) = (made(&[])?, made(&["conjuncts"])?);
     let question = "SELECT count(*), sum(v) FROM many WHERE v % 7 > 3 AND v > 1000 AND v < 60000 AND CAST(v AS VARCHAR) LIKE '%7%'";
     let plans = (ask(&on, &format!("EXPLAIN {question}")).await?, ask(&off, &format!("EXPLAIN {question}")).await?);
@@ -184,10 +181,7 @@ async fn conditions_are_combined() -> TestResult {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn decimals_are_computed_in_words() -> TestResult {
-    let made = |off: &[&str]| -> lacus::Result<Engine> {
-        let builder = register_defaults(Engine::builder(stores(Vec::new()))).without_rules(off.iter().map(|name| (*name).to_owned()));
-        builder.table("many", numbers("v", 100_000)?).build()
-    };
+    let made = |off: &[&str]| -> lacus::Result<Engine> { without(off).table("many", numbers("v", 100_000)?).build() };
     let (on, off) = (made(&[])?, made(&["decimal_words"])?);
     let decimals = "FROM (SELECT v, CAST(v AS DECIMAL(15,2)) AS d, CAST(v AS DECIMAL(38,0)) * 1000000000000000 AS wide FROM many)";
     for (question, has_words) in [
