@@ -38,11 +38,6 @@ class Terminal:
         self.tmux("send-keys", "-l", f"{text[:-1]}\\;" if text.endswith(";") else text)
         self.keys("Enter")
 
-    def quietly(self, text: str) -> None:
-        """Types a command that says nothing, and waits for the next prompt: keys that come before it may be lost."""
-        self.type(text)
-        self.until(re.escape(text) + r"\s*\nlacus>\s*$")
-
     def screen(self, colours: bool = False) -> str:
         return self.tmux("capture-pane", "-p", "-S", "-200", *(["-e"] if colours else []))
 
@@ -129,16 +124,16 @@ def test_commands(terminal: Terminal, tmp_path: pathlib.Path) -> None:
     terminal.until("no table `ght`")
     terminal.type(".tables weat")
     terminal.until(r"\| main +\| weather")
-    terminal.quietly(".pager off")
+    terminal.type(".pager off")
     terminal.type(".summarize shots")
     terminal.until(r"\| te +\| Float64 +\| eV")
     terminal.type(".tabels")
     terminal.until("did you mean `.tables`")
-    terminal.quietly(".format csv")
+    terminal.type(".format csv")
     terminal.type("SELECT 1 AS a, 'x' AS b;")
     terminal.until("\na,b\n1,x")
-    terminal.quietly(".format table")
-    terminal.quietly(f".output {tmp_path / 'out.parquet'}")
+    terminal.type(".format table")
+    terminal.type(f".output {tmp_path / 'out.parquet'}")
     terminal.type("SELECT 1 AS a;")
     terminal.until("written to")
     assert (tmp_path / "out.parquet").stat().st_size > 0
@@ -148,7 +143,7 @@ def test_commands(terminal: Terminal, tmp_path: pathlib.Path) -> None:
 
 
 def test_plots_are_drawn_and_written(terminal: Terminal, tmp_path: pathlib.Path) -> None:
-    terminal.quietly(".pager off")
+    terminal.type(".pager off")
     terminal.type("SELECT value AS x, value * value AS y FROM generate_series(1, 100) AS t(value);")
     terminal.until("100 rows")
     terminal.type(".plot x y")
@@ -172,7 +167,7 @@ def test_long_and_wide_results_are_paged(terminal: Terminal) -> None:
     terminal.until(r"\| 300 +\| wide")
     terminal.keys("q")
     terminal.until(r"\(300 rows")
-    terminal.quietly(".pager off")
+    terminal.type(".pager off")
     terminal.type("SELECT value FROM generate_series(1, 100) AS t(value);")
     terminal.until(r"\| 100 +\|\n\+")
 
@@ -189,7 +184,20 @@ def test_ctrl_c_ends_the_query_and_not_the_shell(terminal: Terminal) -> None:
     terminal.tmux("send-keys", "-l", "SELECT nothing")
     terminal.keys("C-c")
     terminal.type("SELECT 'clean' AS line;")
-    terminal.until("clean")
+    terminal.until(r"\| clean")
+
+
+def test_no_key_is_lost(terminal: Terminal) -> None:
+    # What comes with Ctrl-C, or with the Enter of another statement, is read at once with it.
+    terminal.keys("SELECT 'never", "C-c", "SELECT 'first' AS line\\;", "Enter", "SELECT 'second' AS line\\;", "Enter")
+    terminal.until(r"\| first")
+    screen = terminal.until(r"\| second")
+    assert "never" not in screen.split("first", 1)[1], screen
+    # What is written while a query runs is read when it has ended.
+    terminal.type("SELECT count(*) AS long FROM generate_series(1, 200000000);")
+    terminal.type("SELECT 'ahead' AS line;")
+    terminal.until(r"\| ahead")
+    assert "| 200000000" in terminal.screen()
 
 
 def test_a_server_is_asked_alike(server: str, tmp_path: pathlib.Path) -> None:

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lacus::{Error, Kind, Result};
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
@@ -10,7 +12,10 @@ use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{CompletionType, Config, Context, Helper as Assistance};
+use rustyline::{
+    Cmd, CompletionType, ConditionalEventHandler, Config, Context, Event, EventContext, EventHandler, Helper as Assistance, KeyEvent,
+    RepeatCount,
+};
 
 use crate::door::Door;
 use crate::shell::names::{Names, WORDS};
@@ -24,6 +29,19 @@ const HISTORY: usize = 10_000;
 pub(crate) struct Editor {
     lines: rustyline::Editor<Assistant, FileHistory>,
     history: Option<PathBuf>,
+    given_up: GivenUp,
+}
+
+/// Whether the line was given up with Ctrl-C. It is accepted then, as Enter would, and not read: rustyline's own
+/// command for Ctrl-C drops the keys that came with it, which may be the next statement.
+#[derive(Clone, Default)]
+struct GivenUp(Arc<AtomicBool>);
+
+impl ConditionalEventHandler for GivenUp {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, _: &EventContext<'_>) -> Option<Cmd> {
+        self.0.store(true, Ordering::Relaxed);
+        Some(Cmd::AcceptLine)
+    }
 }
 
 /// What was read.
@@ -41,20 +59,26 @@ impl Editor {
         let config = Config::builder().completion_type(CompletionType::List).max_history_size(HISTORY);
         let config = config.and_then(|config| config.history_ignore_dups(true)).map_err(unusable)?.auto_add_history(false).build();
         let mut lines = rustyline::Editor::with_config(config).map_err(unusable)?;
-        lines.set_helper(Some(Assistant { names: Names::learn(door), files: FilenameCompleter::new(), coloured: is_coloured() }));
+        let given_up = GivenUp::default();
+        lines.bind_sequence(KeyEvent::ctrl('C'), EventHandler::Conditional(Box::new(given_up.clone())));
+        let (names, files) = (Names::learn(door), FilenameCompleter::new());
+        lines.set_helper(Some(Assistant { names, files, coloured: is_coloured(), given_up: given_up.clone() }));
         let history = history_file();
         if let Some(file) = &history {
             // There is none the first time.
             let _ = lines.load_history(file);
         }
-        Ok(Self { lines, history })
+        Ok(Self { lines, history, given_up })
     }
 
     /// Reads until a statement or a command is complete.
     pub(crate) fn read(&mut self) -> Result<Read> {
-        let text = match self.lines.readline("lacus> ") {
-            Ok(text) if text.trim().is_empty() => return Ok(Read::Nothing),
+        let read = self.lines.readline("lacus> ");
+        let given_up = self.given_up.0.swap(false, Ordering::Relaxed);
+        let text = match read {
+            Ok(text) if given_up || text.trim().is_empty() => return Ok(Read::Nothing),
             Ok(text) => text,
+            // A signal, not a key.
             Err(ReadlineError::Interrupted) => return Ok(Read::Nothing),
             Err(ReadlineError::Eof) => return Ok(Read::End),
             Err(error) => return Err(unusable(error)),
@@ -104,6 +128,7 @@ struct Assistant {
     names: Names,
     files: FilenameCompleter,
     coloured: bool,
+    given_up: GivenUp,
 }
 
 impl Assistance for Assistant {}
@@ -115,7 +140,8 @@ impl Hinter for Assistant {
 impl Validator for Assistant {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         let text = context.input();
-        let complete = text.trim_start().starts_with(['.', '\\']) || scan::is_complete(text);
+        let given_up = self.given_up.0.load(Ordering::Relaxed);
+        let complete = given_up || text.trim_start().starts_with(['.', '\\']) || scan::is_complete(text);
         Ok(if complete { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
     }
 }
