@@ -22,6 +22,8 @@ def main() -> None:
         "lacus, Python embedded": lambda: lake.sql("SELECT 1").to_arrow(),
         "duckdb": lambda: con.execute("SELECT 1").to_arrow_table(),
         "datafusion": lambda: context.sql("SELECT 1").to_arrow_table(),
+        "lacus, rows": lambda: lake.sql("SELECT 1").fetchall(),
+        "duckdb, rows": lambda: con.execute("SELECT 1").fetchall(),
     }
     if len(sys.argv) > 1:
         uri = sys.argv[1]
@@ -42,11 +44,11 @@ def main() -> None:
             ask()
             times[door].append((time.perf_counter() - begin) * 1000)
     print("| door | median ms | 95% ms | to duckdb |\n|---|---|---|---|")
-    reference = statistics.median(times["duckdb"][WARM_UP:])
+    references = {rows: statistics.median(times["duckdb, rows" if rows else "duckdb"][WARM_UP:]) for rows in (False, True)}
     for door, taken in times.items():
         measured = sorted(taken[WARM_UP:])
         median = statistics.median(measured)
-        print(f"| {door} | {median:.3f} | {measured[int(len(measured) * 0.95)]:.3f} | {median / reference:.2f} |")
+        print(f"| {door} | {median:.3f} | {measured[int(len(measured) * 0.95)]:.3f} | {median / references[door.endswith('rows')]:.2f} |")
 
 
 if __name__ == "__main__":

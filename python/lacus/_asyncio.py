@@ -39,6 +39,12 @@ async def batches_async(self: Result) -> AsyncIterator[Batch]:
         del batches
 
 
+async def fetchall_async(self: Result) -> list[tuple[Any, ...]]:
+    """See ``_lacus.pyi``."""
+    batches = await collected(self, lambda batch: batch._rows())
+    return [row for rows in batches for row in rows]
+
+
 async def to_arrow_async(self: Result) -> Any:
     """See ``_lacus.pyi``."""
     pyarrow = needed("pyarrow", "to_arrow_async")

@@ -236,6 +236,21 @@ class Result:
         citation of it; ``docs/provenance.md`` says what each key means.
         """
 
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """The whole result as rows of Python's own values; needs no library.
+
+        The values are those of pyarrow's ``to_pylist``: ``Decimal``, ``bytes``, ``date``, ``datetime`` and ``timedelta``, lists, a dict for
+        a struct, pairs for a map, and ``(months, days, nanoseconds)`` for an interval. Times finer than a microsecond, and years that
+        ``datetime`` lacks, are an error.
+
+        >>> import lacus
+        >>> lacus.open().sql("SELECT 1 AS id, 'a' AS name UNION ALL SELECT 2, NULL ORDER BY id").fetchall()
+        [(1, 'a'), (2, None)]
+        """
+
+    async def fetchall_async(self) -> list[tuple[Any, ...]]:
+        """As ``fetchall``, while the event loop goes on; cancelling the task cancels the query as ``batches_async`` does."""
+
     def to_arrow(self) -> Any:
         """The whole result as a ``pyarrow.Table``."""
 
@@ -316,6 +331,7 @@ class Batch:
     def num_rows(self) -> int: ...
     @property
     def num_columns(self) -> int: ...
+    def _rows(self) -> list[tuple[Any, ...]]: ...
     def __len__(self) -> int: ...
     def __arrow_c_schema__(self) -> object: ...
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...

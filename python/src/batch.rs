@@ -1,8 +1,8 @@
 use lacus::arrow::array::RecordBatch;
 use pyo3::prelude::*;
-use pyo3::types::PyCapsule;
+use pyo3::types::{PyCapsule, PyTuple};
 
-use crate::capsule;
+use crate::{capsule, rows};
 
 /// One batch of a result: Arrow data that any Arrow library takes over without copying.
 #[pyclass(frozen, module = "lacus")]
@@ -22,6 +22,11 @@ impl Batch {
     #[getter]
     fn num_columns(&self) -> usize {
         self.inner.num_columns()
+    }
+
+    /// The rows as values of Python, for `fetchall_async`.
+    fn _rows<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyTuple>>> {
+        rows::of(py, &self.inner)
     }
 
     fn __len__(&self) -> usize {

@@ -1,7 +1,7 @@
 //! The Lacus engine from Python: this crate only converts.
 //!
 //! One file a class: `lake` is the lake, embedded or remote; `result` a result; `batch` one batch of it; `array` a column of one, for
-//! functions. `capsule` hands Arrow data to and from Python, `value` converts parameters, `error` is the one place where an error becomes
+//! functions. `capsule` hands Arrow data to and from Python, `value` converts parameters, `rows` makes values of Python of a batch, `error` is the one place where an error becomes
 //! an exception, `runtime` waits for the engine so that Ctrl-C works.
 //!
 //! The other way around, `function` and `aggregate` make functions of SQL of what Python brings, and `calls` lets the engine call it.
@@ -17,6 +17,7 @@ mod lake;
 mod login;
 mod progress;
 mod result;
+mod rows;
 mod runtime;
 mod value;
 

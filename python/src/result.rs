@@ -10,13 +10,14 @@ use lacus::arrow::util::pretty::pretty_format_batches;
 use lacus::{Error, Provenance, ProvenanceRecord, Query, QueryProgress, ScalarValue, notices_of};
 use lacus_remote::{RemoteProvenance, RemoteQuery};
 use pyo3::prelude::*;
-use pyo3::types::PyCapsule;
+use pyo3::types::{PyCapsule, PyList};
 
 use crate::batch::Batch;
 use crate::calls::is_calling;
 use crate::capsule;
 use crate::error::OrRaise;
 use crate::lake::Door;
+use crate::rows;
 use crate::runtime::{Ended, runtime, wait, wait_and_say, watched};
 
 type Batches = BoxStream<'static, lacus::Result<RecordBatch>>;
@@ -189,6 +190,17 @@ impl Result {
     fn to_polars<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let polars = needed(py, "polars", "to_polars")?;
         polars.call_method1("DataFrame", (self.collected_stream(py)?,))
+    }
+
+    fn fetchall<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let fetched = PyList::empty(py);
+        for batch in self.collect(py)?.1 {
+            for row in rows::of(py, &batch)? {
+                fetched.append(row)?;
+            }
+            py.check_signals()?;
+        }
+        Ok(fetched)
     }
 
     fn batches(&self, py: Python<'_>) -> PyResult<BatchIterator> {

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import socket
+import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -389,19 +390,22 @@ def test_limits_hold(ada: Agent, what: str, sql: str) -> None:
 def test_tasks_are_few(url: str, lab: pathlib.Path) -> None:
     key = key_of(lab, "ada")
 
-    def ask(_: int) -> str:
+    def ask(_: int) -> tuple[str, float, float]:
         agent = Agent(url, key, "2026-07-28")
         agent.capabilities = TASKS
         endless = "SELECT count(*) FROM generate_series(1, 100000000000) WHERE value % 7 = 8"
+        begin = time.monotonic()
         result = agent.ask("tools/call", {"name": "query", "arguments": {"sql": endless}})["result"]
-        return str(result.get("taskId", ""))
+        return str(result.get("taskId", "")), begin, time.monotonic()
 
     with ThreadPoolExecutor(48) as workers:
-        tasks = [task for task in workers.map(ask, range(48)) if task]
-    assert 1 <= len(tasks) <= 32
+        tasks = [(task, told, begin + 3) for task, begin, told in workers.map(ask, range(48)) if task]
+    # Each runs from when it was told, at the latest, to its deadline of 3 s: on a busy machine the first have ended before the last begin.
+    running = [sum(told <= moment < end for _, told, end in tasks) for _, moment, _ in tasks]
+    assert 1 <= max(running) <= 32
     agent = Agent(url, key, "2026-07-28")
     agent.capabilities = TASKS
-    for task in tasks:
+    for task, _, _ in tasks:
         agent.ask("tasks/cancel", {"taskId": task})
     assert agent.structured("query", sql="SELECT 1 AS x")["rows"] == [[1]]
     # What can't be read as a trace is no trace.

@@ -38,6 +38,7 @@ def test_the_same_answer(lake: lacus.Lake) -> None:
         assert table == lake.sql(QUESTION, [6]).to_arrow() and table["id"].to_pylist() == [7, 8, 9]
         assert (await result.to_pandas_async())["name"].tolist() == ["n7", "n8", "n9"]
         assert (await result.to_polars_async())["name"].to_list() == ["n7", "n8", "n9"]
+        assert await result.fetchall_async() == result.fetchall() and len(result.fetchall()) == 3
         assert sum([len(batch) async for batch in result.batches_async()]) == 3
 
     asyncio.run(ask())
@@ -97,7 +98,7 @@ def test_the_loop_goes_on() -> None:
     assert len(counts) == 4 and sum(counts) < 3_000_000
 
 
-@pytest.mark.parametrize("way", ["to_arrow_async", "to_pandas_async", "to_polars_async"])
+@pytest.mark.parametrize("way", ["fetchall_async", "to_arrow_async", "to_pandas_async", "to_polars_async"])
 def test_a_cancelled_task_comes_back_and_its_query_ends(lake: lacus.Lake, way: str) -> None:
     async def ask() -> None:
         result = await lake.sql_async(ENDLESS)
