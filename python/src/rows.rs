@@ -67,6 +67,31 @@ impl<'py> Column<'py, '_> {
                 let decimal = py.import(intern!(py, "decimal"))?.getattr(intern!(py, "Decimal"))?;
                 self.each(array, |row| decimal.call1((self.text(array, row)?,)))
             }
+            DataType::List(_) => self.lists::<i32>(array),
+            DataType::LargeList(_) => self.lists::<i64>(array),
+            DataType::ListView(_) => self.each(array, |row| self.list(&array.as_list_view::<i32>().value(row))),
+            DataType::LargeListView(_) => self.each(array, |row| self.list(&array.as_list_view::<i64>().value(row))),
+            DataType::FixedSizeList(..) => self.each(array, |row| self.list(&array.as_fixed_size_list().value(row))),
+            DataType::Map(..) => self.each(array, |row| {
+                let entries = array.as_map().value(row);
+                let (keys, values) = (self.values(entries.column(0))?, self.values(entries.column(1))?);
+                PyList::new(py, keys.into_iter().zip(values))?.into_bound_py_any(py)
+            }),
+            DataType::Struct(_) => self.structs(array),
+            DataType::Dictionary(_, values) => self.values(&cast(array, values).map_err(Error::from).or_raise(py)?),
+            DataType::RunEndEncoded(_, values) => self.values(&cast(array, values.data_type()).map_err(Error::from).or_raise(py)?),
+            DataType::Union(..) => {
+                let one = |row| Ok(self.values(&array.as_union().value(row))?.pop().flatten());
+                (0..array.len()).map(one).collect()
+            }
+            _ => self.times(array),
+        }
+    }
+
+    /// Of dates, times and intervals, which are all that there is beside.
+    fn times(self, array: &dyn Array) -> PyResult<Values<'py>> {
+        let py = self.py;
+        match array.data_type() {
             DataType::Date32 | DataType::Date64 => {
                 let from_ordinal = datetime(py)?.getattr(intern!(py, "date"))?.getattr(intern!(py, "fromordinal"))?;
                 let a_day = if *array.data_type() == DataType::Date64 { 86_400_000 } else { 1 };
@@ -107,23 +132,7 @@ impl<'py> Column<'py, '_> {
                 let parts = array.as_primitive::<IntervalMonthDayNanoType>().iter();
                 self.plain(parts.map(|value| value.map(|part| (part.months, part.days, part.nanoseconds))))
             }
-            DataType::List(_) => self.lists::<i32>(array),
-            DataType::LargeList(_) => self.lists::<i64>(array),
-            DataType::ListView(_) => self.each(array, |row| self.list(&array.as_list_view::<i32>().value(row))),
-            DataType::LargeListView(_) => self.each(array, |row| self.list(&array.as_list_view::<i64>().value(row))),
-            DataType::FixedSizeList(..) => self.each(array, |row| self.list(&array.as_fixed_size_list().value(row))),
-            DataType::Map(..) => self.each(array, |row| {
-                let entries = array.as_map().value(row);
-                let (keys, values) = (self.values(entries.column(0))?, self.values(entries.column(1))?);
-                PyList::new(py, keys.into_iter().zip(values))?.into_bound_py_any(py)
-            }),
-            DataType::Struct(_) => self.structs(array),
-            DataType::Dictionary(_, values) => self.values(&cast(array, values).map_err(Error::from).or_raise(py)?),
-            DataType::RunEndEncoded(_, values) => self.values(&cast(array, values.data_type()).map_err(Error::from).or_raise(py)?),
-            DataType::Union(..) => {
-                let one = |row| Ok(self.values(&array.as_union().value(row))?.pop().flatten());
-                (0..array.len()).map(one).collect()
-            }
+            other => Err(Error::new(Kind::Unsupported, format!("column `{}`: no value of Python is {other}", self.name))).or_raise(py),
         }
     }
 
