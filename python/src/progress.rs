@@ -12,14 +12,16 @@ const SAYS: Duration = Duration::from_millis(200);
 /// A line on standard error that tells how far a query is, where a person watches: in terminals and notebooks.
 pub(crate) struct Line {
     query: Option<QueryProgress>,
+    /// Whether somebody watches; nobody looks for that while it need not be known.
+    is_watched: Option<bool>,
     began: Instant,
     said: Option<Instant>,
     width: usize,
 }
 
 impl Line {
-    pub(crate) fn new(py: Python<'_>, query: Option<QueryProgress>) -> Self {
-        Self { query: query.filter(|_| is_watched(py)), began: Instant::now(), said: None, width: 0 }
+    pub(crate) fn new(query: Option<QueryProgress>) -> Self {
+        Self { query, is_watched: None, began: Instant::now(), said: None, width: 0 }
     }
 
     /// Says how far the query is, if it is time to.
@@ -29,6 +31,9 @@ impl Line {
     pub(crate) fn say(&mut self, py: Python<'_>) -> PyResult<()> {
         let due = self.began.elapsed() >= PATIENCE && self.said.is_none_or(|said| said.elapsed() >= SAYS);
         let Some(query) = self.query.as_ref().filter(|_| due) else { return Ok(()) };
+        if !*self.is_watched.get_or_insert_with(|| is_watched(py)) {
+            return Ok(());
+        }
         self.said = Some(Instant::now());
         let text = line(query.now(), self.began.elapsed());
         let padding = self.width.saturating_sub(text.len());

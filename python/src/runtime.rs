@@ -61,7 +61,7 @@ pub(crate) fn wait_and_say<T: Send>(
     work: impl Future<Output = Result<T>> + Send,
     query: Option<QueryProgress>,
 ) -> PyResult<T> {
-    let mut line = Line::new(py, query);
+    let mut line = Line::new(query);
     let done = py.detach(|| looked_after(work, |py| line.say(py))).map_err(|ended| ended.raised(py));
     line.erase(py)?;
     done

@@ -270,6 +270,31 @@ def test_names_are_taken_once() -> None:
     assert one(lake, "SELECT sin(value) FROM generate_series(1, 3)") == pytest.approx(2 / 3)
 
 
+def test_another_name_of_a_function_can_be_taken() -> None:
+    lake = lacus.open()
+    counts = {"arguments": ["BIGINT[]"], "returns": "BIGINT", "replace": True}
+    lake.register_function("list_length", lambda lists: pa.array([-7] * len(lists), pa.int64()), **counts)
+    assert [one(lake, f"SELECT {name}([1, 2])") for name in ("list_length", "array_length")] == [-7, 2]
+    lake.register_function("array_length", lambda lists: pa.array([-8] * len(lists), pa.int64()), **counts)
+    assert [one(lake, f"SELECT {name}([1, 2])") for name in ("list_length", "array_length")] == [-7, -8]
+    # As another kind as well.
+    lake.register_aggregate("list_length", Moments, **MOMENTS, replace=True)
+    assert one(lake, "SELECT list_length(value) FROM generate_series(1, 3)") == pytest.approx(2 / 3)
+    assert one(lake, "SELECT array_length([1, 2])") == -8
+
+
+def test_functions_are_listed() -> None:
+    lake = lacus.open()
+    lake.register_function("mine", lambda v: v, **DOUBLES)
+    names = ["array_length", "current_user", "first_value", "list_length", "mine", "row_number", "sum"]
+    listed = ", ".join(f"'{name}'" for name in names)
+    routines = f"SELECT DISTINCT routine_name FROM information_schema.routines WHERE routine_name IN ({listed}) ORDER BY 1"
+    assert [name for (name,) in lake.sql(routines).fetchall()] == ["array_length", "current_user", "first_value", "mine", "row_number", "sum"]
+    assert lake.sql("SELECT DISTINCT ON (value % 2) value FROM generate_series(1, 4) ORDER BY value % 2, value DESC").fetchall() == [(4,), (3,)]
+    with pytest.raises(lacus.QueryError, match="Did you mean 'array_length'"):
+        lake.sql("SELECT arry_length([1])")
+
+
 def test_what_can_not_be_registered_says_why(server: str) -> None:
     lake = lacus.open()
     for arguments, error, message in [

@@ -24,7 +24,7 @@ use crate::access::{Access, Rights};
 use crate::activity::Activity;
 use crate::catalog::{Catalog, Entry, Origin, TableEntry};
 use crate::client::{Room, Session};
-use crate::functions::{BaseState, Function, FunctionKind};
+use crate::functions::{Base, Function, FunctionKind};
 use crate::memory::SharedMemory;
 use crate::query::Deadline;
 use crate::rules::LogicalRule;
@@ -52,7 +52,7 @@ pub struct Engine {
 
 #[derive(Debug)]
 struct Shared {
-    base: BaseState,
+    base: Base,
     stores: Arc<Stores>,
     catalog: Arc<Catalog>,
     sinks: Vec<Arc<dyn Sink>>,
@@ -299,7 +299,7 @@ impl EngineBuilder {
             // What is near is cheap to compare with many keys; a row from afar is not.
             state.config_mut().options_mut().optimizer.hash_join_inlist_pushdown_max_distinct_values = KEYS_FOR_SITES;
         }
-        let base = BaseState::new(state, self.functions)?;
+        let base = Base::new(state, self.functions);
         let catalog = Catalog::new(self.lake, self.sources, self.written).with_sites(self.sites)?;
         for (name, spec) in self.datasets {
             catalog.add(name.as_str(), Entry::Dataset { spec: Arc::new(spec), origin: Origin::LakeFile }, false)?;
@@ -504,7 +504,7 @@ impl Engine {
 
     fn state_of(&self, session: &Session, scope: &Scope) -> Result<SessionState> {
         let (memory, access) = (self.shared.memory.of_query(None), self.access(session, scope));
-        session::query_state(&self.shared.base.now(), &self.shared.stores, scope, &memory, session, &access)
+        session::query_state(&self.shared.base, &self.shared.stores, scope, &memory, session, &access)
     }
 
     /// What the principal of a query may do, by the policy as it is now.
@@ -554,7 +554,8 @@ impl Engine {
     /// # Errors
     /// `InvalidQuery` when there is none.
     pub fn data_type(&self, name: &str) -> Result<DataType> {
-        self.planner(&self.shared.base.now(), &Session::from(&Principal::owner())).data_type(name)
+        let owner = Session::from(&Principal::owner());
+        self.planner(self.shared.base.state(), &owner).data_type(name)
     }
 
     /// The stores behind this engine.
@@ -575,11 +576,11 @@ impl Engine {
 
     /// The names of the functions by kind: scalar, aggregate, window.
     pub fn functions(&self) -> [Vec<String>; 3] {
-        let state = self.shared.base.now();
+        let all = self.shared.base.functions();
         let mut names = [
-            state.scalar_functions().keys().cloned().collect::<Vec<_>>(),
-            state.aggregate_functions().keys().cloned().collect(),
-            state.window_functions().keys().cloned().collect(),
+            all.scalar().keys().cloned().collect::<Vec<_>>(),
+            all.aggregate().keys().cloned().collect(),
+            all.window().keys().cloned().collect(),
         ];
         names.iter_mut().for_each(|names| names.sort());
         names
@@ -587,8 +588,8 @@ impl Engine {
 
     /// The names of scalar functions of one kind, in order.
     pub fn scalar_functions_of(&self, kind: FunctionKind) -> Vec<String> {
-        let state = self.shared.base.now();
-        let of_kind = state.scalar_functions().iter().filter(|(_, function)| FunctionKind::of(function) == kind);
+        let all = self.shared.base.functions();
+        let of_kind = all.scalar().iter().filter(|(_, function)| FunctionKind::of(function) == kind);
         let mut names: Vec<String> = of_kind.map(|(name, _)| name.clone()).collect();
         names.sort();
         names

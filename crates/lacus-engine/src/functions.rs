@@ -2,10 +2,13 @@
 
 pub(crate) mod longer;
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use datafusion::execution::{FunctionRegistry, SessionState};
-use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{SessionState, SessionStateDefaults, TaskContext};
+use datafusion::functions_aggregate::first_last::first_value_udaf;
+use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, Expr, SelectItem, SetExpr};
 use lacus_core::{DatasetName, Error, Kind, Result};
@@ -60,54 +63,141 @@ impl Function {
             Self::Window(function) => function.name(),
         }
     }
+}
 
-    /// Adds it to a session, in the place of what had its name.
-    fn add_to(self, state: &mut SessionState) -> Result<()> {
-        match self {
-            Self::Scalar(function) => drop(state.register_udf(Arc::new(function))?),
-            Self::Aggregate(function) => drop(state.register_udaf(Arc::new(function))?),
-            Self::Window(function) => drop(state.register_udwf(Arc::new(function))?),
+/// Functions by each of their names, aliases among them.
+type Named<F> = HashMap<String, Arc<F>>;
+
+/// The functions that a query may call. They are no part of its state, since copying hundreds of names takes longer than planning a small
+/// query; its configuration has them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Functions {
+    scalar: Named<ScalarUDF>,
+    higher_order: Named<HigherOrderUDF>,
+    aggregate: Named<AggregateUDF>,
+    window: Named<WindowUDF>,
+}
+
+impl Functions {
+    /// Those of DataFusion, bounded.
+    fn built_in() -> Self {
+        let mut all = Self::default();
+        for function in SessionStateDefaults::default_scalar_functions() {
+            all.add(Function::Scalar(longer::bound(&function)));
         }
-        Ok(())
+        for function in SessionStateDefaults::default_higher_order_functions() {
+            name(&mut all.higher_order, &function, HigherOrderUDF::name, HigherOrderUDF::aliases);
+        }
+        for function in SessionStateDefaults::default_aggregate_functions() {
+            all.add(Function::Aggregate(function.as_ref().clone()));
+        }
+        for function in SessionStateDefaults::default_window_functions() {
+            all.add(Function::Window(function.as_ref().clone()));
+        }
+        all
+    }
+
+    /// Those of a query.
+    pub(crate) fn of(state: &SessionState) -> Arc<Self> {
+        state.config().get_extension().unwrap_or_default()
+    }
+
+    /// Adds a function under its names.
+    fn add(&mut self, function: Function) {
+        match function {
+            Function::Scalar(function) => name(&mut self.scalar, &Arc::new(function), ScalarUDF::name, ScalarUDF::aliases),
+            Function::Aggregate(function) => name(&mut self.aggregate, &Arc::new(function), AggregateUDF::name, AggregateUDF::aliases),
+            Function::Window(function) => name(&mut self.window, &Arc::new(function), WindowUDF::name, WindowUDF::aliases),
+        }
+    }
+
+    /// Adds a function in the place of what had its name, of whatever kind: its aliases are gone with it.
+    fn put(&mut self, function: Function) {
+        let own = function.name().to_owned();
+        self.scalar.retain(|name, function| *name != own && function.name() != own);
+        self.higher_order.retain(|name, function| *name != own && function.name() != own);
+        self.aggregate.retain(|name, function| *name != own && function.name() != own);
+        self.window.retain(|name, function| *name != own && function.name() != own);
+        self.add(function);
+    }
+
+    /// The task of a query that knows all functions that it may call, those of its session among them.
+    pub(crate) fn task(&self, state: &SessionState) -> Arc<TaskContext> {
+        let mut scalar = self.scalar.clone();
+        scalar.extend(state.scalar_functions().clone());
+        let (higher_order, aggregate, window) = (self.higher_order.clone(), self.aggregate.clone(), self.window.clone());
+        let (id, config, runtime) = (state.session_id().to_owned(), state.config().clone(), Arc::clone(state.runtime_env()));
+        Arc::new(TaskContext::new(None, id, config, scalar, higher_order, aggregate, window, runtime))
+    }
+
+    /// The scalar functions.
+    pub(crate) fn scalar(&self) -> &Named<ScalarUDF> {
+        &self.scalar
+    }
+
+    /// The functions of functions.
+    pub(crate) fn higher_order(&self) -> &Named<HigherOrderUDF> {
+        &self.higher_order
+    }
+
+    /// The aggregates.
+    pub(crate) fn aggregate(&self) -> &Named<AggregateUDF> {
+        &self.aggregate
+    }
+
+    /// The window functions.
+    pub(crate) fn window(&self) -> &Named<WindowUDF> {
+        &self.window
     }
 }
 
-/// The state that the session of every query is made from. It is replaced as a whole, so a query that has begun keeps its functions.
+fn name<F>(named: &mut Named<F>, function: &Arc<F>, name: fn(&F) -> &str, aliases: fn(&F) -> &[String]) {
+    let names = aliases(function).iter().map(String::as_str).chain([name(function)]);
+    named.extend(names.map(|name| (name.to_owned(), Arc::clone(function))));
+}
+
+/// What the session of every query is made from. Its functions are replaced as a whole, so a query that has begun keeps those that it has.
 #[derive(Debug)]
-pub(crate) struct BaseState {
-    now: RwLock<Arc<SessionState>>,
+pub(crate) struct Base {
+    /// Without functions.
+    state: SessionState,
+    functions: RwLock<Arc<Functions>>,
 }
 
-impl BaseState {
-    /// The state with the functions that the engine is built with: of two of one name the last one counts.
-    pub(crate) fn new(mut state: SessionState, functions: Vec<Function>) -> Result<Self> {
-        functions.into_iter().try_for_each(|function| function.add_to(&mut state))?;
-        Ok(Self { now: RwLock::new(Arc::new(state)) })
+impl Base {
+    /// With the functions that the engine is built with: of two of one name the last one counts.
+    pub(crate) fn new(state: SessionState, functions: Vec<Function>) -> Self {
+        let mut bare = SessionStateBuilder::new_from_existing(state);
+        (*bare.scalar_functions(), *bare.higher_order_functions(), *bare.window_functions()) = (None, None, None);
+        // `SELECT DISTINCT ON` becomes an aggregate that the optimizer looks up.
+        *bare.aggregate_functions() = Some(vec![first_value_udaf()]);
+        let mut all = Functions::built_in();
+        functions.into_iter().for_each(|function| all.put(function));
+        Self { state: bare.build(), functions: RwLock::new(Arc::new(all)) }
     }
 
-    /// The state that a query begins with now.
-    pub(crate) fn now(&self) -> Arc<SessionState> {
-        Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
+    /// What the state of a query is made from.
+    pub(crate) fn state(&self) -> &SessionState {
+        &self.state
+    }
+
+    /// The functions of a query that begins now.
+    pub(crate) fn functions(&self) -> Arc<Functions> {
+        Arc::clone(&self.functions.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Adds a function for the queries that begin from now on.
     pub(crate) fn register(&self, function: Function, replace: bool) -> Result<()> {
         let name = function.name().to_owned();
         check_name(&name)?;
-        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
-        let kind = kind_of(&name, &now);
-        if let Some(kind) = kind.filter(|_| !replace) {
+        let mut now = self.functions.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kind) = kind_of(&name, &now).filter(|_| !replace) {
             let error = Error::new(Kind::AlreadyExists, format!("there is {kind} `{name}` already"));
             return Err(error.hint("choose another name, or say that it is to be replaced"));
         }
-        let mut state = now.as_ref().clone();
-        // The kinds are looked up one after the other, so what had the name as another kind would still be called.
-        state.deregister_udf(&name)?;
-        state.deregister_udaf(&name)?;
-        state.deregister_udwf(&name)?;
-        state.deregister_higher_order_function(&name)?;
-        function.add_to(&mut state)?;
-        let before = std::mem::replace(&mut *now, Arc::new(state));
+        let mut functions = now.as_ref().clone();
+        functions.put(function);
+        let before = std::mem::replace(&mut *now, Arc::new(functions));
         // What a function holds may run code of its own when it is let go, which may ask this engine.
         drop(now);
         drop(before);
@@ -116,11 +206,11 @@ impl BaseState {
 }
 
 /// What has the name already.
-fn kind_of(name: &str, state: &SessionState) -> Option<&'static str> {
+fn kind_of(name: &str, functions: &Functions) -> Option<&'static str> {
     [
-        (state.scalar_functions().contains_key(name) || state.higher_order_functions().contains_key(name), "a function"),
-        (state.aggregate_functions().contains_key(name), "an aggregate function"),
-        (state.window_functions().contains_key(name), "a window function"),
+        (functions.scalar.contains_key(name) || functions.higher_order.contains_key(name), "a function"),
+        (functions.aggregate.contains_key(name), "an aggregate function"),
+        (functions.window.contains_key(name), "a window function"),
     ]
     .into_iter()
     .find_map(|(has, kind)| has.then_some(kind))

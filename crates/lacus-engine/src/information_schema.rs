@@ -15,12 +15,13 @@ use datafusion::common::TableReference;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::{ExecutionPlan, collect};
 use futures::{StreamExt, stream};
 use lacus_core::{Error, Kind, Result, description_of, nearest, text_length, unit_of};
 
 use crate::access::Access;
 use crate::catalog::{Catalog, Entry, TableEntry, TableKind, View};
+use crate::functions::Functions;
 use crate::planner::Planner;
 use crate::session::state_of;
 use crate::settings::MAIN;
@@ -46,7 +47,12 @@ pub(crate) async fn table(
         "columns" => Ok(Arc::new(Columns { catalog: Arc::clone(catalog), session: session.clone() })),
         "df_settings" | "routines" | "parameters" => {
             let provider = InformationSchemaProvider::new(Arc::clone(state.catalog_list()));
-            provider.table(name).await?.ok_or_else(|| unknown(name))
+            let table = provider.table(name).await?.ok_or_else(|| unknown(name))?;
+            if name == "df_settings" {
+                return Ok(table);
+            }
+            let told = collect(table.scan(state, None, &[], None).await?, Functions::of(state).task(state)).await?;
+            Ok(Arc::new(MemTable::try_new(table.schema(), vec![told])?))
         }
         _ => Err(unknown(name)),
     }

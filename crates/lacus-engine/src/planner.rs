@@ -30,6 +30,7 @@ use crate::access::Access;
 use crate::activity::Activity;
 use crate::catalog::{Catalog, Entry, View};
 use crate::client::{Session, TEMPORARY, unknown_setting};
+use crate::functions::Functions;
 use crate::information_schema::{self, INFORMATION_SCHEMA};
 use crate::provenance::Noted;
 use crate::settings::{MAIN, SYSTEM};
@@ -173,7 +174,7 @@ impl<'a> Planner<'a> {
             return Err(unknown());
         }
         let column = ast::ColumnDef { name: ast::Ident::new("value"), data_type, options: Vec::new() };
-        let context = Context { planner: self, tables: HashMap::new(), missing: Mutex::default() };
+        let context = Context { planner: self, functions: Arc::default(), tables: HashMap::new(), missing: Mutex::default() };
         let options = ParserOptions { map_string_types_to_utf8view: false, ..parser_options(self.state) };
         let schema = SqlToRel::new_with_options(&context, options).build_schema(vec![column]);
         let schema = schema.map_err(|error| unknown().because(error))?;
@@ -234,7 +235,7 @@ impl<'a> Planner<'a> {
             if depth == 0 {
                 repeated::mark(&mut statement, &columns);
             }
-            let context = Context { planner: self, tables, missing: Mutex::default() };
+            let context = Context { planner: self, functions: Functions::of(self.state), tables, missing: Mutex::default() };
             let planned = SqlToRel::new_with_options(&context, parser_options(self.state)).statement_to_plan(statement);
             let missing = context.missing.into_inner().unwrap_or_else(PoisonError::into_inner);
             match (planned, missing) {
@@ -497,6 +498,7 @@ impl TypePlanner for Types {
 /// What DataFusion's planner asks for: our tables, its functions.
 struct Context<'a> {
     planner: &'a Planner<'a>,
+    functions: Arc<Functions>,
     tables: HashMap<ResolvedTableReference, Arc<dyn TableSource>>,
     /// The first name that was asked for and means nothing. What it could mean instead is looked up by whoever can wait.
     missing: Mutex<Option<ResolvedTableReference>>,
@@ -546,19 +548,24 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.planner.state.scalar_functions().get(name).cloned()
+        // Those of the session are in its state.
+        let function = self.planner.state.scalar_functions().get(name).or_else(|| self.functions.scalar().get(name))?;
+        match function.inner().with_updated_config(self.options()) {
+            Some(configured) => Some(Arc::new(configured)),
+            None => Some(Arc::clone(function)),
+        }
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
-        self.planner.state.higher_order_functions().get(name).cloned()
+        self.functions.higher_order().get(name).cloned()
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        self.planner.state.aggregate_functions().get(name).cloned()
+        self.functions.aggregate().get(name).cloned()
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
-        self.planner.state.window_functions().get(name).cloned()
+        self.functions.window().get(name).cloned()
     }
 
     fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
@@ -570,18 +577,18 @@ impl ContextProvider for Context<'_> {
     }
 
     fn udf_names(&self) -> Vec<String> {
-        self.planner.state.scalar_functions().keys().cloned().collect()
+        self.planner.state.scalar_functions().keys().chain(self.functions.scalar().keys()).cloned().collect()
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
-        self.planner.state.higher_order_functions().keys().cloned().collect()
+        self.functions.higher_order().keys().cloned().collect()
     }
 
     fn udaf_names(&self) -> Vec<String> {
-        self.planner.state.aggregate_functions().keys().cloned().collect()
+        self.functions.aggregate().keys().cloned().collect()
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        self.planner.state.window_functions().keys().cloned().collect()
+        self.functions.window().keys().cloned().collect()
     }
 }

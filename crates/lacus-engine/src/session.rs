@@ -23,19 +23,20 @@ use object_store::ObjectStore;
 
 use crate::access::{Access, Findings};
 use crate::activity::Activity;
+use crate::functions::Base;
 use crate::memory::QueryMemory;
 use crate::provenance::Noted;
 use crate::spill::SpillFolder;
 use crate::units::UnitRules;
 use crate::watched::{Ended, watched};
-use crate::{Limits, current, functions, rules, settings};
+use crate::{Limits, current, rules, settings};
 
 /// How many consumers an error of the memory pool names.
 const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(2);
 /// Footers of about 10,000 Parquet files of ordinary width; each is kept by path and version.
 const FOOTER_CACHE: usize = 256 << 20;
 
-/// The state that every query's session is made from.
+/// The state that every query's session is made from, but for its functions.
 pub(crate) fn base_state(
     lake: &str,
     limits: &Limits,
@@ -63,9 +64,7 @@ pub(crate) fn base_state(
     let builder = builder.with_physical_optimizer_rules(rules::physical(off));
     let builder = rules::analyzers().into_iter().fold(builder, SessionStateBuilder::with_analyzer_rule);
     let builder = rules::logical(off, logical_rules).into_iter().fold(builder, SessionStateBuilder::with_optimizer_rule);
-    let mut state = physical_rules.into_iter().fold(builder, SessionStateBuilder::with_physical_optimizer_rule).build();
-    functions::longer::bound(&mut state)?;
-    Ok(state)
+    Ok(physical_rules.into_iter().fold(builder, SessionStateBuilder::with_physical_optimizer_rule).build())
 }
 
 /// A logical plan, optimized and planned; `shares` lets its equal parts run once.
@@ -114,13 +113,14 @@ impl Scope {
 
 /// The session of one query, which reads within `scope` and holds its data in `memory`, with the settings of its `client`.
 pub(crate) fn query_state(
-    base: &SessionState,
+    base: &Base,
     stores: &Arc<Stores>,
     scope: &Scope,
     memory: &QueryMemory,
     client: &crate::Session,
     access: &Arc<Access>,
 ) -> Result<SessionState> {
+    let (functions, base) = (base.functions(), base.state());
     let store = Arc::new(ScopedStore::new(Arc::clone(stores), Arc::clone(&scope.reads)));
     let runtime = RuntimeEnv {
         object_store_registry: Arc::new(QueryStores { store }),
@@ -128,6 +128,7 @@ pub(crate) fn query_state(
         ..base.runtime_env().as_ref().clone()
     };
     let mut config = base.config().clone().with_extension(Arc::clone(&scope.reads)).with_extension(Arc::clone(&scope.notices));
+    config.set_extension(functions);
     config.set_extension(Arc::clone(stores));
     config.set_extension(Arc::clone(access));
     config.set_extension(Arc::clone(&scope.remotes));

@@ -502,7 +502,7 @@ impl Engine {
         if let Some(target) = &target {
             access.require_path(Privilege::Insert, &target.spec.location)?;
         }
-        let state = session::query_state(&self.shared.base.now(), &Arc::new(self.shared.stores.now()), scope, memory, session, access)?;
+        let state = session::query_state(&self.shared.base, &Arc::new(self.shared.stores.now()), scope, memory, session, access)?;
         let text = statement.to_string();
         let planner = self.planner(&state, session);
         let describes = describe::take_query(&mut statement);

@@ -10,8 +10,6 @@ use datafusion::arrow::compute::{cast, concat};
 use datafusion::arrow::datatypes::{DataType, FieldRef, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
 use datafusion::common::{ExprSchema, Result, ScalarValue};
 use datafusion::config::ConfigOptions;
-use datafusion::execution::FunctionRegistry;
-use datafusion::execution::SessionState;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
@@ -80,13 +78,12 @@ const FUNCTIONS: [(&str, Makes); 22] = [
     ("map", Makes::Joined),
 ];
 
-/// Puts bounds to those functions of a session.
-pub(crate) fn bound(state: &mut SessionState) -> Result<()> {
-    for (name, makes) in FUNCTIONS {
-        let Some(inner) = state.scalar_functions().get(name).cloned() else { continue };
-        state.register_udf(ScalarUDF::new_from_impl(Longer { inner: inner.as_ref().clone(), makes }).into())?;
+/// A function with bounds, if it is one of those.
+pub(crate) fn bound(function: &ScalarUDF) -> ScalarUDF {
+    match FUNCTIONS.iter().find(|(name, _)| *name == function.name()) {
+        Some((_, makes)) => ScalarUDF::new_from_impl(Longer { inner: function.clone(), makes: *makes }),
+        None => function.clone(),
     }
-    Ok(())
 }
 
 /// `expr`, which fails when its values have more than `most` bytes for all rows of a batch.
@@ -488,7 +485,16 @@ mod tests {
 
     use datafusion::arrow::array::{Int64Array, StringArray, StringViewArray};
 
+    use datafusion::execution::SessionStateDefaults;
+
     use super::*;
+
+    #[test]
+    fn every_one_of_them_has_bounds() {
+        let functions = SessionStateDefaults::default_scalar_functions();
+        let functions = functions.iter().map(|function| bound(function));
+        assert_eq!(functions.filter(|function| function.inner().is::<Longer>()).count(), FUNCTIONS.len());
+    }
 
     #[test]
     fn what_would_be_made_is_known_before() -> Result<()> {
