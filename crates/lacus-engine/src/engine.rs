@@ -258,7 +258,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Adds an optimizer rule, which sees logical plans after all others.
+    /// Adds an optimizer rule, which sees logical plans after all others. The registry that DataFusion gives a rule has few functions: a rule
+    /// takes those that it puts into plans from their crates.
     #[must_use]
     pub fn logical_rule(mut self, rule: Arc<dyn OptimizerRule + Send + Sync>) -> Self {
         self.logical_rules.push(rule);

@@ -5,9 +5,7 @@ pub(crate) mod longer;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, SessionStateDefaults, TaskContext};
-use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, Expr, SelectItem, SetExpr};
@@ -86,7 +84,7 @@ impl Functions {
             all.add(Function::Scalar(longer::bound(&function)));
         }
         for function in SessionStateDefaults::default_higher_order_functions() {
-            name(&mut all.higher_order, &function, HigherOrderUDF::name, HigherOrderUDF::aliases);
+            enter(&mut all.higher_order, &function, HigherOrderUDF::name, HigherOrderUDF::aliases);
         }
         for function in SessionStateDefaults::default_aggregate_functions() {
             all.add(Function::Aggregate(function.as_ref().clone()));
@@ -105,9 +103,9 @@ impl Functions {
     /// Adds a function under its names.
     fn add(&mut self, function: Function) {
         match function {
-            Function::Scalar(function) => name(&mut self.scalar, &Arc::new(function), ScalarUDF::name, ScalarUDF::aliases),
-            Function::Aggregate(function) => name(&mut self.aggregate, &Arc::new(function), AggregateUDF::name, AggregateUDF::aliases),
-            Function::Window(function) => name(&mut self.window, &Arc::new(function), WindowUDF::name, WindowUDF::aliases),
+            Function::Scalar(function) => enter(&mut self.scalar, &Arc::new(function), ScalarUDF::name, ScalarUDF::aliases),
+            Function::Aggregate(function) => enter(&mut self.aggregate, &Arc::new(function), AggregateUDF::name, AggregateUDF::aliases),
+            Function::Window(function) => enter(&mut self.window, &Arc::new(function), WindowUDF::name, WindowUDF::aliases),
         }
     }
 
@@ -151,7 +149,8 @@ impl Functions {
     }
 }
 
-fn name<F>(named: &mut Named<F>, function: &Arc<F>, name: fn(&F) -> &str, aliases: fn(&F) -> &[String]) {
+/// Puts a function under its aliases and its name.
+fn enter<F>(named: &mut Named<F>, function: &Arc<F>, name: fn(&F) -> &str, aliases: fn(&F) -> &[String]) {
     let names = aliases(function).iter().map(String::as_str).chain([name(function)]);
     named.extend(names.map(|name| (name.to_owned(), Arc::clone(function))));
 }
@@ -165,15 +164,11 @@ pub(crate) struct Base {
 }
 
 impl Base {
-    /// With the functions that the engine is built with: of two of one name the last one counts.
+    /// A state without functions, and those that the engine is built with: of two of one name the last one counts.
     pub(crate) fn new(state: SessionState, functions: Vec<Function>) -> Self {
-        let mut bare = SessionStateBuilder::new_from_existing(state);
-        (*bare.scalar_functions(), *bare.higher_order_functions(), *bare.window_functions()) = (None, None, None);
-        // `SELECT DISTINCT ON` becomes an aggregate that the optimizer looks up.
-        *bare.aggregate_functions() = Some(vec![first_value_udaf()]);
         let mut all = Functions::built_in();
         functions.into_iter().for_each(|function| all.put(function));
-        Self { state: bare.build(), functions: RwLock::new(Arc::new(all)) }
+        Self { state, functions: RwLock::new(Arc::new(all)) }
     }
 
     /// What the state of a query is made from.

@@ -13,6 +13,7 @@ use datafusion::execution::memory_pool::TrackConsumersPool;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
@@ -36,7 +37,7 @@ const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.satu
 /// Footers of about 10,000 Parquet files of ordinary width; each is kept by path and version.
 const FOOTER_CACHE: usize = 256 << 20;
 
-/// The state that every query's session is made from, but for its functions.
+/// The state that every query's session is made from; its functions are looked up elsewhere.
 pub(crate) fn base_state(
     lake: &str,
     limits: &Limits,
@@ -59,7 +60,10 @@ pub(crate) fn base_state(
         .build_arc()?;
     // Every session and every task has the configuration, and with it the folder.
     let config = settings::session_config(lake, limits.memory, units).with_extension(Arc::clone(activity)).with_extension(Arc::new(spill));
-    let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
+    let mut builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
+    (*builder.scalar_functions(), *builder.higher_order_functions(), *builder.window_functions()) = (None, None, None);
+    // `SELECT DISTINCT ON` becomes an aggregate that the optimizer looks up.
+    *builder.aggregate_functions() = Some(vec![first_value_udaf()]);
     let builder = builder.with_query_planner(Arc::new(Planner));
     let builder = builder.with_physical_optimizer_rules(rules::physical(off));
     let builder = rules::analyzers().into_iter().fold(builder, SessionStateBuilder::with_analyzer_rule);
