@@ -14,13 +14,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
-use crate::error::OrRaise;
+use crate::error::{OrRaise, raised};
+use crate::value::EPOCH;
 
 /// The values of a column; `None` is NULL.
 type Values<'py> = Vec<Option<Bound<'py, PyAny>>>;
 
-/// Days from the first of the year 1, which Python calls day 1, to 1970.
-const EPOCH: i64 = 719_163;
+/// Microseconds.
 const DAY: i128 = 86_400_000_000;
 
 /// The rows of a batch.
@@ -95,7 +95,7 @@ impl<'py> Column<'py, '_> {
             DataType::Date32 | DataType::Date64 => {
                 let from_ordinal = datetime(py)?.getattr(intern!(py, "date"))?.getattr(intern!(py, "fromordinal"))?;
                 let a_day = if *array.data_type() == DataType::Date64 { 86_400_000 } else { 1 };
-                self.whole(array, |since| from_ordinal.call1((since.div_euclid(a_day).saturating_add(EPOCH),)))
+                self.whole(array, |since| from_ordinal.call1((since.div_euclid(a_day).saturating_add(EPOCH.into()),)))
             }
             DataType::Time32(unit) | DataType::Time64(unit) => {
                 let midnight = datetime(py)?.getattr(intern!(py, "datetime"))?.getattr(intern!(py, "min"))?;
@@ -198,7 +198,7 @@ impl<'py> Column<'py, '_> {
         let value = self.text(array, row).unwrap_or_default();
         let message =
             format!("column `{}`: {value} is no value of Python's datetime, which has microseconds and the years 1 to 9999", self.name);
-        crate::error::raised(self.py, &Error::new(Kind::Unsupported, message).hint("CAST the column, or read the result by to_arrow()"))
+        raised(self.py, &Error::new(Kind::Unsupported, message).hint("CAST the column, or read the result by to_arrow()"))
     }
 }
 

@@ -7,6 +7,9 @@ use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyMapping, PyString};
 
 use crate::error::OrRaise;
 
+/// The day of 1970-01-01 as Python counts days: the first of the year 1 is day 1.
+pub(crate) const EPOCH: i32 = 719_163;
+
 /// The text of a query and its parameters by position: those of a mapping are named in the text.
 pub(crate) fn bound(py: Python<'_>, text: String, params: Option<&Bound<'_, PyAny>>) -> PyResult<(String, Vec<ScalarValue>)> {
     let Some(params) = params else { return Ok((text, Vec::new())) };
@@ -84,7 +87,7 @@ fn other(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<ScalarValue>> 
         return Ok(Some(ScalarValue::TimestampMicrosecond(Some(since), aware.then(|| "UTC".into()))));
     }
     if is(&datetime, "date")? {
-        let days: i32 = value.call_method0("toordinal")?.extract::<i32>()? - 719_163;
+        let days: i32 = value.call_method0("toordinal")?.extract::<i32>()? - EPOCH;
         return Ok(Some(ScalarValue::Date32(Some(days))));
     }
     if is(&datetime, "timedelta")? {

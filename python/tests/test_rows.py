@@ -78,6 +78,25 @@ def test_values_are_those_of_pyarrow(kind: pa.DataType, values: list[Any]) -> No
     assert all(isinstance(theirs, type(ours)) for ours, theirs in zip(found, expected, strict=True))
 
 
+def test_unions_are_their_values() -> None:
+    lake = lacus.open()
+    kinds, numbers, words = pa.array([0, 1, 0], pa.int8()), pa.array([1, None]), pa.array(["a"])
+    dense = pa.UnionArray.from_dense(kinds, pa.array([0, 0, 1], pa.int32()), [numbers, words])
+    sparse = pa.UnionArray.from_sparse(kinds, [pa.array([1, 5, None]), pa.array(["x", "a", "y"])])
+    for union in (dense, sparse):
+        lake.register("t", pa.table({"v": union}))
+        assert [value for (value,) in lake.sql("SELECT v FROM t").fetchall()] == union.to_pylist() == [1, "a", None]
+
+
+INTERVALS = [("14 months", "YearMonth", (14, 0, 0)), ("3 days", "DayTime", (0, 3, 0)), ("2 hours", "DayTime", (0, 0, 7_200_000_000_000))]
+
+
+@pytest.mark.parametrize(("text", "unit", "parts"), INTERVALS)
+def test_intervals_are_their_parts(lake: lacus.Lake, text: str, unit: str, parts: tuple[int, int, int]) -> None:
+    # pyarrow has no values for these two kinds.
+    assert lake.sql(f"SELECT arrow_cast('{text}', 'Interval({unit})') AS i").fetchall() == [(parts,)]
+
+
 def test_rows_are_tuples_in_order(lake: lacus.Lake) -> None:
     result = lake.sql("SELECT id, name FROM ten ORDER BY id LIMIT 2")
     assert result.fetchall() == [(0, "n0"), (1, "n1")] == result.fetchall()

@@ -87,10 +87,10 @@ impl Functions {
             enter(&mut all.higher_order, &function, HigherOrderUDF::name, HigherOrderUDF::aliases);
         }
         for function in SessionStateDefaults::default_aggregate_functions() {
-            all.add(Function::Aggregate(function.as_ref().clone()));
+            enter(&mut all.aggregate, &function, AggregateUDF::name, AggregateUDF::aliases);
         }
         for function in SessionStateDefaults::default_window_functions() {
-            all.add(Function::Window(function.as_ref().clone()));
+            enter(&mut all.window, &function, WindowUDF::name, WindowUDF::aliases);
         }
         all
     }
